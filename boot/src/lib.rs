@@ -1,0 +1,24 @@
+//! Works out where every byte and every register of a booting kernel goes.
+//!
+//! [`plan`] takes an opened image and a [`Request`] and returns a [`BootPlan`]: what lies where in
+//! guest memory, why, what the firmware tables say, and what the boot vCPU's registers hold. It
+//! opens no file and writes no guest memory; `firstlight-load` carries the plan out.
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(
+    clippy::alloc_instead_of_core,
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+extern crate alloc;
+
+mod plan;
+pub mod platform;
+mod request;
+
+pub use plan::{BootPlan, Content, E820Entry, E820Kind, Piece};
+pub use platform::Platform;
+pub use request::{Protocol, ProtocolChoice, Request, Unpack};

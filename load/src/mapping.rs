@@ -1,0 +1,116 @@
+//! Host memory mappings: the only unsafe code of this crate.
+//!
+//! A [`Mapping`] is never seen as a Rust reference, because a running guest changes it at any
+//! time; bytes are copied in and out by address.
+#![expect(unsafe_code, reason = "mapping host memory and copying by address")]
+
+use rustix::fd::AsFd;
+use rustix::io;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use std::ptr::{self, NonNull};
+
+/// An owned mapping of host memory, readable and writable, page-aligned.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the mapping is plain memory owned by the value; nothing about it belongs to a thread.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; concurrent copies race like a guest's own stores do, and no reference into
+// the memory exists that a race could invalidate.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Private zeroed memory. `len` is not 0.
+    pub(crate) fn anonymous(len: usize) -> io::Result<Self> {
+        // SAFETY: no address is asked for, so no existing mapping is touched.
+        let start = unsafe {
+            mmap_anonymous(
+                ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        }?;
+        Ok(Self::of(start, len))
+    }
+
+    /// The `len` bytes of `file` from `offset`, shared with everybody who maps it.
+    pub(crate) fn shared(file: impl AsFd, offset: u64, len: usize) -> io::Result<Self> {
+        // SAFETY: no address is asked for, so no existing mapping is touched.
+        let start = unsafe {
+            mmap(
+                ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED | MapFlags::NORESERVE,
+                file,
+                offset,
+            )
+        }?;
+        Ok(Self::of(start, len))
+    }
+
+    fn of(start: *mut core::ffi::c_void, len: usize) -> Self {
+        let start = NonNull::new(start.cast()).expect("mmap never answers with page 0");
+        Self { start, len }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Where the mapping begins in this process, for handing to the hypervisor.
+    pub(crate) fn host_address(&self) -> u64 {
+        self.start.as_ptr() as u64
+    }
+
+    /// Asks for huge pages; a host that has none to give loses nothing.
+    pub(crate) fn prefer_huge_pages(&self) {
+        // SAFETY: the range is this mapping, and the advice changes no byte of it.
+        let advised =
+            unsafe { madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxHugepage) };
+        // Advice only: without huge pages the guest is slower, not wrong.
+        let _ = advised;
+    }
+
+    /// Copies `from` to `offset`; false, and nothing copied, where it does not all fit.
+    pub(crate) fn write(&self, offset: usize, from: &[u8]) -> bool {
+        if !self.holds(offset, from.len()) {
+            return false;
+        }
+        // SAFETY: `holds` found the whole destination inside the mapping.
+        let to = unsafe { self.start.add(offset) };
+        // SAFETY: both ranges are valid for that many bytes, and `from` is a Rust slice, which
+        // never lies in guest memory.
+        unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), from.len()) };
+        true
+    }
+
+    /// Copies from `offset` into `into`; false, and nothing copied, where it is not all there.
+    pub(crate) fn read(&self, offset: usize, into: &mut [u8]) -> bool {
+        if !self.holds(offset, into.len()) {
+            return false;
+        }
+        // SAFETY: `holds` found the whole source inside the mapping.
+        let from = unsafe { self.start.add(offset) };
+        // SAFETY: both ranges are valid for that many bytes, and `into` is a Rust slice, which
+        // never lies in guest memory.
+        unsafe { ptr::copy_nonoverlapping(from.as_ptr(), into.as_mut_ptr(), into.len()) };
+        true
+    }
+
+    fn holds(&self, offset: usize, len: usize) -> bool {
+        offset.checked_add(len).is_some_and(|end| end <= self.len)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is owned by this value and nothing outlives it that points into it.
+        let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+        debug_assert!(unmapped.is_ok(), "a whole mapping can always be unmapped");
+    }
+}

@@ -1,0 +1,137 @@
+//! Guest RAM in the host's memory.
+
+use crate::mapping::Mapping;
+use firstlight_base::{Gpa, GpaRange, GuestMem, OutsideRam};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::io::Errno;
+
+/// Who else can map the guest's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// Nobody: private memory of this process.
+    Private,
+    /// Another process that is handed the file, such as QEMU.
+    Shared,
+}
+
+/// Guest RAM: one host mapping for every range of guest-physical addresses.
+#[derive(Debug)]
+pub struct GuestMemory {
+    regions: Vec<Region>,
+    file: Option<OwnedFd>,
+}
+
+/// A range of guest RAM and the host memory behind it.
+#[derive(Debug)]
+pub struct Region {
+    range: GpaRange,
+    mapping: Mapping,
+}
+
+impl Region {
+    /// The guest-physical addresses.
+    #[must_use]
+    pub fn range(&self) -> GpaRange {
+        self.range
+    }
+
+    /// Where the memory is in this process.
+    #[must_use]
+    pub fn host_address(&self) -> u64 {
+        self.mapping.host_address()
+    }
+}
+
+impl GuestMemory {
+    /// Zeroed guest RAM for `ranges`, which ascend and do not overlap, as in a plan's platform.
+    ///
+    /// No page is touched: the host gives memory as the guest uses it.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocateError`] where the host refuses.
+    pub fn allocate(ranges: &[GpaRange], backing: Backing) -> Result<Self, AllocateError> {
+        let bytes = ranges.iter().map(|range| range.len()).sum();
+        let failed = |source| AllocateError { bytes, source };
+        let file = match backing {
+            Backing::Private => None,
+            Backing::Shared => Some(memory_file(bytes).map_err(failed)?),
+        };
+        let mut offset = 0;
+        let mut regions = Vec::with_capacity(ranges.len());
+        for &range in ranges {
+            let len = usize::try_from(range.len()).map_err(|_| failed(Errno::NOMEM))?;
+            let mapping = match &file {
+                None => Mapping::anonymous(len),
+                Some(file) => Mapping::shared(file, offset, len),
+            }
+            .map_err(failed)?;
+            mapping.prefer_huge_pages();
+            regions.push(Region { range, mapping });
+            offset += range.len();
+        }
+        Ok(Self { regions, file })
+    }
+
+    /// The ranges with the host memory behind them, ascending.
+    #[must_use]
+    pub fn regions(&self) -> &[Region] {
+        &self.regions
+    }
+
+    /// The file behind [`Backing::Shared`] memory: the ranges one after the other from offset 0.
+    #[must_use]
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The region that holds `len` bytes from `at`, and the offset of `at` in it.
+    fn find(&self, at: Gpa, len: usize) -> Result<(&Mapping, usize), OutsideRam> {
+        let outside = OutsideRam {
+            at,
+            len: len as u64,
+        };
+        self.regions
+            .iter()
+            .find_map(|region| {
+                let offset = at.get().checked_sub(region.range.start().get())?;
+                let offset = usize::try_from(offset).ok()?;
+                let end = offset.checked_add(len)?;
+                (end <= region.mapping.len()).then_some((&region.mapping, offset))
+            })
+            .ok_or(outside)
+    }
+}
+
+impl GuestMem for GuestMemory {
+    fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), OutsideRam> {
+        let (mapping, offset) = self.find(at, into.len())?;
+        let read = mapping.read(offset, into);
+        assert!(read, "find() answers with an offset that holds");
+        Ok(())
+    }
+
+    fn write(&self, at: Gpa, from: &[u8]) -> Result<(), OutsideRam> {
+        let (mapping, offset) = self.find(at, from.len())?;
+        let written = mapping.write(offset, from);
+        assert!(written, "find() answers with an offset that holds");
+        Ok(())
+    }
+}
+
+fn memory_file(bytes: u64) -> Result<OwnedFd, Errno> {
+    let file = memfd_create("guest-ram", MemfdFlags::CLOEXEC)?;
+    ftruncate(&file, bytes)?;
+    Ok(file)
+}
+
+/// The host has no memory for the guest.
+#[derive(Debug, thiserror::Error)]
+#[error("the host refuses {bytes} bytes ({} MiB) of memory for the guest", bytes >> 20)]
+pub struct AllocateError {
+    /// How many bytes were asked for.
+    pub bytes: u64,
+    /// What the host said.
+    pub source: Errno,
+}
