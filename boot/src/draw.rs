@@ -1,0 +1,217 @@
+//! Plans as people read them: [`text`] in lines and tables, [`svg`] as a picture.
+//!
+//! Both show the same [`rows`]: every piece, and between the pieces what is free, what is not RAM
+//! to the guest and what the devices have.
+
+mod device;
+mod size;
+mod svg;
+mod text;
+
+pub use device::{Device, Place, devices};
+pub use size::Size;
+pub use svg::svg;
+pub use text::text;
+
+use crate::{BootPlan, Content, E820Kind, Piece, Platform};
+use alloc::vec::Vec;
+use core::fmt;
+use firstlight_base::{Gpa, GpaRange, VcpuState, x86};
+
+/// A stretch of guest-physical addresses that is one thing all through.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// Where it lies.
+    pub range: GpaRange,
+    /// Of what sort it is.
+    pub class: Class,
+    /// The piece that lies there.
+    pub piece: Option<&'a Piece>,
+}
+
+impl<'a> Row<'a> {
+    /// What lies there, in a word or three.
+    #[must_use]
+    pub fn name(&self) -> &'a str {
+        self.piece
+            .map_or(self.class.name(), |piece| piece.name.as_str())
+    }
+
+    /// Why it is there, where there is something to say.
+    #[must_use]
+    pub fn why(&self) -> &'a str {
+        match (self.piece, self.class) {
+            (Some(piece), _) => &piece.why,
+            (None, Class::LegacyHole) => "video memory and ROMs of a PC: never RAM to the guest",
+            (None, Class::DeviceHole) => "the registers of interrupt controllers and ACPI",
+            (None, _) => "",
+        }
+    }
+}
+
+/// What sort of thing a [`Row`] is: the legend of the picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Bytes of the kernel's image.
+    Kernel,
+    /// Memory that the kernel uses while it starts.
+    Window,
+    /// The initial ramdisk.
+    Initrd,
+    /// What the boot protocol hands over, and the processor's own tables.
+    Handover,
+    /// Tables that the guest finds by itself.
+    Firmware,
+    /// RAM that nobody has claimed yet.
+    Free,
+    /// Told to the guest as reserved.
+    Reserved,
+    /// The PC's video memory and ROM area.
+    LegacyHole,
+    /// The hole below 4 GiB for the registers of devices.
+    DeviceHole,
+    /// Not told to the guest at all.
+    Untold,
+}
+
+impl Class {
+    /// Every class, in the order of the legend.
+    pub const ALL: [Self; 10] = [
+        Self::Kernel,
+        Self::Window,
+        Self::Initrd,
+        Self::Handover,
+        Self::Firmware,
+        Self::Free,
+        Self::Reserved,
+        Self::LegacyHole,
+        Self::DeviceHole,
+        Self::Untold,
+    ];
+
+    /// What people read.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Window => "start-up window",
+            Self::Initrd => "initrd",
+            Self::Handover => "boot data",
+            Self::Firmware => "firmware tables",
+            Self::Free => "free",
+            Self::Reserved => "reserved",
+            Self::LegacyHole => "legacy hole",
+            Self::DeviceHole => "device hole",
+            Self::Untold => "not told to the guest",
+        }
+    }
+
+    fn of(piece: &Piece, plan: &BootPlan) -> Self {
+        match piece.content {
+            Content::Image { .. } => Self::Kernel,
+            Content::Window => Self::Window,
+            Content::Initrd => Self::Initrd,
+            Content::Bytes(_) if is_firmware(piece.range, plan) => Self::Firmware,
+            Content::Bytes(_) => Self::Handover,
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+fn is_firmware(range: GpaRange, plan: &BootPlan) -> bool {
+    plan.e820().iter().any(|entry| {
+        matches!(entry.kind, E820Kind::AcpiTables | E820Kind::Reserved)
+            && entry.range.contains(range)
+    })
+}
+
+/// Guest-physical addresses from 0 to the end of RAM without a gap, ascending.
+#[must_use]
+pub fn rows(plan: &BootPlan) -> Vec<Row<'_>> {
+    let mut rows = Vec::new();
+    let mut at = Gpa::new(0);
+    for piece in plan.pieces() {
+        fill_gap(&mut rows, plan, at, piece.range.start());
+        rows.push(Row {
+            range: piece.range,
+            class: Class::of(piece, plan),
+            piece: Some(piece),
+        });
+        at = at.max(piece.range.end());
+    }
+    fill_gap(&mut rows, plan, at, end_of_ram(plan));
+    rows
+}
+
+fn end_of_ram(plan: &BootPlan) -> Gpa {
+    let ram = plan.platform().ram.iter().map(|range| range.end());
+    let told = plan.e820().iter().map(|entry| entry.range.end());
+    ram.chain(told).max().unwrap_or_default()
+}
+
+/// What lies between pieces is what the guest is told about it.
+fn fill_gap(rows: &mut Vec<Row<'_>>, plan: &BootPlan, from: Gpa, to: Gpa) {
+    let mut at = from;
+    for entry in plan.e820() {
+        let class = match entry.kind {
+            E820Kind::Ram => Class::Free,
+            E820Kind::Reserved => reserved(entry.range),
+            E820Kind::AcpiTables => Class::Firmware,
+        };
+        let gap = GpaRange::between(at, to);
+        if let Some(told) = gap.and_then(|gap| gap.intersection(entry.range)) {
+            fill_untold(rows, at, told.start());
+            rows.push(empty(told, class));
+            at = told.end();
+        }
+    }
+    fill_untold(rows, at, to);
+}
+
+fn fill_untold(rows: &mut Vec<Row<'_>>, from: Gpa, to: Gpa) {
+    if let Some(range) = GpaRange::between(from, to) {
+        let class = match reserved(range) {
+            Class::Reserved => Class::Untold,
+            hole => hole,
+        };
+        rows.push(empty(range, class));
+    }
+}
+
+fn reserved(range: GpaRange) -> Class {
+    let (legacy, above_legacy) = Platform::LEGACY_HOLE;
+    let inside = |from, to| GpaRange::between(from, to).is_some_and(|hole| hole.contains(range));
+    if inside(legacy, above_legacy) {
+        Class::LegacyHole
+    } else if inside(Platform::DEVICE_HOLE, Platform::HIGH_RAM) {
+        Class::DeviceHole
+    } else {
+        Class::Reserved
+    }
+}
+
+const fn empty<'a>(range: GpaRange, class: Class) -> Row<'a> {
+    Row {
+        range,
+        class,
+        piece: None,
+    }
+}
+
+/// Where the boot vCPU fetches its first instruction.
+fn entry(plan: &BootPlan) -> Gpa {
+    let VcpuState::X86(x86::Registers { gprs, cs, .. }) = plan.boot_vcpu();
+    Gpa::new(cs.base.wrapping_add(gprs.rip))
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows fails, as it should"
+)]
+mod tests;
