@@ -1,0 +1,73 @@
+//! What a host can refuse.
+
+use firstlight_base::{GpaRange, Irq, VcpuId};
+use std::io;
+
+/// The host's hypervisor failed or cannot.
+#[derive(Debug, thiserror::Error)]
+pub enum HvError {
+    /// There is no hypervisor to talk to.
+    #[error(transparent)]
+    NoKvm(#[from] NoKvm),
+    /// The host's KVM is too old or too small.
+    #[error("the host's KVM lacks {0}")]
+    MissingCapability(&'static str),
+    /// The host refused a step.
+    #[error("the host's KVM refuses to {what}")]
+    Refused {
+        /// The step, as a verb and its object.
+        what: &'static str,
+        /// The host's reason.
+        source: io::Error,
+    },
+    /// Guest memory at addresses that the hypervisor uses itself.
+    #[error("guest memory at {memory} overlaps {reserved}, which KVM uses itself")]
+    Reserved {
+        /// The guest memory.
+        memory: GpaRange,
+        /// KVM's addresses.
+        reserved: GpaRange,
+    },
+    /// An interrupt line that the machine does not have.
+    #[error("the machine has no interrupt line {0}")]
+    NoSuchLine(Irq),
+    /// A vCPU number that the machine cannot have.
+    #[error("the host's KVM has at most {most} vCPUs, so there is no vCPU {id}")]
+    NoSuchVcpu {
+        /// The number.
+        id: VcpuId,
+        /// How many there can be.
+        most: usize,
+    },
+    /// Registers of another architecture than the host's.
+    #[error("the host's KVM cannot run a guest of another architecture")]
+    OtherArchitecture,
+}
+
+/// Why `/dev/kvm` cannot be used, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum NoKvm {
+    /// No such file.
+    #[error(
+        "there is no /dev/kvm: the processor has no virtualisation, it is switched off in the \
+         firmware, or the kernel module (kvm_intel or kvm_amd) is not loaded"
+    )]
+    Missing,
+    /// Not for this user.
+    #[error("this user may not open /dev/kvm: join its group (usually `kvm`) and log in again")]
+    Denied,
+    /// Held by another hypervisor.
+    #[error("/dev/kvm is busy: another hypervisor holds the processor's virtualisation")]
+    Busy,
+    /// A device without a driver behind it.
+    #[error(
+        "/dev/kvm has no driver behind it: the kernel module (kvm_intel or kvm_amd) is not loaded"
+    )]
+    NoDriver,
+    /// Anything else.
+    #[error("/dev/kvm cannot be opened")]
+    Other(#[source] io::Error),
+    /// Something else than KVM.
+    #[error("/dev/kvm speaks version {0} of the KVM API, not 12")]
+    Version(i32),
+}

@@ -1,0 +1,1 @@
+//! KVM: the hypervisor of the Linux kernel.

@@ -1,0 +1,1 @@
+//! A hypervisor that plays back exits and records what was done to it.
