@@ -1,2 +1,134 @@
-//! Work on the project itself.
-fn main() {}
+//! Work on the project itself: what `cargo xtask` does.
+//!
+//! One file for each noun: the programs a machine must have ([`tools`]), Debian's packages
+//! ([`debian`]), the kernels in them ([`kernel`], [`module`]), the guests' first userspace
+//! ([`initramfs`], [`cpio`]), the machine with KVM ([`lab`]); and one for each verb.
+
+mod cache;
+mod cpio;
+mod debian;
+mod demo;
+mod failure;
+mod initramfs;
+mod kernel;
+mod lab;
+mod module;
+mod outb;
+mod process;
+mod project;
+mod tools;
+
+use cache::Cache;
+use clap::{Parser, Subcommand};
+use failure::Outcome;
+use project::Project;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Work on the project itself.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Set everything up and boot a stock Debian kernel to a prompt.
+    Demo {
+        /// Boot to the guest's first line and power-off; succeed only if the line was seen.
+        #[arg(long)]
+        non_interactive: bool,
+    },
+    /// Run a command of this machine in the lab: an emulated machine with a real /dev/kvm.
+    ///
+    /// Ends with the command's status; with 124 if it did not end in time, with 125 if the lab
+    /// failed.
+    Lab {
+        /// Longest time it may take, in seconds.
+        #[arg(short, long, value_name = "SECONDS", default_value_t = 600)]
+        time: u32,
+        /// Memory of the lab, in MiB.
+        #[arg(short, long, value_name = "MIB", default_value_t = 2048)]
+        memory: u32,
+        /// A folder that the command may write to, beside the project's own.
+        #[arg(short, long, value_name = "FOLDER")]
+        writable: Vec<PathBuf>,
+        /// Show the messages of the lab's own kernel, on stderr.
+        #[arg(short, long)]
+        verbose: bool,
+        /// The command.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+    /// Fetch the kernels that guests run, and say where they are.
+    Kernels {
+        /// Look for newer ones.
+        #[arg(long)]
+        update: bool,
+    },
+}
+
+/// The status that says that the lab failed rather than the command, as with `env` and `timeout`.
+const LAB_FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let failed = if matches!(arguments.task, Task::Lab { .. }) {
+        LAB_FAILED
+    } else {
+        1
+    };
+    match perform(arguments.task) {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::from(failed)
+        }
+    }
+}
+
+fn perform(task: Task) -> Outcome<u8> {
+    let project = Project::find()?;
+    let cache = Cache::open()?;
+    match task {
+        Task::Lab {
+            time,
+            memory,
+            writable,
+            verbose,
+            command,
+        } => {
+            let mut lab = lab::Lab::prepare(&project, &cache)?;
+            lab.time_limit = time;
+            lab.memory = memory;
+            lab.verbose = verbose;
+            lab.writable.extend(writable);
+            lab::command(&lab, &command)
+        }
+        Task::Demo {
+            non_interactive: false,
+        } => demo::to_a_prompt(&project, &cache),
+        Task::Demo {
+            non_interactive: true,
+        } => demo::to_the_marker(&project, &cache),
+        Task::Kernels { update } => {
+            for release in &kernel::RELEASES {
+                if update {
+                    kernel::forget(&cache, release)?;
+                }
+                let kernel = kernel::fetch(&cache, release)?;
+                println!(
+                    "{:<16} {:<24} {:<6} {}",
+                    release.name,
+                    kernel.version,
+                    release.payload,
+                    kernel.file.display()
+                );
+            }
+            Ok(0)
+        }
+    }
+}

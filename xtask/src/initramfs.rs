@@ -1,0 +1,39 @@
+//! The first userspace of test guests: a static busybox and a script.
+
+use crate::cache::{self, Cache};
+use crate::cpio::Archive;
+use crate::failure::{Because, Outcome};
+use crate::kernel;
+use crate::outb;
+use crate::project::Project;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What the script says first; no command line contains it, so only the guest can have said it.
+pub(crate) const MARKER: &str = "FIRSTLIGHT-INIT";
+
+const INIT: &str = include_str!("../guest/init");
+
+/// Builds the initramfs of test guests.
+pub(crate) fn build(project: &Project, cache: &Cache) -> Outcome<PathBuf> {
+    let mut archive = skeleton(&kernel::busybox(cache)?)?;
+    archive.program("init", INIT.as_bytes());
+    archive.program("bin/outb", &outb::program());
+    let file = project.scratch("guest")?.join("initramfs.cpio");
+    cache::write_whole(&file, &archive.finish())?;
+    Ok(file)
+}
+
+/// What every initramfs here begins with: the folders that are mounted on, the console that the
+/// kernel opens for init, and busybox.
+pub(crate) fn skeleton(busybox: &Path) -> Outcome<Archive> {
+    let program = fs::read(busybox).because(|| format!("cannot read {}", busybox.display()))?;
+    let mut archive = Archive::new();
+    for folder in ["bin", "dev", "proc", "root", "sys", "tmp"] {
+        archive.folder(folder);
+    }
+    archive.character_device("dev/console", 5, 1);
+    archive.program("bin/busybox", &program);
+    archive.link("bin/sh", "busybox");
+    Ok(archive)
+}

@@ -1,0 +1,161 @@
+//! The kernels that guests run: Debian's, unmodified, by the name of their meta packages.
+
+use crate::cache::Cache;
+use crate::debian::{self, Suite};
+use crate::failure::{Because, Failure, Outcome};
+use crate::module;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A kernel by the name of the package that stands for it: exact versions come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Release {
+    /// What we call it.
+    pub(crate) name: &'static str,
+    /// Debian's suite.
+    pub(crate) suite: &'static str,
+    /// The meta package.
+    pub(crate) package: &'static str,
+    /// How the kernel in the file is packed.
+    pub(crate) payload: &'static str,
+}
+
+/// The kernels that are tried, one for each way of packing them.
+pub(crate) const RELEASES: [Release; 3] = [DEBIAN_12, DEBIAN_12_CLOUD, DEBIAN_13];
+/// Linux 6.1, as installed on machines; also the lab's own kernel.
+pub(crate) const DEBIAN_12: Release = Release {
+    name: "debian12",
+    suite: "bookworm",
+    package: "linux-image-amd64",
+    payload: "xz",
+};
+/// Linux 6.1 with the drivers that clouds need.
+pub(crate) const DEBIAN_12_CLOUD: Release = Release {
+    name: "debian12-cloud",
+    suite: "bookworm",
+    package: "linux-image-cloud-amd64",
+    payload: "lz4",
+};
+/// Linux 6.12, as installed on machines.
+pub(crate) const DEBIAN_13: Release = Release {
+    name: "debian13",
+    suite: "trixie",
+    package: "linux-image-amd64",
+    payload: "zstd",
+};
+
+/// A kernel in the cache.
+#[derive(Clone, Debug)]
+pub(crate) struct Kernel {
+    /// The kernel's file.
+    pub(crate) file: PathBuf,
+    /// What `uname -r` says in it.
+    pub(crate) version: String,
+    /// The folder with the lab's modules, where the release has them: in `order` their names in
+    /// the order in which they must be loaded.
+    pub(crate) modules: PathBuf,
+}
+
+/// The kernel of `release`, fetched if it is not in the cache.
+pub(crate) fn fetch(cache: &Cache, release: &Release) -> Outcome<Kernel> {
+    let wanted = modules_of(release);
+    let recipe = format!("{} {} {wanted:?}", release.suite, release.package);
+    let entry = cache.entry(&entry_name(release), &recipe, |folder| {
+        eprintln!(
+            "set-up: fetching Debian's package {} ({})",
+            release.package, release.suite
+        );
+        let suite = Suite::open(cache, release.suite)?;
+        let packages = suite.kernel_packages(release.package)?;
+        let tree = folder.join("tree");
+        fs::create_dir(&tree).because(|| format!("cannot make {}", tree.display()))?;
+        let debs = folder.join("debs");
+        for deb in suite.download(&packages, &debs)? {
+            debian::unpack(&deb, &tree)?;
+        }
+        let (file, version) = find_kernel(&tree)?;
+        fs::rename(&file, folder.join("vmlinuz")).because(|| "cannot move vmlinuz".to_owned())?;
+        fs::write(folder.join("version"), &version)
+            .because(|| "cannot write the version".to_owned())?;
+        if !wanted.is_empty() {
+            module::collect(&tree, wanted, &folder.join("modules"))?;
+        }
+        for used in [tree, debs] {
+            fs::remove_dir_all(&used).because(|| format!("cannot remove {}", used.display()))?;
+        }
+        Ok(())
+    })?;
+    let version = fs::read_to_string(entry.join("version"))
+        .because(|| format!("cannot read the version in {}", entry.display()))?;
+    Ok(Kernel {
+        file: entry.join("vmlinuz"),
+        version,
+        modules: entry.join("modules"),
+    })
+}
+
+/// Forgets the kernel of `release`, so that the newest is fetched next time.
+pub(crate) fn forget(cache: &Cache, release: &Release) -> Outcome {
+    cache.forget(&entry_name(release))
+}
+
+/// The static busybox that guests' userspace consists of.
+pub(crate) fn busybox(cache: &Cache) -> Outcome<PathBuf> {
+    let entry = cache.entry("busybox", "bookworm busybox-static", |folder| {
+        eprintln!("set-up: fetching Debian's package busybox-static (bookworm)");
+        let suite = Suite::open(cache, "bookworm")?;
+        let tree = folder.join("tree");
+        fs::create_dir(&tree).because(|| format!("cannot make {}", tree.display()))?;
+        let debs = folder.join("debs");
+        for deb in suite.download(&["busybox-static".to_owned()], &debs)? {
+            debian::unpack(&deb, &tree)?;
+        }
+        let place = ["bin/busybox", "usr/bin/busybox"]
+            .map(|place| tree.join(place))
+            .into_iter()
+            .find(|place| place.is_file())
+            .ok_or_else(|| Failure::new("the package busybox-static holds no busybox"))?;
+        fs::rename(&place, folder.join("busybox")).because(|| "cannot move busybox".to_owned())?;
+        for used in [tree, debs] {
+            fs::remove_dir_all(&used).because(|| format!("cannot remove {}", used.display()))?;
+        }
+        Ok(())
+    })?;
+    Ok(entry.join("busybox"))
+}
+
+fn entry_name(release: &Release) -> String {
+    format!("kernels/{}", release.name)
+}
+
+/// The lab runs on one of these kernels, with the modules that it needs.
+fn modules_of(release: &Release) -> &'static [&'static str] {
+    if *release == DEBIAN_12 {
+        &crate::lab::MODULES
+    } else {
+        &[]
+    }
+}
+
+/// The kernel in an unpacked package, and its version.
+fn find_kernel(tree: &Path) -> Outcome<(PathBuf, String)> {
+    let names = |folder: &Path| -> Vec<(PathBuf, String)> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries
+            .map(|e| (e.path(), e.file_name().to_string_lossy().into_owned()))
+            .collect()
+    };
+    for (path, name) in names(&tree.join("boot")) {
+        if let Some(version) = name.strip_prefix("vmlinuz-") {
+            return Ok((path, version.to_owned()));
+        }
+    }
+    // Newer packages keep it beside the modules.
+    for (path, version) in names(&tree.join("usr/lib/modules")) {
+        let file = path.join("vmlinuz");
+        if file.is_file() {
+            return Ok((file, version));
+        }
+    }
+    Err(Failure::new("the kernel package holds no vmlinuz"))
+}

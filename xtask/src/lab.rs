@@ -1,0 +1,348 @@
+//! The lab: a machine with a real `/dev/kvm`, on any machine.
+//!
+//! QEMU emulates a processor with AMD's virtualisation extension, on which a stock Debian kernel
+//! offers KVM. The host's own files are the lab's, read-only under a layer in memory; folders that
+//! are shared for writing are at the path they have here. The command's output comes through a
+//! virtio port, unchanged, and its status through a file in the control folder.
+
+use crate::cache::{self, Cache};
+use crate::failure::{Because, Failure, Outcome};
+use crate::kernel;
+use crate::process;
+use crate::project::Project;
+use crate::tools;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Runs `command` in `lab`, its output on ours, and hands back the status for our own end.
+pub(crate) fn command(lab: &Lab, command: &[OsString]) -> Outcome<u8> {
+    let mut copied = Ok(0);
+    let ending = lab.run(command, |output| {
+        copied = std::io::copy(output, &mut std::io::stdout().lock());
+    })?;
+    copied.because(|| "cannot write the command's output".to_owned())?;
+    match ending {
+        Ending::Status(status) => Ok(status),
+        Ending::TimedOut => {
+            eprintln!("lab: no end within {} s", lab.time_limit);
+            Ok(124)
+        }
+    }
+}
+
+/// The kernel modules that the lab's own machine needs.
+pub(crate) const MODULES: [&str; 6] = [
+    "virtio_pci",
+    "virtio_console",
+    "9p",
+    "9pnet_virtio",
+    "overlay",
+    "kvm_amd",
+];
+
+const INIT: &str = include_str!("../guest/lab-init");
+
+/// A machine that is ready to be started.
+pub(crate) struct Lab {
+    kernel: PathBuf,
+    initrd: PathBuf,
+    /// The longest it may run, in seconds.
+    pub(crate) time_limit: u32,
+    /// Its memory, in MiB.
+    pub(crate) memory: u32,
+    /// Folders that its command may write to.
+    pub(crate) writable: Vec<PathBuf>,
+    /// Folders that it may read although they lie below `/tmp` or the like.
+    pub(crate) readable: Vec<PathBuf>,
+    /// Shows the messages of the lab's own kernel.
+    pub(crate) verbose: bool,
+}
+
+/// How a command in the lab ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// By itself, with this status.
+    Status(u8),
+    /// It did not, within the time limit.
+    TimedOut,
+}
+
+impl Lab {
+    /// Makes a lab ready: installs QEMU, fetches the kernel, builds its initramfs.
+    pub(crate) fn prepare(project: &Project, cache: &Cache) -> Outcome<Self> {
+        tools::install(&[tools::QEMU])?;
+        require_qemu()?;
+        let kernel = kernel::fetch(cache, &kernel::DEBIAN_12)?;
+        let mut archive = crate::initramfs::skeleton(&kernel::busybox(cache)?)?;
+        archive.program("init", INIT.as_bytes());
+        archive.folder("modules");
+        let entries = fs::read_dir(&kernel.modules)
+            .because(|| format!("cannot list {}", kernel.modules.display()))?;
+        for entry in entries {
+            let path = entry
+                .because(|| "cannot list the modules".to_owned())?
+                .path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let contents = fs::read(&path).because(|| format!("cannot read {}", path.display()))?;
+            archive.file(&format!("modules/{name}"), &contents);
+        }
+        let initrd = project.scratch("lab")?.join("initramfs.cpio");
+        cache::write_whole(&initrd, &archive.finish())?;
+        Ok(Self {
+            kernel: kernel.file,
+            initrd,
+            time_limit: 600,
+            memory: 2048,
+            writable: vec![project.root().to_owned()],
+            readable: vec![project.target().to_owned(), cache.folder().to_owned()],
+            verbose: false,
+        })
+    }
+
+    /// Runs `command` in the lab, in the folder where we are and with our environment; hands its
+    /// output to `output` as it comes.
+    pub(crate) fn run(
+        &self,
+        command: &[OsString],
+        output: impl FnOnce(&mut dyn BufRead),
+    ) -> Outcome<Ending> {
+        let control = Control::make()?;
+        let here = std::env::current_dir().because(|| "cannot tell where we are".to_owned())?;
+        control.write("command", &command_script(command, &here))?;
+        let shares = self.shares()?;
+        control.write("shares", &shares_table(&shares))?;
+
+        let mut qemu = self.qemu(&control, &shares);
+        let complaints = control.path("complaints");
+        let stderr = fs::File::create(&complaints)
+            .because(|| format!("cannot make {}", complaints.display()))?;
+        let mut running = qemu
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .because(|| format!("cannot start {}", process::shown(&qemu)))?;
+        let pipe = running
+            .stdout
+            .take()
+            .ok_or_else(|| Failure::new("the lab has no output"))?;
+        let mut reader = BufReader::new(pipe);
+        output(&mut reader);
+        // Whoever looked at the output may have seen enough; QEMU must not block on the rest.
+        let mut rest = Vec::new();
+        reader
+            .read_to_end(&mut rest)
+            .because(|| "cannot read the lab's output".to_owned())?;
+        let ended = running
+            .wait()
+            .because(|| "cannot wait for the lab".to_owned())?;
+        if let Ok(text) = fs::read_to_string(control.path("status")) {
+            let status = text.trim().parse();
+            return status
+                .map(Ending::Status)
+                .because(|| format!("the lab gave a strange status: {text:?}"));
+        }
+        if ended.code() == Some(TIMED_OUT) {
+            return Ok(Ending::TimedOut);
+        }
+        Err(Failure::new(format!(
+            "the lab's machine ended ({ended}) before the command did\n{}{}",
+            control.last_lines("complaints"),
+            control.last_lines("console"),
+        )))
+    }
+
+    /// What is shared: a tag, whether it may be written to, and the folder.
+    fn shares(&self) -> Outcome<Vec<(String, bool, PathBuf)>> {
+        let mut shares: Vec<(String, bool, PathBuf)> = Vec::new();
+        let readable = self.readable.iter().map(|folder| (false, folder));
+        let writable = self.writable.iter().map(|folder| (true, folder));
+        for (may_write, folder) in readable.chain(writable) {
+            if !folder.exists() {
+                continue;
+            }
+            let folder = folder
+                .canonicalize()
+                .because(|| format!("no folder {}", folder.display()))?;
+            if folder.to_string_lossy().contains([',', '\n']) {
+                return Err(Failure::new(format!(
+                    "cannot share {}: QEMU takes no comma in a folder's name",
+                    folder.display()
+                )));
+            }
+            shares.retain(|(_, _, other)| *other != folder);
+            shares.push((String::new(), may_write, folder));
+        }
+        // A folder is mounted before what lies in it.
+        shares.sort_by_key(|(_, _, folder)| folder.components().count());
+        for (number, share) in shares.iter_mut().enumerate() {
+            share.0 = format!("share{number}");
+        }
+        Ok(shares)
+    }
+
+    fn qemu(&self, control: &Control, shares: &[(String, bool, PathBuf)]) -> Command {
+        // The machine must not outlive us, whatever ends us.
+        let mut qemu = Command::new("setpriv");
+        qemu.args(["--pdeathsig", "TERM", "timeout", "--kill-after=5"])
+            .arg(self.time_limit.to_string())
+            .args(["qemu-system-x86_64", "-nodefaults", "-no-user-config"])
+            .args(["-display", "none", "-no-reboot", "-M", "q35"])
+            // SVM is what gives the lab its KVM; five-level paging only makes it slower.
+            .args(["-cpu", "max,+svm,-la57", "-smp", "2"])
+            .args(["-accel", "tcg,thread=multi", "-m"])
+            .arg(self.memory.to_string())
+            .args(["-chardev", "file,id=out,path=/dev/stdout,append=on"])
+            .args(["-device", "virtio-serial-pci"])
+            .args(["-device", "virtserialport,chardev=out", "-serial"])
+            .arg(if self.verbose {
+                "file:/dev/stderr".to_owned()
+            } else {
+                format!("file:{}", control.path("console").display())
+            })
+            .args(["-append", "console=ttyS0 panic=-1 mitigations=off"])
+            .arg("-kernel")
+            .arg(&self.kernel)
+            .arg("-initrd")
+            .arg(&self.initrd);
+        let mut share = |tag: &str, folder: &Path, may_write: bool| {
+            let read_only = if may_write { "" } else { ",readonly=on" };
+            qemu.arg("-fsdev").arg(format!(
+                "local,id={tag},path={},security_model=none,multidevs=remap{read_only}",
+                folder.display()
+            ));
+            qemu.arg("-device")
+                .arg(format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"));
+        };
+        share("control", &control.folder, true);
+        share("root", Path::new("/"), false);
+        for (tag, may_write, folder) in shares {
+            share(tag, folder, *may_write);
+        }
+        qemu
+    }
+}
+
+/// The status with which `timeout` says that time ran out.
+const TIMED_OUT: i32 = 124;
+
+/// What the lab's init reads to mount the shares: tag, mode, path.
+fn shares_table(shares: &[(String, bool, PathBuf)]) -> String {
+    let line = |(tag, may_write, folder): &(String, bool, PathBuf)| {
+        let mode = if *may_write { "rw" } else { "ro" };
+        format!("{tag} {mode} {}\n", folder.display())
+    };
+    shares.iter().map(line).collect()
+}
+
+/// The shell script that is `command`, in the folder `here` and with our environment.
+fn command_script(command: &[OsString], here: &Path) -> String {
+    let mut script = String::new();
+    for (name, value) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        let is_name = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        // The lab has a temporary folder of its own.
+        if is_name && name != "TMPDIR" {
+            script += &format!("export {name}={}\n", process::quoted(value));
+        }
+    }
+    script += &format!("cd {} 2>/dev/null || cd /\n", process::quoted(here));
+    let words: Vec<String> = command.iter().map(process::quoted).collect();
+    script + &format!("exec {}\n", words.join(" "))
+}
+
+/// QEMU before 7.2 has not been seen to run nested guests.
+fn require_qemu() -> Outcome {
+    let said = process::output_of(Command::new("qemu-system-x86_64").arg("--version"))?;
+    match qemu_version(&said) {
+        Some(version) if version >= (7, 2) => Ok(()),
+        Some((major, minor)) => Err(Failure::new(format!(
+            "the lab needs QEMU 7.2 or newer; this machine has {major}.{minor}"
+        ))),
+        None => Err(Failure::new(format!("cannot tell QEMU's version: {said}"))),
+    }
+}
+
+fn qemu_version(said: &str) -> Option<(u32, u32)> {
+    let number = said.split("version ").nth(1)?;
+    let mut parts = number.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// The folder through which the command goes into the lab and its status comes out.
+struct Control {
+    folder: PathBuf,
+}
+
+impl Control {
+    fn make() -> Outcome<Self> {
+        let said = process::output_of(Command::new("mktemp").args([
+            "--directory",
+            "--tmpdir",
+            "firstlight-lab.XXXXXXXXXX",
+        ]))?;
+        let folder = PathBuf::from(said.trim_end());
+        if folder.to_string_lossy().contains(',') {
+            return Err(Failure::new(format!(
+                "cannot use {}: QEMU takes no comma in a folder's name",
+                folder.display()
+            )));
+        }
+        Ok(Self { folder })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> Outcome {
+        let path = self.path(name);
+        fs::write(&path, text).because(|| format!("cannot write {}", path.display()))
+    }
+
+    fn last_lines(&self, name: &str) -> String {
+        let text = fs::read(self.path(name)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        let last = &lines[lines.len().saturating_sub(20)..];
+        last.iter().map(|line| format!("  {line}\n")).collect()
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_qemu_is_read_from_what_it_says() {
+        let debian = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright";
+        assert_eq!(qemu_version(debian), Some((7, 2)));
+        assert_eq!(qemu_version("QEMU emulator version 10.0.2"), Some((10, 0)));
+        assert_eq!(qemu_version("nothing"), None);
+    }
+
+    #[test]
+    fn a_command_keeps_its_words_and_its_folder() {
+        let command = [
+            "printf".into(),
+            "%s|".into(),
+            "it's  two".into(),
+            "$x".into(),
+        ];
+        let script = command_script(&command, Path::new("/usr/lib"));
+        let said = process::output_of(Command::new("sh").args(["-c", &script])).unwrap();
+        assert_eq!(said, "it's  two|$x|");
+        let script = command_script(&["pwd".into()], Path::new("/usr/share"));
+        let said = process::output_of(Command::new("sh").args(["-c", &script])).unwrap();
+        assert_eq!(said, "/usr/share\n");
+    }
+}

@@ -1,0 +1,165 @@
+//! A kernel's modules: which need which, in the order in which they must be loaded.
+
+use crate::failure::{Because, Failure, Outcome};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Copies the modules `wanted` from the unpacked package `tree` into `folder`, with all that they
+/// depend on, and writes their names in the order of loading into `folder`'s file `order`.
+pub(crate) fn collect(tree: &Path, wanted: &[&str], folder: &Path) -> Outcome {
+    let mut files = BTreeMap::new();
+    let mut built_in = Vec::new();
+    for place in ["lib/modules", "usr/lib/modules"] {
+        index(&tree.join(place), &mut files, &mut built_in)?;
+    }
+    let order = load_order(wanted, &built_in, &mut |name| {
+        let file: &PathBuf = files
+            .get(name)
+            .ok_or_else(|| Failure::new(format!("the kernel has no module {name}")))?;
+        let image = fs::read(file).because(|| format!("cannot read {}", file.display()))?;
+        Ok(dependencies(&image))
+    })?;
+    fs::create_dir_all(folder).because(|| format!("cannot make {}", folder.display()))?;
+    let mut list = String::new();
+    for name in order {
+        let to = folder.join(format!("{name}.ko"));
+        fs::copy(&files[&name], &to).because(|| format!("cannot write {}", to.display()))?;
+        list.push_str(&name);
+        list.push_str(".ko\n");
+    }
+    let to = folder.join("order");
+    fs::write(&to, list).because(|| format!("cannot write {}", to.display()))
+}
+
+/// Finds every module file below `folder`, and the names in `modules.builtin`.
+fn index(
+    folder: &Path,
+    files: &mut BTreeMap<String, PathBuf>,
+    built_in: &mut Vec<String>,
+) -> Outcome {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Ok(());
+    };
+    for entry in entries {
+        let entry = entry.because(|| format!("cannot list {}", folder.display()))?;
+        let path = entry.path();
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder {
+            index(&path, files, built_in)?;
+        } else if path.extension().is_some_and(|extension| extension == "ko") {
+            files.insert(canonical(&file_stem(&path)), path);
+        } else if path
+            .file_name()
+            .is_some_and(|name| name == "modules.builtin")
+        {
+            let text =
+                fs::read_to_string(&path).because(|| format!("cannot read {}", path.display()))?;
+            built_in.extend(
+                text.lines()
+                    .map(|line| canonical(&file_stem(Path::new(line)))),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// `wanted` and all they depend on, each after what it needs.
+fn load_order(
+    wanted: &[&str],
+    built_in: &[String],
+    needs: &mut impl FnMut(&str) -> Outcome<Vec<String>>,
+) -> Outcome<Vec<String>> {
+    fn visit(
+        name: &str,
+        built_in: &[String],
+        needs: &mut impl FnMut(&str) -> Outcome<Vec<String>>,
+        order: &mut Vec<String>,
+    ) -> Outcome {
+        let known = |list: &[String]| list.iter().any(|other| other == name);
+        if known(built_in) || known(order) {
+            return Ok(());
+        }
+        for needed in needs(name)? {
+            visit(&needed, built_in, needs, order)?;
+        }
+        order.push(name.to_owned());
+        Ok(())
+    }
+    let mut order = Vec::new();
+    for name in wanted {
+        visit(&canonical(name), built_in, needs, &mut order)?;
+    }
+    Ok(order)
+}
+
+/// The modules that the module file `image` says it depends on: the words after `depends=` in its
+/// section `.modinfo`, which is a row of strings that end with NUL.
+fn dependencies(image: &[u8]) -> Vec<String> {
+    image
+        .split(|&byte| byte == 0)
+        .filter_map(|text| text.strip_prefix(b"depends="))
+        .filter_map(|names| str::from_utf8(names).ok())
+        .flat_map(|names| names.split(','))
+        .filter(|name| !name.is_empty())
+        .map(canonical)
+        .collect()
+}
+
+/// Module names do not tell `-` from `_`.
+fn canonical(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+fn file_stem(path: &Path) -> String {
+    path.file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(wanted: &[&str], built_in: &[&str]) -> Vec<String> {
+        let built_in: Vec<String> = built_in.iter().map(ToString::to_string).collect();
+        let mut needs = |name: &str| {
+            Ok(match name {
+                "9pnet_virtio" => vec!["9pnet".into(), "virtio_ring".into(), "virtio".into()],
+                "virtio_ring" => vec!["virtio".into()],
+                "9pnet" | "virtio" => vec![],
+                other => return Err(Failure::new(format!("no {other}"))),
+            })
+        };
+        load_order(wanted, &built_in, &mut needs).unwrap_or_else(|why| vec![why.to_string()])
+    }
+
+    #[test]
+    fn a_module_comes_after_what_it_needs_and_only_once() {
+        let expected = ["9pnet", "virtio", "virtio_ring", "9pnet_virtio"];
+        assert_eq!(order(&["9pnet-virtio", "virtio"], &[]), expected);
+    }
+
+    #[test]
+    fn what_is_built_in_is_left_out() {
+        assert_eq!(
+            order(
+                &["9pnet_virtio", "zlib"],
+                &["virtio_ring", "zlib", "virtio"]
+            ),
+            ["9pnet", "9pnet_virtio"]
+        );
+    }
+
+    #[test]
+    fn an_unknown_module_is_named() {
+        assert_eq!(order(&["nonesuch"], &[]), ["no nonesuch"]);
+    }
+
+    #[test]
+    fn dependencies_are_read_from_the_module_itself() {
+        let image = b"\x7fELF\0license=GPL\0depends=kvm,ccp,virt-thing\0depends=\0name=x\0";
+        assert_eq!(dependencies(image), ["kvm", "ccp", "virt_thing"]);
+        assert!(dependencies(b"depends").is_empty());
+    }
+}
