@@ -1,7 +1,39 @@
+//! Finds out what a kernel file is, and unpacks it.
+//!
+//! [`Image::open`] takes a file apart, from the outside in: a bzImage, the compressed stream in it,
+//! the ELF in that. What it finds are plain values, offsets and ranges, so that planning a boot
+//! needs no bytes. It decides nothing: where things go is for `firstlight-boot` to say.
+//!
+//! Every byte comes from outside. Nothing here panics on one, and nothing is allocated by a number
+//! that has not been checked.
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(
     clippy::alloc_instead_of_core,
     clippy::std_instead_of_alloc,
-    clippy::std_instead_of_core
+    clippy::std_instead_of_core,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
 )]
+
+extern crate alloc;
+
+mod bzimage;
+mod crc32;
+mod elf;
+mod image;
+mod other;
+mod packed;
+mod pe;
+mod pvh_note;
+mod relocations;
+mod setup_header;
+
+pub use bzimage::{BzImage, BzImageError, KernelInfo};
+pub use elf::{Class, Elf, ElfError, Kind, Machine, Segment, SegmentFlags};
+pub use image::{Format, Image, ImageError, Layer, Limits};
+pub use other::Other;
+pub use packed::{Codec, Packed, UnpackError};
+pub use pvh_note::{PvhEntry, PvhRelocation};
+pub use relocations::Relocations;
+pub use setup_header::{LoadFlags, SetupHeader, Version, XLoadFlags};

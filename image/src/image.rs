@@ -1,0 +1,351 @@
+//! A kernel file taken apart, from the outside in.
+
+use crate::bzimage::{BzImage, BzImageError};
+use crate::elf::{Elf, ElfError, Kind};
+use crate::other::Other;
+use crate::packed::{Codec, Packed, UnpackError};
+use alloc::borrow::Cow;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+use firstlight_base::{GIB, Reader};
+
+/// An opened kernel file: its layers from the outside in, everything in it unpacked as far as it
+/// goes.
+///
+/// Its [`Display`](fmt::Display) is the chain of formats: `bzImage 2.15 → zstd → ELF64 x86-64`.
+#[derive(Clone, Debug)]
+pub struct Image<'a> {
+    /// Never empty; the innermost is a kernel.
+    layers: Vec<Layer<'a>>,
+}
+
+/// One layer of an image: the file, or what a layer unpacks to.
+#[derive(Clone)]
+pub struct Layer<'a> {
+    format: Format,
+    bytes: Cow<'a, [u8]>,
+}
+
+/// What a layer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an image has a layer or three, and most have a bzImage"
+)]
+pub enum Format {
+    /// A Linux/x86 kernel with its compressed self in it.
+    BzImage(BzImage),
+    /// An ELF file.
+    Elf(Elf),
+    /// A compressed stream from the first byte on.
+    Packed(Packed),
+    /// Something that is recognised, but is no kernel that can be booted.
+    Other(Other),
+}
+
+/// How far an image may be unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most bytes that a layer may unpack to.
+    pub unpacked: u64,
+    /// The most layers that may be unpacked, one from the other.
+    pub depth: usize,
+}
+
+impl Default for Limits {
+    /// 1 GiB and 5: several times what real kernels need.
+    fn default() -> Self {
+        Self {
+            unpacked: GIB,
+            depth: 5,
+        }
+    }
+}
+
+impl<'a> Image<'a> {
+    /// Takes `file` apart down to the kernel's ELF, or to a bzImage without a payload.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError`] says what the file is, as far as it is known, and why there is no kernel to
+    /// boot in it.
+    pub fn open(file: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {
+        let mut image = Self::open_outer(file, limits)?;
+        while let Some(packed) = image.inner().cloned() {
+            image.unpack(&packed, limits)?;
+        }
+        image.check_is_kernel()
+    }
+
+    /// Takes `file` apart only so far that there is something to boot: a bzImage stays packed,
+    /// for the guest to unpack.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_outer(file: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {
+        let mut image = Self { layers: Vec::new() };
+        image.push(Cow::Borrowed(file))?;
+        while let Format::Packed(packed) = image.kernel().format.clone() {
+            image.unpack(&packed, limits)?;
+        }
+        image.check_is_kernel()
+    }
+
+    /// The layers from the outside in, the file itself first.
+    #[must_use]
+    pub fn layers(&self) -> &[Layer<'a>] {
+        &self.layers
+    }
+
+    /// The innermost layer.
+    ///
+    /// # Panics
+    ///
+    /// Never: an image has at least one layer.
+    #[must_use]
+    pub fn kernel(&self) -> &Layer<'a> {
+        self.layers.last().expect("the file itself is a layer")
+    }
+
+    /// The bzImage among the layers, and which layer it is.
+    #[must_use]
+    pub fn bzimage(&self) -> Option<(usize, &BzImage)> {
+        self.layers
+            .iter()
+            .enumerate()
+            .find_map(|(index, layer)| match &layer.format {
+                Format::BzImage(bzimage) => Some((index, bzimage)),
+                Format::Elf(_) | Format::Packed(_) | Format::Other(_) => None,
+            })
+    }
+
+    /// The ELF among the layers, and which layer it is.
+    #[must_use]
+    pub fn elf(&self) -> Option<(usize, &Elf)> {
+        self.layers
+            .iter()
+            .enumerate()
+            .find_map(|(index, layer)| match &layer.format {
+                Format::Elf(elf) => Some((index, elf)),
+                Format::BzImage(_) | Format::Packed(_) | Format::Other(_) => None,
+            })
+    }
+
+    /// The kernel's version string, where the image carries one in a header.
+    #[must_use]
+    pub fn kernel_version(&self) -> Option<&str> {
+        self.bzimage()?.1.kernel_version.as_deref()
+    }
+
+    /// The stream in the innermost layer.
+    fn inner(&self) -> Option<&Packed> {
+        match &self.kernel().format {
+            Format::BzImage(bzimage) => bzimage.payload.as_ref(),
+            Format::Packed(packed) => Some(packed),
+            Format::Elf(_) | Format::Other(_) => None,
+        }
+    }
+
+    /// Unpacks `packed`, a stream in the innermost layer, to a layer of its own.
+    fn unpack(&mut self, packed: &Packed, limits: &Limits) -> Result<(), ImageError> {
+        if self.layers.len() > limits.depth {
+            return Err(ImageError::TooDeep {
+                of: self.to_string(),
+                depth: limits.depth,
+            });
+        }
+        let unpacked = packed
+            .unpack(self.kernel().bytes(), limits.unpacked)
+            .map_err(|source| ImageError::Unpack {
+                of: self.to_string(),
+                source,
+            })?;
+        self.push(Cow::Owned(unpacked))
+    }
+
+    fn push(&mut self, bytes: Cow<'a, [u8]>) -> Result<(), ImageError> {
+        let format = Format::of(&bytes).map_err(|error| match error {
+            FormatError::BzImage(source) => ImageError::BzImage {
+                of: self.chain_with("bzImage"),
+                source,
+            },
+            FormatError::Elf(source) => ImageError::Elf {
+                of: self.chain_with("ELF"),
+                source,
+            },
+        })?;
+        self.layers.push(Layer { format, bytes });
+        Ok(())
+    }
+
+    /// The chain of formats with one more at its end.
+    fn chain_with(&self, last: &str) -> String {
+        if self.layers.is_empty() {
+            last.to_string()
+        } else {
+            alloc::format!("{self} → {last}")
+        }
+    }
+
+    fn check_is_kernel(self) -> Result<Self, ImageError> {
+        let why = match &self.kernel().format {
+            Format::BzImage(_) | Format::Packed(_) => return Ok(self),
+            Format::Elf(elf) => match why_no_kernel(elf) {
+                None => return Ok(self),
+                Some(why) => why,
+            },
+            Format::Other(other) => other.why_not(),
+        };
+        Err(ImageError::NotAKernel {
+            is: self.to_string(),
+            why,
+        })
+    }
+}
+
+/// Why an ELF file is no kernel, whatever it runs on.
+fn why_no_kernel(elf: &Elf) -> Option<&'static str> {
+    match elf.kind {
+        Kind::Relocatable => return Some("it is an object file or kernel module, to be linked"),
+        Kind::Core => return Some("it is a memory dump"),
+        Kind::Other(_) => return Some("it is of no type that can be executed"),
+        Kind::Executable | Kind::Dynamic => {}
+    }
+    if elf.wants_interpreter {
+        return Some("it is a program that asks for a dynamic linker");
+    }
+    if elf.segments.is_empty() {
+        return Some("it has no segment to load");
+    }
+    None
+}
+
+impl fmt::Display for Image<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, layer) in self.layers.iter().enumerate() {
+            if index > 0 {
+                f.write_str(" → ")?;
+            }
+            fmt::Display::fmt(&layer.format, f)?;
+            let is_last = self.layers.len() == index.saturating_add(1);
+            if let Format::BzImage(bzimage) = &layer.format
+                && let Some(payload) = &bzimage.payload
+                && !is_last
+            {
+                write!(f, " → {}", payload.codec)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Layer<'_> {
+    /// What it is.
+    #[must_use]
+    pub fn format(&self) -> &Format {
+        &self.format
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for Layer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Layer")
+            .field("format", &self.format)
+            .field("bytes", &Reader::new(&self.bytes))
+            .finish()
+    }
+}
+
+impl Format {
+    /// What `bytes` are. The order is that in which formats hide in each other: a bzImage may
+    /// begin as a PE file does, an arm64 Image too.
+    fn of(bytes: &[u8]) -> Result<Self, FormatError> {
+        let file = Reader::new(bytes);
+        if BzImage::is(file) {
+            return BzImage::parse(bytes)
+                .map(Self::BzImage)
+                .map_err(FormatError::BzImage);
+        }
+        if Elf::is(bytes) {
+            return Elf::parse(bytes).map(Self::Elf).map_err(FormatError::Elf);
+        }
+        match Codec::of(bytes) {
+            Codec::Unknown(_) | Codec::Stored => Ok(Self::Other(Other::of(bytes))),
+            codec => Ok(Self::Packed(Packed {
+                codec,
+                range: 0..bytes.len() as u64,
+                unpacked_len: None,
+            })),
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BzImage(bzimage) => fmt::Display::fmt(bzimage, f),
+            Self::Elf(elf) => fmt::Display::fmt(elf, f),
+            Self::Packed(packed) => fmt::Display::fmt(&packed.codec, f),
+            Self::Other(other) => fmt::Display::fmt(other, f),
+        }
+    }
+}
+
+/// A layer that carries a format's mark, and breaks its rules.
+enum FormatError {
+    BzImage(BzImageError),
+    Elf(ElfError),
+}
+
+/// Why a file cannot be booted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// It is something else.
+    #[error("it is {is}: {why}")]
+    NotAKernel {
+        /// What it is: the chain of formats.
+        is: String,
+        /// Why that is no kernel.
+        why: &'static str,
+    },
+    /// It is a broken bzImage.
+    #[error("it is a broken {of}")]
+    BzImage {
+        /// The chain of formats.
+        of: String,
+        /// What is wrong.
+        source: BzImageError,
+    },
+    /// It is a broken ELF file.
+    #[error("it is a broken {of} file")]
+    Elf {
+        /// The chain of formats.
+        of: String,
+        /// What is wrong.
+        source: ElfError,
+    },
+    /// What is in it cannot be unpacked.
+    #[error("cannot unpack the {of}")]
+    Unpack {
+        /// The chain of formats.
+        of: String,
+        /// What is wrong.
+        source: UnpackError,
+    },
+    /// Too many layers lie in each other.
+    #[error("{of} is packed more than {depth} deep")]
+    TooDeep {
+        /// The chain of formats.
+        of: String,
+        /// How deep it may be.
+        depth: usize,
+    },
+}

@@ -1,0 +1,285 @@
+//! Files that are no kernel that can be booted here, but are recognised, so that an error can say
+//! what they are.
+
+use crate::pe::Pe;
+use alloc::string::{String, ToString};
+use core::fmt;
+use firstlight_base::Reader;
+
+/// What a file is that is neither a kernel for x86 nor something with one in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// No byte at all.
+    Empty,
+    /// Nothing but zeros.
+    Zeros,
+    /// Text.
+    Text,
+    /// A script, which names its interpreter.
+    Script,
+    /// An EFI application that unpacks a kernel (`CONFIG_EFI_ZBOOT`).
+    EfiZboot {
+        /// The codec's name in the header.
+        codec: String,
+        /// What it runs on.
+        machine: &'static str,
+    },
+    /// A Linux kernel for 64-bit Arm.
+    Arm64Image,
+    /// A Linux kernel for RISC-V.
+    RiscvImage,
+    /// A unified kernel image: kernel, ramdisk and command line as one EFI application.
+    Uki {
+        /// What it runs on.
+        machine: &'static str,
+    },
+    /// Another EFI or Windows program.
+    Pe {
+        /// What it runs on.
+        machine: &'static str,
+    },
+    /// A kernel or ramdisk wrapped for U-Boot.
+    UImage,
+    /// A device tree.
+    DeviceTree,
+    /// A flattened image tree: kernels, ramdisks and device trees for U-Boot.
+    Fit,
+    /// A multiboot kernel that is not an ELF file; the number of the specification.
+    Multiboot(u8),
+    /// An IGVM file.
+    Igvm,
+    /// An Android boot image.
+    AndroidBoot,
+    /// A cpio archive, as an initial ramdisk is.
+    Cpio,
+    /// A boot sector: the start of a disk, or a kernel from before 1995.
+    BootSector,
+    /// A format of another field, by its name.
+    Known(&'static str),
+    /// None that is known here; its first bytes.
+    Unknown([u8; 8]),
+}
+
+impl Other {
+    /// What `bytes` are, which are no bzImage, no ELF file and no compressed stream.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        let file = Reader::new(bytes);
+        if bytes.is_empty() {
+            return Self::Empty;
+        }
+        image(file)
+            .or_else(|| pe(file))
+            .or_else(|| device_tree(file))
+            .or_else(|| multiboot(file))
+            .or_else(|| magic(file))
+            .or_else(|| text(bytes))
+            .unwrap_or_else(|| {
+                let mut first = [0; 8];
+                for (to, from) in first.iter_mut().zip(bytes) {
+                    *to = *from;
+                }
+                Self::Unknown(first)
+            })
+    }
+
+    /// Whether `file` is an EFI image that unpacks itself, which carries marks that other
+    /// formats share.
+    pub(crate) fn is_zboot(file: Reader<'_>) -> bool {
+        file.slice(0, 2) == Ok(b"MZ") && file.slice(4, 4) == Ok(b"zimg")
+    }
+
+    /// Why it cannot be booted, where that is more than that it is no kernel.
+    #[must_use]
+    pub fn why_not(&self) -> &'static str {
+        match self {
+            Self::Empty => "there is nothing in it",
+            Self::Zeros | Self::Text | Self::Script | Self::Known(_) => "that is no kernel",
+            Self::EfiZboot { .. } | Self::Arm64Image | Self::RiscvImage => {
+                "only kernels for x86 can be booted so far"
+            }
+            Self::Uki { .. } => {
+                "unified kernel images cannot be booted yet; the kernel in it can, from a file of \
+                 its own"
+            }
+            Self::Pe { .. } => "it needs EFI firmware to run, and is no Linux kernel",
+            Self::UImage | Self::Fit => "it is for U-Boot; the kernel in it may be bootable",
+            Self::DeviceTree => "it describes a machine, and is given to a kernel beside it",
+            Self::Multiboot(_) => "multiboot kernels cannot be booted yet",
+            Self::Igvm => "IGVM files cannot be booted yet",
+            Self::AndroidBoot => "the kernel in it may be bootable, from a file of its own",
+            Self::Cpio => "an initial ramdisk is given to a kernel beside it",
+            Self::BootSector => "it needs firmware that starts disks, or has no boot protocol",
+            Self::Unknown(_) => "no known kernel format begins like that",
+        }
+    }
+}
+
+impl fmt::Display for Other {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.pad("an empty file"),
+            Self::Zeros => f.pad("a file of zeros"),
+            Self::Text => f.pad("a text file"),
+            Self::Script => f.pad("a script"),
+            Self::EfiZboot { codec, machine } => {
+                write!(f, "an EFI zboot image ({codec} payload), {machine}")
+            }
+            Self::Arm64Image => f.pad("an arm64 Linux kernel (Image)"),
+            Self::RiscvImage => f.pad("a riscv Linux kernel (Image)"),
+            Self::Uki { machine } => write!(f, "a unified kernel image (UKI), {machine}"),
+            Self::Pe { machine } => write!(f, "a PE/COFF application, {machine}"),
+            Self::UImage => f.pad("a U-Boot uImage"),
+            Self::DeviceTree => f.pad("a device tree blob"),
+            Self::Fit => f.pad("a flattened image tree (FIT)"),
+            Self::Multiboot(1) => f.pad("a multiboot kernel"),
+            Self::Multiboot(number) => write!(f, "a multiboot{number} kernel"),
+            Self::Igvm => f.pad("an IGVM file"),
+            Self::AndroidBoot => f.pad("an Android boot image"),
+            Self::Cpio => f.pad("a cpio archive (an initramfs)"),
+            Self::BootSector => f.pad("a boot sector or disk image"),
+            Self::Known(name) => f.pad(name),
+            Self::Unknown(first) => {
+                f.write_str("an unknown file that begins with")?;
+                first.iter().try_for_each(|byte| write!(f, " {byte:02x}"))
+            }
+        }
+    }
+}
+
+/// The kernel images of other architectures (`Documentation/arch/arm64/booting.rst`,
+/// `Documentation/arch/riscv/boot-image-header.rst`).
+fn image(file: Reader<'_>) -> Option<Other> {
+    if Other::is_zboot(file) {
+        return Some(zboot(file));
+    }
+    if file.slice(0x38, 4) == Ok(b"ARM\x64") {
+        return Some(Other::Arm64Image);
+    }
+    let riscv = file.slice(0x38, 4) == Ok(b"RSC\x05") || file.slice(0x30, 8) == Ok(b"RISCV\0\0\0");
+    riscv.then_some(Other::RiscvImage)
+}
+
+/// A zboot header (`drivers/firmware/efi/libstub/zboot-header.S` of Linux).
+fn zboot(file: Reader<'_>) -> Other {
+    let name = file.slice(0x18, 32).unwrap_or_default();
+    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    let codec = if !name.is_empty() && name.iter().all(u8::is_ascii_graphic) {
+        String::from_utf8_lossy(name).to_string()
+    } else {
+        "unnamed".to_string()
+    };
+    Other::EfiZboot {
+        codec,
+        machine: Pe::read(file).map_or("unknown machine", |pe| pe.machine_name()),
+    }
+}
+
+fn pe(file: Reader<'_>) -> Option<Other> {
+    let pe = Pe::read(file)?;
+    let machine = pe.machine_name();
+    let is_uki = pe.has_section(".linux")
+        && [".osrel", ".cmdline", ".uname"]
+            .iter()
+            .any(|name| pe.has_section(name));
+    Some(if is_uki {
+        Other::Uki { machine }
+    } else {
+        Other::Pe { machine }
+    })
+}
+
+/// A device tree, or the image tree that U-Boot builds in the same format.
+fn device_tree(file: Reader<'_>) -> Option<Other> {
+    const FDT_MAGIC: u32 = 0xd00d_feed;
+    /// A node's token and name (Devicetree Specification 0.4, section 5.4).
+    const IMAGES: &[u8] = b"\0\0\0\x01images\0\0";
+    /// Node names stand early; what is behind is mostly the images.
+    const SEARCHED: u64 = 1 << 20;
+    if file.u32_be(0) != Ok(FDT_MAGIC) {
+        return None;
+    }
+    let head = file
+        .slice(0, SEARCHED.min(file.len() as u64))
+        .unwrap_or_default();
+    let is_fit = head.windows(IMAGES.len()).any(|window| window == IMAGES);
+    Some(if is_fit {
+        Other::Fit
+    } else {
+        Other::DeviceTree
+    })
+}
+
+/// A multiboot header (Multiboot Specification 0.6.96, section 3.1; 2.0, section 3.1).
+fn multiboot(file: Reader<'_>) -> Option<Other> {
+    const MAGIC_1: u32 = 0x1bad_b002;
+    const MAGIC_2: u32 = 0xe852_50d6;
+    let word = |at: u64, index: u64| file.u32_le(at.checked_add(index.checked_mul(4)?)?).ok();
+    let sum = |at: u64, words: u64| {
+        (0..words).try_fold(0_u32, |sum, index| Some(sum.wrapping_add(word(at, index)?)))
+    };
+    let first = (0..8192_u64)
+        .step_by(4)
+        .any(|at| word(at, 0) == Some(MAGIC_1) && sum(at, 3) == Some(0));
+    if first {
+        return Some(Other::Multiboot(1));
+    }
+    (0..32_768_u64)
+        .step_by(8)
+        .any(|at| word(at, 0) == Some(MAGIC_2) && sum(at, 4) == Some(0))
+        .then_some(Other::Multiboot(2))
+}
+
+/// Formats with a magic at a fixed place.
+fn magic(file: Reader<'_>) -> Option<Other> {
+    const MAGICS: [(u64, &[u8], Other); 21] = [
+        (0, b"\x27\x05\x19\x56", Other::UImage),
+        (0, b"IGVM", Other::Igvm),
+        (0, b"ANDROID!", Other::AndroidBoot),
+        (0, b"070701", Other::Cpio),
+        (0, b"070702", Other::Cpio),
+        (0, b"070707", Other::Cpio),
+        (0, b"\xc7\x71", Other::Cpio),
+        (0, b"#!", Other::Script),
+        (
+            0,
+            b"!<arch>\ndebian-binary",
+            Other::Known("a Debian package"),
+        ),
+        (0, b"!<arch>\n", Other::Known("an ar archive")),
+        (0, b"\xed\xab\xee\xdb", Other::Known("an RPM package")),
+        (0, b"PK\x03\x04", Other::Known("a zip archive")),
+        (0, b"QFI\xfb", Other::Known("a qcow2 disk image")),
+        (0, b"hsqs", Other::Known("a squashfs file system")),
+        (0, b"\xe2\xe1\xf5\xe0", Other::Known("an EROFS file system")),
+        (0, b"\xcf\xfa\xed\xfe", Other::Known("a Mach-O executable")),
+        (0, b"MZ", Other::Known("a DOS executable")),
+        (0x101, b"ustar", Other::Known("a tar archive")),
+        (0x438, b"\x53\xef", Other::Known("an ext file system")),
+        (0x8001, b"CD001", Other::Known("an ISO 9660 image")),
+        (0x1fe, b"\x55\xaa", Other::BootSector),
+    ];
+    MAGICS
+        .iter()
+        .find(|(offset, magic, _)| file.slice(*offset, magic.len() as u64) == Ok(*magic))
+        .map(|(_, _, other)| other.clone())
+}
+
+/// Files that look like nothing in particular.
+fn text(bytes: &[u8]) -> Option<Other> {
+    /// So much is looked at: binary formats show themselves sooner.
+    const LOOKED_AT: usize = 4096;
+    if bytes.iter().all(|&byte| byte == 0) {
+        return Some(Other::Zeros);
+    }
+    let head = bytes.get(..LOOKED_AT).unwrap_or(bytes);
+    let head = match core::str::from_utf8(head) {
+        Ok(text) => text,
+        // A character may be cut in two where the look ends.
+        Err(error) if error.error_len().is_none() => {
+            core::str::from_utf8(head.get(..error.valid_up_to())?).ok()?
+        }
+        Err(_) => return None,
+    };
+    let printable = |char: char| !char.is_control() || "\n\r\t\u{c}\u{1b}".contains(char);
+    (!head.is_empty() && head.chars().all(printable)).then_some(Other::Text)
+}

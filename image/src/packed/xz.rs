@@ -1,0 +1,42 @@
+//! xz streams (the .xz file format, 1.2.1) and the older LZMA files.
+
+use super::output::{Fault, Output};
+use alloc::format;
+use alloc::string::ToString;
+use core::fmt::Debug;
+use lzma_rust2::{LzmaReader, Read, XzReader};
+
+/// The most memory a decoder may take beside the output, in KiB: the dictionary of `xz -9` is
+/// 64 MiB, that of the kernel's build 32 MiB, and this is twice the former.
+const MEMORY_KIB: u32 = 128 << 10;
+
+/// Unpacks every stream of `stream`.
+pub(super) fn unpack(stream: &[u8], output: &mut Output) -> Result<(), Fault> {
+    read_all(XzReader::new_mem_limit(stream, true, MEMORY_KIB), output)
+}
+
+/// Unpacks the one stream of an LZMA file.
+pub(super) fn unpack_lzma(stream: &[u8], output: &mut Output) -> Result<(), Fault> {
+    let reader = LzmaReader::new_mem_limit(stream, MEMORY_KIB, None).map_err(broken)?;
+    read_all(reader, output)
+}
+
+fn read_all(mut reader: impl Read, output: &mut Output) -> Result<(), Fault> {
+    loop {
+        let written = reader.read(output.spare()?).map_err(broken)?;
+        if written == 0 {
+            return Ok(());
+        }
+        output.advance(written)?;
+    }
+}
+
+/// The decoder's error; it has words for people only in quotation marks inside its `Debug`.
+fn broken(error: impl Debug) -> Fault {
+    let text = format!("{error:?}");
+    match text.split('"').nth(1) {
+        Some(words) => Fault::Broken(words.to_string()),
+        None if text.contains("Eof") => Fault::Ends,
+        None => Fault::Broken(text),
+    }
+}
