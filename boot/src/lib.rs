@@ -15,10 +15,24 @@
 
 extern crate alloc;
 
+mod acpi;
+mod draft;
+pub mod draw;
+mod e820;
+mod error;
+mod gdt;
+mod kernel;
+mod paging;
 mod plan;
+mod planner;
 pub mod platform;
 mod request;
+mod start_info;
+mod way;
+mod zero_page;
 
+pub use error::PlanError;
 pub use plan::{BootPlan, Content, E820Entry, E820Kind, Piece};
+pub use planner::plan;
 pub use platform::Platform;
 pub use request::{Protocol, ProtocolChoice, Request, Unpack};

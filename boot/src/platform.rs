@@ -4,6 +4,8 @@
 //! value. The x86 platform has the addresses of QEMU's `microvm` machine for what both have, so
 //! that one plan runs on either engine.
 
+use crate::draft::range;
+use alloc::vec;
 use alloc::vec::Vec;
 use firstlight_base::{GIB, Gpa, GpaRange, Irq, Port};
 
@@ -32,6 +34,22 @@ pub struct SerialPort {
 }
 
 impl Platform {
+    /// A machine with `memory` bytes of RAM and that many vCPUs.
+    #[must_use]
+    pub fn pc(memory: u64, cpus: u32) -> Self {
+        let low = memory.min(Self::DEVICE_HOLE.get());
+        let ram = [
+            GpaRange::new(Gpa::new(0), low),
+            GpaRange::new(Self::HIGH_RAM, memory.saturating_sub(low)),
+        ];
+        Self {
+            ram: ram.into_iter().flatten().collect(),
+            cpus,
+            serial: vec![Self::COM1],
+            debug_exit: None,
+        }
+    }
+
     /// Where the hole for devices begins; RAM that does not fit below continues at 4 GiB.
     pub const DEVICE_HOLE: Gpa = Gpa::new(3 * GIB);
     /// Where RAM continues behind the hole for devices.
@@ -50,6 +68,8 @@ impl Platform {
     /// ACPI sleep control, sleep status and reset registers, one byte each, in this order
     /// (QEMU's generic event device; ACPI 6.5, sections 4.8.3.6 to 4.8.3.7).
     pub const ACPI_REGS: Gpa = Gpa::new(0xfea0_0200);
+    /// What KVM on Intel processors keeps for itself: an identity map and a task state segment.
+    pub const KVM_PRIVATE: GpaRange = range(0xfeff_c000, 0xff00_0000);
     /// What the guest writes to the reset register to be reset.
     pub const ACPI_RESET_VALUE: u8 = 0x42;
     /// The sleep type (`SLP_TYP`) of the soft-off state S5.

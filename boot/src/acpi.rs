@@ -1,0 +1,193 @@
+//! The firmware tables: what an ACPI guest is told of the machine (ACPI specification 6.5).
+//!
+//! The machine is "hardware-reduced" (section 4.1): there is no fixed power management block, only
+//! the sleep and reset registers, so the guest probes neither a PIT nor an 8042 nor a PM timer.
+
+use crate::Platform;
+use crate::platform::SerialPort;
+use acpi_tables::Aml;
+use acpi_tables::aml::{
+    self, Device, EISAName, IO, Interrupt, Name, Package, Path, ResourceTemplate,
+};
+use acpi_tables::fadt::{FADTBuilder, Flags};
+use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
+use acpi_tables::madt::{
+    EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic,
+};
+use acpi_tables::rsdp::Rsdp;
+use acpi_tables::sdt::Sdt;
+use acpi_tables::xsdt::XSDT;
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+use firstlight_base::{Gpa, Irq};
+
+const OEM: [u8; 6] = *b"FLIGHT";
+const OEM_TABLE: [u8; 8] = *b"FIRSTLGT";
+const OEM_REVISION: u32 = 1;
+
+/// IA-PC boot flags (table 5.10): devices on the ISA bus, but no VGA; the missing 8042 bit keeps
+/// the guest from waiting for a keyboard controller.
+const BOOT_FLAGS: u16 = 1 << 0 | 1 << 2;
+
+/// The root pointer at `at`, which is 16-byte aligned, and all that it leads to behind it.
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "a few KiB at an address below 1 MiB"
+)]
+pub(crate) fn tables(platform: &Platform, at: Gpa) -> Vec<u8> {
+    let mut blob = vec![0; Rsdp::len()];
+    let mut append = |table: &dyn Aml| {
+        blob.resize(blob.len().next_multiple_of(16), 0);
+        let address = at.get() + blob.len() as u64;
+        table.to_aml_bytes(&mut blob);
+        address
+    };
+    let dsdt = append(&dsdt(platform));
+    let fadt = append(&fadt(dsdt));
+    let madt = append(&madt(platform));
+    let mut list = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
+    list.add_entry(fadt);
+    list.add_entry(madt);
+    let list = append(&list);
+    let mut root = vec![];
+    Rsdp::new(OEM, list).to_aml_bytes(&mut root);
+    root.extend(blob.drain(..).skip(Rsdp::len()));
+    root
+}
+
+fn fadt(dsdt: u64) -> impl Aml {
+    let register = |offset: u64| {
+        let at = Platform::ACPI_REGS.get().saturating_add(offset);
+        GAS::new(AddressSpace::SystemMemory, 8, 0, AccessSize::ByteAccess, at)
+    };
+    let mut fadt = FADTBuilder::new(OEM, OEM_TABLE, OEM_REVISION)
+        .dsdt_64(dsdt)
+        .flag(Flags::HwReducedAcpi)
+        .flag(Flags::ResetRegSup)
+        .flag(Flags::PwrButton)
+        .flag(Flags::SlpButton);
+    fadt.iapc_boot_arch = BOOT_FLAGS.into();
+    fadt.sleep_control_reg = register(0);
+    fadt.sleep_status_reg = register(1);
+    fadt.reset_reg = register(2);
+    fadt.reset_value = Platform::ACPI_RESET_VALUE;
+    fadt.finalize()
+}
+
+fn madt(platform: &Platform) -> impl Aml + use<> {
+    let low = |at: Gpa| u32::try_from(at.get()).expect("interrupt controllers lie below 4 GiB");
+    let lapic = LocalInterruptController::Address(low(Platform::LAPIC));
+    let mut madt = MADT::new(OEM, OEM_TABLE, OEM_REVISION, lapic);
+    for id in (0..platform.cpus).filter_map(|id| u8::try_from(id).ok()) {
+        madt.add_structure(ProcessorLocalApic::new(id, id, EnabledStatus::Enabled));
+    }
+    madt.add_structure(IoApic::new(0, low(Platform::IOAPIC), 0));
+    madt
+}
+
+fn dsdt(platform: &Platform) -> impl Aml + use<> {
+    let mut code = vec![];
+    let s5 = Package::new(vec![&Platform::ACPI_S5, &aml::ZERO, &aml::ZERO, &aml::ZERO]);
+    Name::new("_S5_".into(), &s5).to_aml_bytes(&mut code);
+    for (port, number) in platform.serial.iter().zip(1u8..) {
+        serial(*port, number, &mut code);
+    }
+    let clock = IO::new(Platform::CMOS.0, Platform::CMOS.0, 1, 2);
+    let hid = EISAName::new("PNP0B00");
+    device(
+        "_SB_.RTC0",
+        &hid,
+        0,
+        &[&clock, &interrupt(Platform::CMOS_IRQ)],
+        &mut code,
+    );
+    let panic = IO::new(Platform::PVPANIC.0, Platform::PVPANIC.0, 1, 1);
+    device("_SB_.PEVT", &"QEMU0001", 0, &[&panic], &mut code);
+
+    let mut sdt = Sdt::new(*b"DSDT", 36, 6, OEM, OEM_TABLE, OEM_REVISION);
+    sdt.append_slice(&code);
+    sdt
+}
+
+fn serial(port: SerialPort, number: u8, code: &mut Vec<u8>) {
+    let ports = IO::new(port.base.0, port.base.0, 1, 8);
+    let path = format!("_SB_.COM{number}");
+    device(
+        &path,
+        &EISAName::new("PNP0501"),
+        number,
+        &[&ports, &interrupt(port.irq)],
+        code,
+    );
+}
+
+/// Edge-triggered, active high and not shared, as on the ISA bus.
+fn interrupt(irq: Irq) -> Interrupt {
+    Interrupt::new(true, true, false, false, irq.0)
+}
+
+fn device(path: &str, hid: &dyn Aml, uid: u8, resources: &[&dyn Aml], code: &mut Vec<u8>) {
+    let resources = ResourceTemplate::new(resources.to_vec());
+    let names = [
+        Name::new("_HID".into(), hid),
+        Name::new("_UID".into(), &uid),
+        Name::new("_CRS".into(), &resources),
+    ];
+    let children = names.iter().map(|name| -> &dyn Aml { name }).collect();
+    Device::new(Path::new(path), children).to_aml_bytes(code);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use firstlight_base::{MIB, Reader};
+
+    const AT: u64 = 0x9_f000;
+
+    fn table(blob: &[u8], address: u64) -> &[u8] {
+        let offset = address - AT;
+        let len = Reader::new(blob).u32_le(offset + 4).unwrap();
+        Reader::new(blob).slice(offset, u64::from(len)).unwrap()
+    }
+
+    fn sum(bytes: &[u8]) -> u8 {
+        bytes
+            .iter()
+            .fold(0, |sum: u8, byte| sum.wrapping_add(*byte))
+    }
+
+    #[test]
+    fn the_root_leads_to_tables_with_right_checksums() {
+        let blob = tables(&Platform::pc(512 * MIB, 3), Gpa::new(AT));
+        let root = Reader::new(&blob);
+        assert_eq!(root.slice(0, 8).unwrap(), b"RSD PTR ");
+        assert_eq!(sum(root.slice(0, 36).unwrap()), 0);
+        let xsdt = table(&blob, root.u64_le(24).unwrap());
+        assert_eq!((&xsdt[..4], sum(xsdt)), (&b"XSDT"[..], 0));
+        let fadt = table(&blob, Reader::new(xsdt).u64_le(36).unwrap());
+        assert_eq!((&fadt[..4], sum(fadt)), (&b"FACP"[..], 0));
+        let madt = table(&blob, Reader::new(xsdt).u64_le(44).unwrap());
+        assert_eq!((&madt[..4], sum(madt)), (&b"APIC"[..], 0));
+        let dsdt = table(&blob, Reader::new(fadt).u64_le(140).unwrap());
+        assert_eq!((&dsdt[..4], sum(dsdt)), (&b"DSDT"[..], 0));
+    }
+
+    #[test]
+    fn every_vcpu_has_a_local_apic() {
+        let cpus = |count| {
+            let blob = tables(&Platform::pc(512 * MIB, count), Gpa::new(AT));
+            blob.len()
+        };
+        assert_eq!(cpus(254) - cpus(2), 252 * 8);
+    }
+
+    #[test]
+    fn where_the_tables_lie_does_not_change_their_size() {
+        let platform = Platform::pc(512 * MIB, 1);
+        assert_eq!(
+            tables(&platform, Gpa::new(0)).len(),
+            tables(&platform, Gpa::new(0x9_fff0)).len()
+        );
+    }
+}

@@ -1,0 +1,142 @@
+//! Why there is no sound plan.
+
+use crate::Protocol;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use firstlight_base::GpaRange;
+
+/// Why an image cannot be booted as it was asked for: the rule, and the numbers that break it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A machine that nobody can build.
+    #[error("{asked} vCPUs were asked for; this machine can have 1 to {most}")]
+    Cpus {
+        /// How many were asked for.
+        asked: u32,
+        /// How many there can be.
+        most: u32,
+    },
+    /// Memory that the machine cannot address.
+    #[error("{asked:#x} bytes of memory were asked for; this machine can have 1 to {most:#x}")]
+    Memory {
+        /// How many bytes were asked for.
+        asked: u64,
+        /// How many bytes there can be.
+        most: u64,
+    },
+    /// The image has no such way in.
+    #[error("{image} cannot be entered by {protocol}: {why}")]
+    NoEntry {
+        /// What the image is.
+        image: String,
+        /// The way in that was asked for.
+        protocol: Protocol,
+        /// What it lacks.
+        why: String,
+    },
+    /// The image is none that this machine can run.
+    #[error("{image} cannot be booted: {why}")]
+    NotBootable {
+        /// What the image is.
+        image: String,
+        /// What it lacks.
+        why: String,
+    },
+    /// The command line is longer than the kernel takes.
+    #[error("the command line has {len} bytes, but this kernel takes {limit} (its cmdline_size)")]
+    CmdlineTooLong {
+        /// How long it is.
+        len: u64,
+        /// How long it may be.
+        limit: u64,
+    },
+    /// The command line has a NUL in it.
+    #[error("the command line has a NUL at byte {at}, where the kernel would take it to end")]
+    CmdlineNul {
+        /// Where.
+        at: usize,
+    },
+    /// An initial ramdisk without a byte.
+    #[error("the initial ramdisk is empty")]
+    EmptyInitrd,
+    /// Something would lie behind the last address there is.
+    #[error("{name} has to lie at {at:#x} with {len:#x} bytes, which is no range of addresses")]
+    Wraps {
+        /// What has to lie there.
+        name: String,
+        /// Where it would begin.
+        at: u64,
+        /// How many bytes it would have.
+        len: u64,
+    },
+    /// Something has to lie where no RAM is.
+    #[error("{name} has to lie at {range}, which is not all RAM; RAM is {}", List(.ram))]
+    NotRam {
+        /// What has to lie there.
+        name: String,
+        /// Where.
+        range: GpaRange,
+        /// What RAM there is.
+        ram: Vec<GpaRange>,
+    },
+    /// Two things would lie in one place.
+    #[error("{name} at {range} and {other} at {other_range} overlap")]
+    Overlap {
+        /// The one.
+        name: String,
+        /// Where it lies.
+        range: GpaRange,
+        /// The other.
+        other: String,
+        /// Where that lies.
+        other_range: GpaRange,
+    },
+    /// Nowhere is enough room.
+    #[error(
+        "{name} needs {len:#x} bytes aligned to {align:#x} within {within}, {}",
+        Largest(*.largest)
+    )]
+    NoRoom {
+        /// What needs room.
+        name: String,
+        /// How many bytes.
+        len: u64,
+        /// What its address has to be a multiple of.
+        align: u64,
+        /// Where it has to lie.
+        within: GpaRange,
+        /// The largest free range there.
+        largest: Option<GpaRange>,
+    },
+}
+
+struct List<'a>(&'a [GpaRange]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (range, separator) in self
+            .0
+            .iter()
+            .zip([""].into_iter().chain(core::iter::repeat(", ")))
+        {
+            write!(f, "{separator}{range}")?;
+        }
+        Ok(())
+    }
+}
+
+struct Largest(Option<GpaRange>);
+
+impl fmt::Display for Largest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(range) => write!(
+                f,
+                "but the largest free range there is {range} ({:#x} bytes)",
+                range.len()
+            ),
+            None => f.write_str("but nothing is free there"),
+        }
+    }
+}

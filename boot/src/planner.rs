@@ -1,0 +1,344 @@
+//! From an image and a request to a sound plan.
+
+use crate::draft::{Draft, Need, range};
+use crate::gdt::{self, Code};
+use crate::start_info::StartInfo;
+use crate::way::Way;
+use crate::zero_page::{self, ZeroPage};
+use crate::{
+    BootPlan, Content, E820Entry, Piece, PlanError, Platform, Protocol, Request, acpi, e820,
+    kernel, paging, way,
+};
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use firstlight_base::x86::{
+    Cr0, Cr4, DescriptorTable, Efer, Gprs, RFLAGS_RESERVED, Registers, Segment,
+};
+use firstlight_base::{GIB, Gpa, GpaRange, VcpuState};
+use firstlight_image::Image;
+
+/// Conventional memory: what the boot protocols want low lies here.
+const LOW: GpaRange = range(0x1000, Platform::LEGACY_HOLE.0.get());
+const BELOW_4_GIB: GpaRange = range(0, 4 * GIB);
+const ANYWHERE: GpaRange = range(0, u64::MAX);
+const PAGE: u64 = 0x1000;
+const LARGE_PAGE: u64 = 0x20_0000;
+
+/// Works out how `image` is booted as `request` wants it.
+///
+/// # Errors
+///
+/// [`PlanError`] with the rule that is broken and the numbers that break it.
+pub fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError> {
+    let platform = platform(request)?;
+    let way = way::choose(image, request)?;
+    let mut draft = Draft::new(e820::usable(&platform.ram));
+    let kernel = kernel::put(&mut draft, &way)?;
+    let tables = put_tables(&mut draft, &platform)?;
+    let parts = Parts {
+        e820: e820::map(&platform, tables),
+        rsdp: tables.start(),
+        cmdline: put_cmdline(&mut draft, &way, &request.cmdline)?,
+        initrd: put_initrd(&mut draft, &way, request.initrd)?,
+        kernel,
+    };
+    let registers = match way.protocol {
+        Protocol::Linux64 => enter_linux64(&mut draft, &way, &parts, request)?,
+        Protocol::Linux32 => enter_linux32(&mut draft, &way, &parts, request)?,
+        Protocol::Pvh => enter_pvh(&mut draft, &way, &parts)?,
+    };
+    Ok(BootPlan {
+        platform,
+        protocol: way.protocol,
+        image: image.to_string(),
+        cmdline: request.cmdline.clone(),
+        pieces: draft.into_pieces(),
+        e820: parts.e820,
+        boot_vcpu: VcpuState::X86(registers),
+    })
+}
+
+/// What every protocol tells the kernel in its own way.
+struct Parts {
+    e820: Vec<E820Entry>,
+    rsdp: Gpa,
+    cmdline: GpaRange,
+    initrd: Option<GpaRange>,
+    /// Where the kernel is loaded and runs while it starts.
+    kernel: GpaRange,
+}
+
+fn platform(request: &Request) -> Result<Platform, PlanError> {
+    if !(1..=Platform::MAX_CPUS).contains(&request.cpus) {
+        return Err(PlanError::Cpus {
+            asked: request.cpus,
+            most: Platform::MAX_CPUS,
+        });
+    }
+    if !(1..=Platform::MAX_MEMORY).contains(&request.memory) {
+        return Err(PlanError::Memory {
+            asked: request.memory,
+            most: Platform::MAX_MEMORY,
+        });
+    }
+    let mut platform = Platform::pc(request.memory, request.cpus);
+    platform.debug_exit = request.debug_exit.then_some(Platform::DEBUG_EXIT);
+    Ok(platform)
+}
+
+fn put_tables(draft: &mut Draft, platform: &Platform) -> Result<GpaRange, PlanError> {
+    let len = acpi::tables(platform, Gpa::new(0)).len() as u64;
+    let range = draft.highest(&Need {
+        name: "ACPI tables",
+        len: len.next_multiple_of(PAGE),
+        align: PAGE,
+        within: LOW,
+        why: "",
+    })?;
+    draft.put(Piece {
+        name: "ACPI tables".into(),
+        range,
+        content: Content::Bytes(acpi::tables(platform, range.start())),
+        why: "top of conventional memory, kept out of the guest's RAM".into(),
+    })?;
+    Ok(range)
+}
+
+fn put_cmdline(draft: &mut Draft, way: &Way<'_>, cmdline: &str) -> Result<GpaRange, PlanError> {
+    let (len, limit) = (cmdline.len() as u64, way.cmdline_limit());
+    if len > limit {
+        return Err(PlanError::CmdlineTooLong { len, limit });
+    }
+    if let Some(at) = cmdline.find('\0') {
+        return Err(PlanError::CmdlineNul { at });
+    }
+    let mut bytes = cmdline.as_bytes().to_vec();
+    bytes.push(0);
+    let need = Need {
+        name: "command line",
+        len: bytes.len() as u64,
+        align: 16,
+        within: LOW,
+        why: "conventional memory; NUL-terminated",
+    };
+    draft.put_lowest(&need, bytes)
+}
+
+/// The highest RAM that the kernel allows, on a large page where one can be had: there it is in
+/// nobody's way, whatever the kernel uses while it starts.
+fn put_initrd(
+    draft: &mut Draft,
+    way: &Way<'_>,
+    len: Option<u64>,
+) -> Result<Option<GpaRange>, PlanError> {
+    let Some(len) = len else { return Ok(None) };
+    if len == 0 {
+        return Err(PlanError::EmptyInitrd);
+    }
+    let limit = way.initrd_limit();
+    let within = if limit == ANYWHERE.last() {
+        ANYWHERE
+    } else {
+        up_to(limit)
+    };
+    let low = within.intersection(BELOW_4_GIB).unwrap_or(within);
+    let need = Need {
+        name: "initrd",
+        len,
+        align: PAGE,
+        within,
+        why: "",
+    };
+    let range = [(LARGE_PAGE, low), (PAGE, low), (LARGE_PAGE, within)]
+        .into_iter()
+        .find_map(|(align, within)| {
+            draft
+                .highest(&Need {
+                    align,
+                    within,
+                    ..need
+                })
+                .ok()
+        })
+        .map_or_else(|| draft.highest(&need), Ok)?;
+    draft.put(Piece {
+        name: "initrd".into(),
+        range,
+        content: Content::Initrd,
+        why: alloc::format!("highest free RAM whose last byte is not above {limit}"),
+    })?;
+    Ok(Some(range))
+}
+
+fn up_to(last: Gpa) -> GpaRange {
+    last.checked_add(1)
+        .and_then(|end| GpaRange::between(Gpa::new(0), end))
+        .unwrap_or(ANYWHERE)
+}
+
+/// The state of `boot.rst`, section "64-bit Boot Protocol".
+fn enter_linux64(
+    draft: &mut Draft,
+    way: &Way<'_>,
+    parts: &Parts,
+    request: &Request,
+) -> Result<Registers, PlanError> {
+    let boot_params = put_zero_page(draft, way, parts, request)?;
+    let mapped = paging::gibs([parts.kernel, parts.cmdline, boot_params]);
+    let need = Need {
+        name: "page tables",
+        len: paging::tables_len(&mapped),
+        align: PAGE,
+        within: LOW,
+        why: "an identity map of kernel, boot_params and command line",
+    };
+    let at = draft.lowest(&need)?.start();
+    let tables = draft.put_lowest(&need, paging::identity_map(at, &mapped))?;
+    let registers = Registers {
+        gprs: Gprs {
+            rip: way.entry(parts.kernel.start()).get(),
+            rsi: boot_params.start().get(),
+            rflags: RFLAGS_RESERVED,
+            ..Gprs::default()
+        },
+        cr0: Cr0::PE | Cr0::ET | Cr0::PG,
+        cr3: tables.start().get(),
+        cr4: Cr4::PAE,
+        efer: Efer::LME | Efer::LMA,
+        ..RESET
+    };
+    put_gdt(draft, registers, Code::Bits64)
+}
+
+/// The state of `boot.rst`, section "32-bit Boot Protocol".
+fn enter_linux32(
+    draft: &mut Draft,
+    way: &Way<'_>,
+    parts: &Parts,
+    request: &Request,
+) -> Result<Registers, PlanError> {
+    let boot_params = put_zero_page(draft, way, parts, request)?;
+    let gprs = Gprs {
+        rip: way.entry(parts.kernel.start()).get(),
+        rsi: boot_params.start().get(),
+        rflags: RFLAGS_RESERVED,
+        ..Gprs::default()
+    };
+    put_gdt(draft, Registers { gprs, ..RESET }, Code::Bits32)
+}
+
+/// The state of Xen's `docs/misc/pvh.pandoc`.
+fn enter_pvh(draft: &mut Draft, way: &Way<'_>, parts: &Parts) -> Result<Registers, PlanError> {
+    let info = StartInfo {
+        cmdline: parts.cmdline.start(),
+        initrd: parts.initrd,
+        rsdp: parts.rsdp,
+        memmap: &parts.e820,
+    };
+    let need = Need {
+        name: "hvm_start_info",
+        len: info.len(),
+        align: 8,
+        within: LOW,
+        why: "conventional memory; the guest writes into it",
+    };
+    let at = draft.lowest(&need)?.start();
+    let placed = draft.put_lowest(&need, info.encode(at))?;
+    let gprs = Gprs {
+        rip: way.entry(parts.kernel.start()).get(),
+        rbx: placed.start().get(),
+        rflags: RFLAGS_RESERVED,
+        ..Gprs::default()
+    };
+    put_gdt(draft, Registers { gprs, ..RESET }, Code::Bits32)
+}
+
+fn put_zero_page(
+    draft: &mut Draft,
+    way: &Way<'_>,
+    parts: &Parts,
+    request: &Request,
+) -> Result<GpaRange, PlanError> {
+    let seed = zero_page::rng_seed(&request.rng_seed);
+    let seed = draft.put_lowest(
+        &Need {
+            name: "setup_data: random seed",
+            len: seed.len() as u64,
+            align: 8,
+            within: LOW,
+            why: "conventional memory, where KASLR and the kernel's allocator keep off it",
+        },
+        seed,
+    )?;
+    let page = ZeroPage {
+        setup_header: way.setup_header(),
+        load: parts.kernel.start(),
+        cmdline: parts.cmdline.start(),
+        initrd: parts.initrd,
+        rsdp: parts.rsdp,
+        setup_data: seed.start(),
+        e820: &parts.e820,
+    };
+    draft.put_lowest(
+        &Need {
+            name: "boot_params",
+            len: zero_page::LEN,
+            align: PAGE,
+            within: LOW,
+            why: "the zero page, in conventional memory; the 32-bit entry writes into it",
+        },
+        page.encode(),
+    )
+}
+
+fn put_gdt(draft: &mut Draft, registers: Registers, code: Code) -> Result<Registers, PlanError> {
+    let table = gdt::table(code);
+    let need = Need {
+        name: "GDT",
+        len: table.len() as u64,
+        align: 16,
+        within: LOW,
+        why: "the segments that the kernel is entered with",
+    };
+    let placed = draft.put_lowest(&need, table)?;
+    Ok(gdt::load(registers, placed.start(), code))
+}
+
+/// Protected mode without paging, interrupts off, nothing loaded yet.
+const RESET: Registers = Registers {
+    gprs: Gprs {
+        rax: 0,
+        rbx: 0,
+        rcx: 0,
+        rdx: 0,
+        rsi: 0,
+        rdi: 0,
+        rsp: 0,
+        rbp: 0,
+        r8: 0,
+        r9: 0,
+        r10: 0,
+        r11: 0,
+        r12: 0,
+        r13: 0,
+        r14: 0,
+        r15: 0,
+        rip: 0,
+        rflags: RFLAGS_RESERVED,
+    },
+    cs: Segment::UNUSABLE,
+    ds: Segment::UNUSABLE,
+    es: Segment::UNUSABLE,
+    fs: Segment::UNUSABLE,
+    gs: Segment::UNUSABLE,
+    ss: Segment::UNUSABLE,
+    tr: Segment::UNUSABLE,
+    ldt: Segment::UNUSABLE,
+    gdt: DescriptorTable { base: 0, limit: 0 },
+    idt: DescriptorTable { base: 0, limit: 0 },
+    cr0: Cr0::PE.union(Cr0::ET),
+    cr2: 0,
+    cr3: 0,
+    cr4: Cr4::empty(),
+    efer: Efer::empty(),
+};

@@ -1,0 +1,227 @@
+//! The zero page, `struct boot_params`: what a Linux/x86 kernel is told
+//! (`Documentation/arch/x86/boot.rst` and `zero-page.rst`).
+
+use crate::E820Entry;
+use alloc::vec;
+use alloc::vec::Vec;
+use firstlight_base::{Gpa, GpaRange};
+
+/// `sizeof(struct boot_params)`.
+pub(crate) const LEN: u64 = 4096;
+
+/// Where the setup header begins, in the file as in the zero page.
+const SETUP_HEADER: usize = 0x1f1;
+/// The most bytes a setup header may have before it would run into `edd_mbr_sig_buffer`.
+const SETUP_HEADER_MAX: usize = 0x290 - SETUP_HEADER;
+
+const ACPI_RSDP_ADDR: usize = 0x070;
+const EXT_RAMDISK_IMAGE: usize = 0x0c0;
+const EXT_RAMDISK_SIZE: usize = 0x0c4;
+const EXT_CMD_LINE_PTR: usize = 0x0c8;
+const E820_ENTRIES: usize = 0x1e8;
+const BOOT_FLAG: usize = 0x1fe;
+const HEADER: usize = 0x202;
+const VERSION: usize = 0x206;
+const TYPE_OF_LOADER: usize = 0x210;
+const LOADFLAGS: usize = 0x211;
+const CODE32_START: usize = 0x214;
+const RAMDISK_IMAGE: usize = 0x218;
+const RAMDISK_SIZE: usize = 0x21c;
+const CMD_LINE_PTR: usize = 0x228;
+const KERNEL_ALIGNMENT: usize = 0x230;
+const CMDLINE_SIZE: usize = 0x238;
+const SETUP_DATA: usize = 0x250;
+const E820_TABLE: usize = 0x2d0;
+/// How many entries the table in the zero page has room for.
+const E820_MAX: usize = 128;
+
+/// A loader without a number of its own.
+const LOADER_UNDEFINED: u8 = 0xff;
+/// `LOADED_HIGH`: the kernel is at 1 MiB or above.
+const LOADED_HIGH: u8 = 1 << 0;
+
+/// What the kernel is told, beside what its own header says.
+#[derive(Debug)]
+pub(crate) struct ZeroPage<'a> {
+    /// The image's setup header, from offset 0x1f1 to its end; empty for a kernel without one.
+    pub(crate) setup_header: &'a [u8],
+    /// Where the kernel has been loaded.
+    pub(crate) load: Gpa,
+    /// The command line, NUL-terminated.
+    pub(crate) cmdline: Gpa,
+    /// The initial ramdisk.
+    pub(crate) initrd: Option<GpaRange>,
+    /// The ACPI root pointer.
+    pub(crate) rsdp: Gpa,
+    /// The first `setup_data` node.
+    pub(crate) setup_data: Gpa,
+    /// The memory map.
+    pub(crate) e820: &'a [E820Entry],
+}
+
+impl ZeroPage<'_> {
+    /// The 4096 bytes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut page = Page(vec![0; 4096]);
+        if self.setup_header.is_empty() {
+            page.made_up_header();
+        } else {
+            let len = self.setup_header.len().min(SETUP_HEADER_MAX);
+            page.put(
+                SETUP_HEADER,
+                self.setup_header.get(..len).unwrap_or_default(),
+            );
+        }
+        page.put(TYPE_OF_LOADER, &[LOADER_UNDEFINED]);
+        page.low(CODE32_START, self.load.get());
+        page.low(CMD_LINE_PTR, self.cmdline.get());
+        page.high(EXT_CMD_LINE_PTR, self.cmdline.get());
+        if let Some(initrd) = self.initrd {
+            page.low(RAMDISK_IMAGE, initrd.start().get());
+            page.high(EXT_RAMDISK_IMAGE, initrd.start().get());
+            page.low(RAMDISK_SIZE, initrd.len());
+            page.high(EXT_RAMDISK_SIZE, initrd.len());
+        }
+        page.put(ACPI_RSDP_ADDR, &self.rsdp.get().to_le_bytes());
+        page.put(SETUP_DATA, &self.setup_data.get().to_le_bytes());
+        page.e820(self.e820);
+        page.0
+    }
+}
+
+struct Page(Vec<u8>);
+
+impl Page {
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        for (to, from) in self.0.iter_mut().skip(at).zip(bytes) {
+            *to = *from;
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the low half is what is meant"
+    )]
+    fn low(&mut self, at: usize, value: u64) {
+        self.put(at, &(value as u32).to_le_bytes());
+    }
+
+    fn high(&mut self, at: usize, value: u64) {
+        self.low(at, value >> 32);
+    }
+
+    /// A vmlinux has no setup header, but the kernel reads a few of its fields.
+    fn made_up_header(&mut self) {
+        const PROTOCOL_2_15: u16 = 0x020f;
+        const COMMAND_LINE_MAX: u32 = 2047;
+        const ALIGNMENT: u32 = 0x20_0000;
+        self.put(BOOT_FLAG, &0xaa55_u16.to_le_bytes());
+        self.put(HEADER, b"HdrS");
+        self.put(VERSION, &PROTOCOL_2_15.to_le_bytes());
+        self.put(LOADFLAGS, &[LOADED_HIGH]);
+        self.put(KERNEL_ALIGNMENT, &ALIGNMENT.to_le_bytes());
+        self.put(CMDLINE_SIZE, &COMMAND_LINE_MAX.to_le_bytes());
+    }
+
+    fn e820(&mut self, entries: &[E820Entry]) {
+        let count = u8::try_from(entries.len().min(E820_MAX)).expect("128 fits a byte");
+        self.put(E820_ENTRIES, &[count]);
+        let table: Vec<u8> = entries
+            .iter()
+            .take(E820_MAX)
+            .flat_map(|entry| {
+                let mut bytes = vec![];
+                bytes.extend(entry.range.start().get().to_le_bytes());
+                bytes.extend(entry.range.len().to_le_bytes());
+                bytes.extend((entry.kind as u32).to_le_bytes());
+                bytes
+            })
+            .collect();
+        self.put(E820_TABLE, &table);
+    }
+}
+
+/// A `setup_data` node, the last of its list, that seeds the kernel's random numbers.
+pub(crate) fn rng_seed(seed: &[u8]) -> Vec<u8> {
+    const SETUP_RNG_SEED: u32 = 9;
+    let mut node = vec![];
+    node.extend(0_u64.to_le_bytes());
+    node.extend(SETUP_RNG_SEED.to_le_bytes());
+    node.extend(u32::try_from(seed.len()).unwrap_or(u32::MAX).to_le_bytes());
+    node.extend(seed);
+    node
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::E820Kind;
+    use crate::draft::range;
+    use firstlight_base::Reader;
+
+    fn page(setup_header: &[u8]) -> Vec<u8> {
+        ZeroPage {
+            setup_header,
+            load: Gpa::new(0x100_0000),
+            cmdline: Gpa::new(0x9000),
+            initrd: GpaRange::new(Gpa::new(0x1_2345_6000), 0x1_0000_0001),
+            rsdp: Gpa::new(0x9_f000),
+            setup_data: Gpa::new(0xa000),
+            e820: &[E820Entry {
+                range: range(0x1000, 0x3000),
+                kind: E820Kind::Ram,
+            }],
+        }
+        .encode()
+    }
+
+    #[test]
+    fn the_header_is_copied_and_nothing_beyond_its_room() {
+        let page = page(&[0xee; 0x200]);
+        assert_eq!(page.len(), 4096);
+        assert_eq!(page[0x1f0], 0);
+        assert_eq!(page[0x1f1], 0xee);
+        assert_eq!(page[0x28f], 0xee);
+        assert_eq!(page[0x290], 0);
+    }
+
+    #[test]
+    fn the_sentinel_stays_zero_so_that_no_field_is_wiped() {
+        assert_eq!(page(&[0xff; 0x7b])[0x1ef], 0);
+    }
+
+    #[test]
+    fn a_ramdisk_above_4_gib_has_its_high_halves_written() {
+        let page = page(&[0; 0x7b]);
+        let read = Reader::new(&page);
+        assert_eq!(read.u32_le(0x218), Ok(0x2345_6000));
+        assert_eq!(read.u32_le(0x0c0), Ok(1));
+        assert_eq!(read.u32_le(0x21c), Ok(1));
+        assert_eq!(read.u32_le(0x0c4), Ok(1));
+    }
+
+    #[test]
+    fn the_loader_has_a_number_or_linux_ignores_the_ramdisk() {
+        assert_eq!(page(&[0; 0x7b])[0x210], 0xff);
+    }
+
+    #[test]
+    fn memory_map_entries_are_packed_in_20_bytes() {
+        let page = page(&[]);
+        let read = Reader::new(&page);
+        assert_eq!(page[0x1e8], 1);
+        assert_eq!(read.u64_le(0x2d0), Ok(0x1000));
+        assert_eq!(read.u64_le(0x2d8), Ok(0x2000));
+        assert_eq!(read.u32_le(0x2e0), Ok(1));
+        assert_eq!(read.u64_le(0x2e4), Ok(0));
+    }
+
+    #[test]
+    fn a_kernel_without_a_header_gets_one_that_it_accepts() {
+        let page = page(&[]);
+        let read = Reader::new(&page);
+        assert_eq!(read.u16_le(0x1fe), Ok(0xaa55));
+        assert_eq!(read.slice(0x202, 4).unwrap(), b"HdrS");
+        assert_eq!(read.u16_le(0x206), Ok(0x20f));
+    }
+}
