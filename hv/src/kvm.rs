@@ -1,1 +1,323 @@
-//! KVM: the hypervisor of the Linux kernel.
+//! KVM, the hypervisor of the Linux kernel (its `Documentation/virt/kvm/api.rst`).
+//!
+//! What depends on the guest's architecture is in a module named for it; every such module offers
+//! the same names.
+
+mod ioctl;
+mod mapping;
+mod signal;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+#[cfg(target_arch = "x86_64")]
+use x86_64 as arch;
+
+use crate::{Exit, HvError, Hypervisor, IrqLine, Kicker, NoKvm, Vcpu, Vm};
+use firstlight_base::{Gpa, GpaRange, Irq, Port, VcpuId, VcpuState};
+use firstlight_load::GuestMemory;
+use kvm_bindings::{
+    KVM_API_VERSION, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR,
+    KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT,
+};
+use kvm_ioctls::{Cap, VmFd};
+use mapping::{PortAccess, RunFd, Running};
+use signal::KickTarget;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The host's KVM.
+#[derive(Debug)]
+pub struct Kvm {
+    fd: kvm_ioctls::Kvm,
+    host: Arc<arch::Host>,
+}
+
+impl Kvm {
+    /// Opens `/dev/kvm` and asks what it can do.
+    ///
+    /// # Errors
+    ///
+    /// [`HvError`] where there is no KVM for this user, or it lacks what every guest needs.
+    pub fn open() -> Result<Self, HvError> {
+        let fd = kvm_ioctls::Kvm::new().map_err(|errno| no_kvm(host_error(errno)))?;
+        let version = fd.get_api_version();
+        if u32::try_from(version) != Ok(KVM_API_VERSION) {
+            return Err(NoKvm::Version(version).into());
+        }
+        let needed = [
+            (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
+            (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
+            (Cap::MpState, "KVM_CAP_MP_STATE"),
+        ];
+        require(&fd, &needed)?;
+        require(&fd, arch::NEEDED)?;
+        let host = Arc::new(arch::Host::ask(&fd)?);
+        Ok(Self { fd, host })
+    }
+}
+
+fn require(fd: &kvm_ioctls::Kvm, needed: &[(Cap, &'static str)]) -> Result<(), HvError> {
+    needed
+        .iter()
+        .find(|(cap, _)| !fd.check_extension(*cap))
+        .map_or(Ok(()), |(_, name)| Err(HvError::MissingCapability(name)))
+}
+
+fn no_kvm(error: io::Error) -> NoKvm {
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => NoKvm::Missing,
+        Some(libc::EACCES | libc::EPERM) => NoKvm::Denied,
+        Some(libc::EBUSY) => NoKvm::Busy,
+        Some(libc::ENXIO | libc::ENODEV) => NoKvm::NoDriver,
+        _ => NoKvm::Other(error),
+    }
+}
+
+fn host_error(errno: kvm_ioctls::Error) -> io::Error {
+    io::Error::from_raw_os_error(errno.errno())
+}
+
+/// The error of a step that the host refused: `what` as a verb and its object.
+fn refused(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> HvError {
+    move |errno| HvError::Refused {
+        what,
+        source: host_error(errno),
+    }
+}
+
+impl Hypervisor for Kvm {
+    type Vm = KvmVm;
+
+    fn create_vm(&self) -> Result<KvmVm, HvError> {
+        let fd = self.fd.create_vm().map_err(|errno| {
+            let error = host_error(errno);
+            // Another hypervisor that holds the processor is found out only here.
+            if error.raw_os_error() == Some(libc::EBUSY) {
+                return NoKvm::Busy.into();
+            }
+            HvError::Refused {
+                what: "create a machine",
+                source: error,
+            }
+        })?;
+        arch::prepare_vm(&fd)?;
+        Ok(KvmVm {
+            machine: Arc::new(Machine {
+                fd,
+                memory: Mutex::default(),
+            }),
+            host: Arc::clone(&self.host),
+            most_vcpus: self.fd.get_max_vcpus(),
+            irqchip: false,
+        })
+    }
+}
+
+/// The kernel's side of a machine, and the memory that it may reach as long as anything of the
+/// machine exists.
+#[derive(Debug)]
+struct Machine {
+    fd: VmFd,
+    memory: Mutex<Vec<Arc<GuestMemory>>>,
+}
+
+/// A machine in KVM.
+#[derive(Debug)]
+pub struct KvmVm {
+    machine: Arc<Machine>,
+    host: Arc<arch::Host>,
+    most_vcpus: usize,
+    irqchip: bool,
+}
+
+impl Vm for KvmVm {
+    type Vcpu = KvmVcpu;
+    type IrqLine = KvmIrqLine;
+
+    fn map(&mut self, memory: Arc<GuestMemory>) -> Result<(), HvError> {
+        for region in memory.regions() {
+            refuse_reserved(region.range())?;
+        }
+        let mut mapped = self
+            .machine
+            .memory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let slots: usize = mapped.iter().map(|memory| memory.regions().len()).sum();
+        // Kept before it is mapped: what KVM knows of must stay, even if a later region fails.
+        mapped.push(Arc::clone(&memory));
+        for (slot, region) in (slots..).zip(memory.regions()) {
+            let slot = u32::try_from(slot).expect("a machine has a handful of memory regions");
+            ioctl::set_memory_slot(&self.machine.fd, slot, region)
+                .map_err(refused("map the guest's memory"))?;
+        }
+        Ok(())
+    }
+
+    fn create_irqchip(&mut self) -> Result<(), HvError> {
+        arch::create_irqchip(&self.machine.fd)?;
+        self.irqchip = true;
+        Ok(())
+    }
+
+    fn create_vcpu(&self, id: VcpuId, of: u32) -> Result<KvmVcpu, HvError> {
+        if usize::try_from(id.0).is_ok_and(|id| id >= self.most_vcpus) {
+            return Err(HvError::NoSuchVcpu {
+                id,
+                most: self.most_vcpus,
+            });
+        }
+        let fd = self
+            .machine
+            .fd
+            .create_vcpu(u64::from(id.0))
+            .map_err(refused("create a vCPU"))?;
+        arch::prepare_vcpu(&fd, &self.host, self.irqchip, id, of)?;
+        let (run, immediate_exit) = RunFd::new(fd, self.machine.fd.run_size())
+            .map_err(refused("map a vCPU's run structure"))?;
+        Ok(KvmVcpu {
+            run,
+            target: Arc::new(KickTarget::new(immediate_exit)?),
+            unanswered: None,
+            _machine: Arc::clone(&self.machine),
+        })
+    }
+
+    fn irq_line(&self, irq: Irq) -> Result<KvmIrqLine, HvError> {
+        if !self.irqchip || irq.0 >= arch::IRQ_LINES {
+            return Err(HvError::NoSuchLine(irq));
+        }
+        Ok(KvmIrqLine {
+            machine: Arc::clone(&self.machine),
+            irq,
+        })
+    }
+}
+
+fn refuse_reserved(memory: GpaRange) -> Result<(), HvError> {
+    let reserved = arch::reserved();
+    if memory.overlaps(reserved) {
+        return Err(HvError::Reserved { memory, reserved });
+    }
+    Ok(())
+}
+
+/// An interrupt line of a machine in KVM.
+///
+/// It is driven by an ioctl and not by an irqfd: KVM injects a line of the I/O APIC that an irqfd
+/// signals from a kernel worker thread, so the ioctl is sooner at the guest and wakes nobody else.
+#[derive(Clone, Debug)]
+pub struct KvmIrqLine {
+    machine: Arc<Machine>,
+    irq: Irq,
+}
+
+impl IrqLine for KvmIrqLine {
+    fn pulse(&self) -> Result<(), HvError> {
+        self.set(true)?;
+        self.set(false)
+    }
+
+    fn set(&self, high: bool) -> Result<(), HvError> {
+        self.machine
+            .fd
+            .set_irq_line(self.irq.0, high)
+            .map_err(refused("drive an interrupt line"))
+    }
+}
+
+/// A vCPU in KVM.
+#[derive(Debug)]
+pub struct KvmVcpu {
+    run: RunFd,
+    target: Arc<KickTarget>,
+    /// What is left of a string instruction on a port, which KVM reports as a whole.
+    unanswered: Option<PortAccess>,
+    /// Keeps the guest's memory alive.
+    _machine: Arc<Machine>,
+}
+
+impl Vcpu for KvmVcpu {
+    fn set_state(&mut self, state: &VcpuState) -> Result<(), HvError> {
+        arch::set_state(self.run.fd(), state)
+    }
+
+    fn state(&self) -> Result<VcpuState, HvError> {
+        arch::state(self.run.fd())
+    }
+
+    fn run(&mut self) -> Result<Exit<'_>, HvError> {
+        if self.unanswered.is_none() {
+            self.target.entered_by_this_thread();
+            let Some(reason) = self.enter()? else {
+                self.target.answered();
+                return Ok(Exit::Interrupted);
+            };
+            if reason != KVM_EXIT_IO {
+                return self.exit(reason);
+            }
+            self.unanswered = Some(self.run.port_access());
+        }
+        self.port_exit()
+    }
+
+    fn kicker(&self) -> Kicker {
+        let target = Arc::clone(&self.target);
+        Kicker::new(move || target.kick())
+    }
+}
+
+impl KvmVcpu {
+    /// Runs until KVM has a reason to stop; `None` where a signal or a kick was it.
+    fn enter(&mut self) -> Result<Option<u32>, HvError> {
+        loop {
+            match self.run.run() {
+                Ok(Running::Stopped(KVM_EXIT_INTR)) | Ok(Running::Interrupted) => return Ok(None),
+                Ok(Running::Stopped(reason)) => return Ok(Some(reason)),
+                // A vCPU that waited to be started has been.
+                Ok(Running::Again) => {}
+                Err(errno) => return Err(refused("run a vCPU")(errno)),
+            }
+        }
+    }
+
+    fn exit(&mut self, reason: u32) -> Result<Exit<'_>, HvError> {
+        Ok(match reason {
+            KVM_EXIT_MMIO => {
+                let access = self.run.mmio_access();
+                let at = Gpa::new(access.at);
+                let data = self.run.mmio_data(&access);
+                if access.write {
+                    Exit::MmioWrite { at, data }
+                } else {
+                    Exit::MmioRead { at, data }
+                }
+            }
+            KVM_EXIT_HLT => Exit::Halt,
+            KVM_EXIT_SHUTDOWN => Exit::Shutdown,
+            KVM_EXIT_INTERNAL_ERROR => Exit::InternalError(self.run.internal_error()),
+            KVM_EXIT_FAIL_ENTRY => Exit::FailEntry {
+                reason: self.run.fail_entry_reason(),
+            },
+            KVM_EXIT_SYSTEM_EVENT => Exit::SystemEvent {
+                kind: self.run.system_event(),
+            },
+            other => Exit::Unknown(other),
+        })
+    }
+
+    /// The next access of the string instruction under way.
+    fn port_exit(&mut self) -> Result<Exit<'_>, HvError> {
+        let access = self.unanswered.take().expect("run() has just looked");
+        self.unanswered = access.rest();
+        let port = Port(access.port);
+        let data = self.run.port_data(&access);
+        Ok(if access.write {
+            Exit::PortWrite { port, data }
+        } else {
+            Exit::PortRead { port, data }
+        })
+    }
+}

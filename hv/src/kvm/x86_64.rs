@@ -1,0 +1,210 @@
+//! What KVM needs to be told of an x86 guest.
+
+mod cpuid;
+mod registers;
+
+use super::refused;
+use crate::HvError;
+use cpuid::{Timer, VcpuPlace};
+use firstlight_base::{Gpa, GpaRange, VcpuId, VcpuState};
+use kvm_bindings::{
+    CpuId, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
+    KVM_IRQCHIP_PIC_SLAVE, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, KvmIrqRouting, Msrs,
+    kvm_cpuid_entry2, kvm_fpu, kvm_irq_routing_entry, kvm_irq_routing_irqchip, kvm_msr_entry,
+    kvm_pit_config,
+};
+use kvm_ioctls::{Cap, VcpuFd, VmFd};
+
+pub(super) const NEEDED: &[(Cap, &str)] = &[
+    (Cap::SetTssAddr, "KVM_CAP_SET_TSS_ADDR"),
+    (Cap::SetIdentityMapAddr, "KVM_CAP_SET_IDENTITY_MAP_ADDR"),
+    (Cap::ExtCpuid, "KVM_CAP_EXT_CPUID"),
+    (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
+    (Cap::Pit2, "KVM_CAP_PIT2"),
+];
+
+/// The pins of the I/O APIC.
+pub(super) const IRQ_LINES: u32 = 24;
+
+/// One page for an identity-mapped page table and three for a task state segment: what Intel
+/// processors without "unrestricted guest" need to run real mode (KVM API, `KVM_SET_TSS_ADDR`,
+/// `KVM_SET_IDENTITY_MAP_ADDR`). Just below 0xff000000, which firmware traditionally begins at.
+const IDENTITY_MAP: u64 = 0xfeff_c000;
+const TASK_STATE: usize = 0xfeff_d000;
+const RESERVED_LEN: u64 = 0x4000;
+
+/// The guest-physical addresses that KVM uses itself.
+pub(super) fn reserved() -> GpaRange {
+    GpaRange::new(Gpa::new(IDENTITY_MAP), RESERVED_LEN).expect("four pages below 4 GiB")
+}
+
+/// What the host can do for its guests; asked once, because KVM takes its time to answer.
+#[derive(Debug)]
+pub(super) struct Host {
+    cpuid: Vec<kvm_cpuid_entry2>,
+    tsc_deadline: bool,
+}
+
+impl Host {
+    pub(super) fn ask(kvm: &kvm_ioctls::Kvm) -> Result<Self, HvError> {
+        let cpuid = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(refused("say which processor features it supports"))?;
+        Ok(Self {
+            cpuid: cpuid.as_slice().to_vec(),
+            tsc_deadline: kvm.check_extension(Cap::TscDeadlineTimer),
+        })
+    }
+}
+
+pub(super) fn prepare_vm(vm: &VmFd) -> Result<(), HvError> {
+    vm.set_identity_map_address(IDENTITY_MAP)
+        .map_err(refused("place its identity map"))?;
+    vm.set_tss_address(TASK_STATE)
+        .map_err(refused("place its task state segment"))
+}
+
+/// Two 8259s, an I/O APIC, a local APIC in every vCPU to come, and an 8254.
+pub(super) fn create_irqchip(vm: &VmFd) -> Result<(), HvError> {
+    vm.create_irq_chip()
+        .map_err(refused("create interrupt controllers"))?;
+    vm.set_gsi_routing(&routing())
+        .map_err(refused("route interrupt lines"))?;
+    // With the speaker's port comes bit 5 of port 0x61, which kernels calibrate clocks with.
+    let pit = kvm_pit_config {
+        flags: KVM_PIT_SPEAKER_DUMMY,
+        ..kvm_pit_config::default()
+    };
+    vm.create_pit2(pit).map_err(refused("create a timer"))
+}
+
+/// The wiring of a PC: lines 0 to 15 but the cascade reach an 8259, and all but that an I/O APIC
+/// pin of the same number; line 0, the timer, reaches pin 2, as the ACPI tables of PCs say.
+fn routing() -> KvmIrqRouting {
+    const CASCADE: u32 = 2;
+    let lines = (0..IRQ_LINES).filter(|&line| line != CASCADE);
+    let routes: Vec<_> = lines
+        .flat_map(|line| {
+            let pic = match line {
+                0..8 => Some(route(line, KVM_IRQCHIP_PIC_MASTER, line)),
+                8..16 => Some(route(line, KVM_IRQCHIP_PIC_SLAVE, line - 8)),
+                _ => None,
+            };
+            let pin = if line == 0 { CASCADE } else { line };
+            pic.into_iter()
+                .chain([route(line, KVM_IRQCHIP_IOAPIC, pin)])
+        })
+        .collect();
+    KvmIrqRouting::from_entries(&routes).expect("a few dozen entries fit")
+}
+
+fn route(gsi: u32, irqchip: u32, pin: u32) -> kvm_irq_routing_entry {
+    let mut entry = kvm_irq_routing_entry {
+        gsi,
+        type_: KVM_IRQ_ROUTING_IRQCHIP,
+        ..kvm_irq_routing_entry::default()
+    };
+    entry.u.irqchip = kvm_irq_routing_irqchip { irqchip, pin };
+    entry
+}
+
+pub(super) fn prepare_vcpu(
+    vcpu: &VcpuFd,
+    host: &Host,
+    irqchip: bool,
+    id: VcpuId,
+    of: u32,
+) -> Result<(), HvError> {
+    let place = VcpuPlace { id: id.0, of };
+    let timer = Timer {
+        // The host does not know where its own counter is unstable.
+        tsc_khz: vcpu.get_tsc_khz().ok(),
+        deadline: irqchip && host.tsc_deadline,
+    };
+    let leaves = cpuid::for_guest(&host.cpuid, place, timer);
+    let leaves = CpuId::from_entries(&leaves).expect("a few leaves more than KVM itself gave");
+    vcpu.set_cpuid2(&leaves)
+        .map_err(refused("give a vCPU its features"))?;
+    set_msrs(vcpu)?;
+    if irqchip && id == VcpuId::BOOT {
+        set_local_interrupts(vcpu)?;
+    }
+    Ok(())
+}
+
+/// The model-specific registers that firmware leaves set (Intel SDM volume 4, table 2-2).
+fn set_msrs(vcpu: &VcpuFd) -> Result<(), HvError> {
+    const MISC_ENABLE: u32 = 0x1a0;
+    const FAST_STRINGS: u64 = 1 << 0;
+    const MTRR_DEF_TYPE: u32 = 0x2ff;
+    const MTRR_ENABLE: u64 = 1 << 11;
+    const WRITE_BACK: u64 = 6;
+    let wanted = [
+        (MISC_ENABLE, FAST_STRINGS),
+        // Without it a kernel takes all of its memory for uncacheable.
+        (MTRR_DEF_TYPE, MTRR_ENABLE | WRITE_BACK),
+    ]
+    .map(|(index, data)| kvm_msr_entry {
+        index,
+        data,
+        ..kvm_msr_entry::default()
+    });
+    let msrs = Msrs::from_entries(&wanted).expect("two entries fit");
+    let refused = refused("set a vCPU's model-specific registers");
+    let set = vcpu.set_msrs(&msrs).map_err(&refused)?;
+    if set != wanted.len() {
+        return Err(refused(kvm_ioctls::Error::new(libc::EINVAL)));
+    }
+    Ok(())
+}
+
+/// The local interrupt pins as a PC's firmware leaves them on the processor that boots: the 8259s
+/// on pin 0, NMI on pin 1 (Intel SDM volume 3A, section 11.5.1). The guest's own start of the
+/// other processors resets theirs.
+fn set_local_interrupts(vcpu: &VcpuFd) -> Result<(), HvError> {
+    const LVT_LINT0: usize = 0x350;
+    const LVT_LINT1: usize = 0x360;
+    const EXT_INT: u8 = 7;
+    const NMI: u8 = 4;
+    let mut lapic = vcpu
+        .get_lapic()
+        .map_err(refused("read a vCPU's local APIC"))?;
+    for (register, mode) in [(LVT_LINT0, EXT_INT), (LVT_LINT1, NMI)] {
+        // Vector 0, the delivery mode in bits 8 to 10, everything above clear: not masked.
+        let entry = [0, mode, 0, 0];
+        for (to, byte) in lapic.regs[register..].iter_mut().zip(entry) {
+            *to = byte.cast_signed();
+        }
+    }
+    vcpu.set_lapic(&lapic)
+        .map_err(refused("set a vCPU's local APIC"))
+}
+
+pub(super) fn set_state(vcpu: &VcpuFd, state: &VcpuState) -> Result<(), HvError> {
+    let VcpuState::X86(wanted) = state;
+    let mut special = vcpu
+        .get_sregs()
+        .map_err(refused("read a vCPU's registers"))?;
+    registers::put_special(wanted, &mut special);
+    let refused = refused("set a vCPU's registers");
+    vcpu.set_sregs(&special).map_err(&refused)?;
+    vcpu.set_regs(&registers::general(&wanted.gprs))
+        .map_err(&refused)?;
+    vcpu.set_fpu(&power_up_fpu()).map_err(&refused)
+}
+
+/// What FNINIT and a reset leave (Intel SDM volume 3A, table 10-1).
+fn power_up_fpu() -> kvm_fpu {
+    kvm_fpu {
+        fcw: 0x37f,
+        mxcsr: 0x1f80,
+        ..kvm_fpu::default()
+    }
+}
+
+pub(super) fn state(vcpu: &VcpuFd) -> Result<VcpuState, HvError> {
+    let refused = refused("read a vCPU's registers");
+    let general = vcpu.get_regs().map_err(&refused)?;
+    let special = vcpu.get_sregs().map_err(&refused)?;
+    Ok(VcpuState::X86(registers::read(&general, &special)))
+}
