@@ -28,6 +28,8 @@ mod pe;
 mod pvh_note;
 mod relocations;
 mod setup_header;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use bzimage::{BzImage, BzImageError, KernelInfo};
 pub use elf::{Class, Elf, ElfError, Kind, Machine, Segment, SegmentFlags};

@@ -119,7 +119,12 @@ impl SetupHeader {
     /// Where the fields of this header's protocol version end.
     #[must_use]
     pub(crate) fn fields_end(&self) -> u64 {
-        match self.version().0 {
+        Self::fields_end_of(self.version().0)
+    }
+
+    /// Where the fields of a protocol version end.
+    pub(crate) const fn fields_end_of(version: u16) -> u64 {
+        match version {
             ..=0x200 => 0x224,
             0x201 => 0x226,
             0x202 => 0x22c,
