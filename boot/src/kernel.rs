@@ -34,7 +34,7 @@ fn put_vmlinux(draft: &mut Draft, layer: usize, elf: &Elf) -> Result<GpaRange, P
                 offset: segment.offset,
                 len: segment.filesz,
             },
-            why: "its physical address in the ELF file, where the kernel was linked to run".into(),
+            why: "its physical address in the ELF file: where it was linked to run".into(),
         })?;
         ranges.push(range);
     }
@@ -43,7 +43,7 @@ fn put_vmlinux(draft: &mut Draft, layer: usize, elf: &Elf) -> Result<GpaRange, P
             name: "gap between segments".into(),
             range: gap,
             content: Content::Window,
-            why: "the kernel takes all from its first to its last byte for itself".into(),
+            why: "the kernel owns all between its first and last byte".into(),
         })?;
     }
     match (ranges.first(), ranges.last()) {

@@ -9,9 +9,9 @@
     clippy::alloc_instead_of_core,
     clippy::std_instead_of_alloc,
     clippy::std_instead_of_core,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
+    clippy::indexing_slicing
 )]
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 extern crate alloc;
 
@@ -19,6 +19,7 @@ mod acpi;
 mod draft;
 pub mod draw;
 mod e820;
+mod entry;
 mod error;
 mod gdt;
 mod kernel;
@@ -31,6 +32,7 @@ mod start_info;
 mod way;
 mod zero_page;
 
+pub use entry::{Entry, EntryPoint, entries};
 pub use error::PlanError;
 pub use plan::{BootPlan, Content, E820Entry, E820Kind, Piece};
 pub use planner::plan;

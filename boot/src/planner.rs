@@ -9,6 +9,7 @@ use crate::{
     BootPlan, Content, E820Entry, Piece, PlanError, Platform, Protocol, Request, acpi, e820,
     kernel, paging, way,
 };
+use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use firstlight_base::x86::{
@@ -124,8 +125,8 @@ fn put_cmdline(draft: &mut Draft, way: &Way<'_>, cmdline: &str) -> Result<GpaRan
     draft.put_lowest(&need, bytes)
 }
 
-/// The highest RAM that the kernel allows, on a large page where one can be had: there it is in
-/// nobody's way, whatever the kernel uses while it starts.
+/// The highest RAM that the kernel allows, below 4 GiB and on a large page where that can be had:
+/// there it is in nobody's way, whatever the kernel uses while it starts.
 fn put_initrd(
     draft: &mut Draft,
     way: &Way<'_>,
@@ -135,12 +136,7 @@ fn put_initrd(
     if len == 0 {
         return Err(PlanError::EmptyInitrd);
     }
-    let limit = way.initrd_limit();
-    let within = if limit == ANYWHERE.last() {
-        ANYWHERE
-    } else {
-        up_to(limit)
-    };
+    let within = way.initrd_limit().map_or(ANYWHERE, up_to);
     let low = within.intersection(BELOW_4_GIB).unwrap_or(within);
     let need = Need {
         name: "initrd",
@@ -161,11 +157,15 @@ fn put_initrd(
                 .ok()
         })
         .map_or_else(|| draft.highest(&need), Ok)?;
+    let why = match way.initrd_limit() {
+        Some(last) => format!("highest free RAM up to {last}, which the kernel sets as its limit"),
+        None => "highest free RAM; the kernel sets no limit".into(),
+    };
     draft.put(Piece {
         name: "initrd".into(),
         range,
         content: Content::Initrd,
-        why: alloc::format!("highest free RAM whose last byte is not above {limit}"),
+        why,
     })?;
     Ok(Some(range))
 }

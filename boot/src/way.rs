@@ -165,21 +165,21 @@ impl<'a> Way<'a> {
             .map_or(LINUX, |header| u64::from(header.cmdline_size()))
     }
 
-    /// The highest address that the last byte of the initial ramdisk may have.
-    pub(crate) fn initrd_limit(&self) -> Gpa {
+    /// The highest address that the last byte of the initial ramdisk may have, if there is a limit.
+    pub(crate) fn initrd_limit(&self) -> Option<Gpa> {
         /// What Linux has in its header since it has a header field for it.
         const LINUX: u32 = 0x7fff_ffff;
-        let limit = self.header().map_or(LINUX, SetupHeader::initrd_addr_max);
-        let above_4_gib = self.protocol == Protocol::Linux64
-            && self.header().is_some_and(|header| {
-                header
-                    .xloadflags()
-                    .contains(XLoadFlags::CAN_BE_LOADED_ABOVE_4G)
-            });
-        match (above_4_gib, self.protocol) {
-            (true, _) => Gpa::new(u64::MAX - 1),
-            (false, Protocol::Pvh) => Gpa::new(u64::from(u32::MAX)),
-            (false, Protocol::Linux64 | Protocol::Linux32) => Gpa::new(u64::from(limit)),
+        let flags = self
+            .header()
+            .map_or(XLoadFlags::empty(), SetupHeader::xloadflags);
+        match self.protocol {
+            Protocol::Linux64 if flags.contains(XLoadFlags::CAN_BE_LOADED_ABOVE_4G) => None,
+            Protocol::Linux64 | Protocol::Linux32 => {
+                let limit = self.header().map_or(LINUX, SetupHeader::initrd_addr_max);
+                Some(Gpa::new(u64::from(limit)))
+            }
+            // Linux truncates a module's address to 32 bits (`arch/x86/platform/pvh`).
+            Protocol::Pvh => Some(Gpa::new(u64::from(u32::MAX))),
         }
     }
 }

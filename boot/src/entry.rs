@@ -1,0 +1,81 @@
+//! The ways into an image, as facts to be told: no machine is needed for them.
+
+use crate::way::{self, Form, Way};
+use crate::{Protocol, ProtocolChoice, Request, Unpack};
+use alloc::string::String;
+use alloc::vec::Vec;
+use firstlight_base::Gpa;
+use firstlight_image::Image;
+
+/// One way into an image, and what the kernel wants there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Who unpacks the kernel that is entered this way.
+    pub unpack: Unpack,
+    /// Where it is entered.
+    pub at: EntryPoint,
+    /// How many bytes the command line may have, without its NUL.
+    pub cmdline_limit: u64,
+    /// The highest address that the last byte of the initial ramdisk may have, if there is a limit.
+    pub initrd_limit: Option<Gpa>,
+}
+
+/// Where an image is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryPoint {
+    /// At this address.
+    Address(Gpa),
+    /// So many bytes behind the address it is loaded at.
+    Offset(u64),
+}
+
+/// Every way into `image`, the one that is taken by default first.
+#[must_use]
+pub fn entries(image: &Image<'_>) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let auto = (ProtocolChoice::Auto, Unpack::Host);
+    let only = |unpack| Protocol::ALL.map(|protocol| (ProtocolChoice::Only(protocol), unpack));
+    let choices = [auto]
+        .into_iter()
+        .chain(only(Unpack::Host))
+        .chain(only(Unpack::Guest));
+    for (protocol, unpack) in choices {
+        let found = way::choose(image, &asking(protocol, unpack)).map(|way| entry(&way));
+        entries.extend(found.ok().filter(|entry| !entries.contains(entry)));
+    }
+    entries
+}
+
+/// A request of which only the choice of a way in is looked at.
+fn asking(protocol: ProtocolChoice, unpack: Unpack) -> Request {
+    Request {
+        memory: 0,
+        cpus: 0,
+        cmdline: String::new(),
+        initrd: None,
+        protocol,
+        unpack,
+        debug_exit: false,
+        rng_seed: [0; 32],
+    }
+}
+
+fn entry(way: &Way<'_>) -> Entry {
+    let (unpack, at) = match way.form {
+        Form::Packed { .. } => {
+            let offset = way.entry(Gpa::new(0)).get();
+            (Unpack::Guest, EntryPoint::Offset(offset))
+        }
+        // Where a vmlinux is loaded is in the file, so its entry is the same wherever that is.
+        Form::Vmlinux { .. } => (Unpack::Host, EntryPoint::Address(way.entry(Gpa::new(0)))),
+    };
+    Entry {
+        protocol: way.protocol,
+        unpack,
+        at,
+        cmdline_limit: way.cmdline_limit(),
+        initrd_limit: way.initrd_limit(),
+    }
+}
