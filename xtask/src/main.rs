@@ -16,6 +16,7 @@ mod module;
 mod outb;
 mod process;
 mod project;
+mod test;
 mod tools;
 
 use cache::Cache;
@@ -42,6 +43,18 @@ enum Task {
         #[arg(long)]
         non_interactive: bool,
     },
+    /// Set everything up and run all that CI runs.
+    Test {
+        /// Only these steps.
+        #[arg(long, value_name = "STEP", num_args = 1..)]
+        only: Vec<String>,
+        /// Show the names of the steps, and do nothing.
+        #[arg(long)]
+        list: bool,
+    },
+    /// Boot the guests of the kvm engine; for use within the lab.
+    #[command(hide = true)]
+    InsideTheLab,
     /// Run a command of this machine in the lab: an emulated machine with a real /dev/kvm.
     ///
     /// Ends with the command's status; with 124 if it did not end in time, with 125 if the lab
@@ -114,6 +127,16 @@ fn perform(task: Task) -> Outcome<u8> {
         Task::Demo {
             non_interactive: true,
         } => demo::to_the_marker(&project, &cache),
+        Task::Test { list: true, .. } => {
+            test::list();
+            Ok(0)
+        }
+        Task::Test { list: false, only } => {
+            test::run(&project, &cache, &only).map(|passed| u8::from(!passed))
+        }
+        Task::InsideTheLab => {
+            test::inside_the_lab(&project, &cache).map(|passed| u8::from(!passed))
+        }
         Task::Kernels { update } => {
             for release in &kernel::RELEASES {
                 if update {

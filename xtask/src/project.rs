@@ -58,6 +58,22 @@ impl Project {
             "--package",
             "firstlight",
         ]))?;
-        Ok(self.target.join("release/firstlight"))
+        Ok(self.built_firstlight())
+    }
+
+    /// Where `firstlight` is once it has been built.
+    pub(crate) fn built_firstlight(&self) -> PathBuf {
+        self.target.join("release/firstlight")
+    }
+
+    /// The program that is running. Its file may have been replaced by a newer build, which has
+    /// the same name.
+    pub(crate) fn this_program(&self) -> Outcome<PathBuf> {
+        std::env::current_exe()
+            .map(|path| {
+                let name = path.to_string_lossy();
+                PathBuf::from(name.trim_end_matches(" (deleted)"))
+            })
+            .because(|| format!("cannot find the program built in {}", self.target.display()))
     }
 }

@@ -43,12 +43,6 @@ pub(crate) const IASL: Tool = Tool {
     package: "acpica-tools",
     what_for: "checks the ACPI tables",
 };
-/// The system call tracer.
-pub(crate) const STRACE: Tool = Tool {
-    file: "strace",
-    package: "strace",
-    what_for: "finds the moment a guest starts",
-};
 /// Signatures of Debian's archive, which Ubuntu does not install by itself.
 pub(crate) const DEBIAN_KEYS: Tool = Tool {
     file: "/usr/share/keyrings/debian-archive-keyring.gpg",

@@ -1,0 +1,403 @@
+//! Everything that is checked before a change goes in, and what CI runs.
+
+mod boot;
+mod dependencies;
+mod house;
+mod no_std;
+
+use crate::cache::Cache;
+use crate::failure::{Because, Failure, Outcome};
+use crate::kernel;
+use crate::lab::{Ending, Lab};
+use crate::process;
+use crate::project::Project;
+use crate::tools;
+use std::io::BufRead;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// What a step hands back: what is worth saying about its success in a word or two.
+type Checked = Outcome<Verdict>;
+
+/// How a step ended that could be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// As it should; perhaps with a remark.
+    Passed(String),
+    /// It could not be tried here, and why.
+    Skipped(String),
+    /// Not as it should.
+    Failed(String),
+}
+
+/// One named step.
+struct Step {
+    name: &'static str,
+    what: &'static str,
+    run: fn(&Workshop<'_>, &mut Tally) -> Outcome,
+}
+
+/// What steps work with.
+struct Workshop<'a> {
+    project: &'a Project,
+    cache: &'a Cache,
+}
+
+const STEPS: [Step; 12] = [
+    Step {
+        name: "rules",
+        what: "the house's rules that can be read off the text",
+        run: |shop, tally| tally.check("rules", || house::check(shop.project.root())),
+    },
+    Step {
+        name: "format",
+        what: "cargo fmt",
+        run: |shop, tally| tally.cargo(shop, "format", &["fmt", "--all", "--check"]),
+    },
+    Step {
+        name: "dependencies",
+        what: "their licences, sources and declared Rust versions",
+        run: |shop, tally| tally.check("dependencies", || dependencies::check(shop.project)),
+    },
+    Step {
+        name: "clippy",
+        what: "cargo clippy, warnings denied",
+        run: |shop, tally| {
+            let words = [
+                "clippy",
+                "--locked",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "--deny=warnings",
+            ];
+            tally.cargo(shop, "clippy", &words)
+        },
+    },
+    Step {
+        name: "tests",
+        what: "unit and integration tests",
+        run: |shop, tally| tally.check("tests", || rust_tests(shop)),
+    },
+    Step {
+        name: "docs",
+        what: "the crates' documentation, warnings denied",
+        run: |shop, tally| {
+            tally.check("docs", || {
+                let mut doc = shop
+                    .project
+                    .cargo(&["doc", "--locked", "--workspace", "--no-deps"]);
+                whole_output(doc.env("RUSTDOCFLAGS", "--deny=warnings"))?;
+                Ok(Verdict::Passed(String::new()))
+            })
+        },
+    },
+    Step {
+        name: "no-std",
+        what: "base, image, boot and devices without the standard library",
+        run: |shop, tally| tally.check("no-std", || no_std::check(shop.project)),
+    },
+    Step {
+        name: "oldest-rust",
+        what: "a build with the oldest Rust that is promised",
+        run: |shop, tally| {
+            tally.check("oldest-rust", || {
+                dependencies::build_with_oldest(shop.project)
+            })
+        },
+    },
+    Step {
+        name: "boots-qemu",
+        what: "guests on the qemu engine",
+        run: |shop, tally| boots_here(shop, tally, boot::Engine::Qemu),
+    },
+    Step {
+        name: "boots-auto",
+        what: "guests on the engine that Firstlight chooses on this machine",
+        run: |shop, tally| boots_here(shop, tally, boot::Engine::Auto),
+    },
+    Step {
+        name: "boots-kvm",
+        what: "guests on the kvm engine, in the lab",
+        run: boots_in_the_lab,
+    },
+    Step {
+        name: "lab",
+        what: "the lab itself: status, output and time limit",
+        run: |shop, tally| tally.check("lab", || lab_itself(shop)),
+    },
+];
+
+/// Prints the names of the steps.
+pub(crate) fn list() {
+    for step in &STEPS {
+        println!("{:<14} {}", step.name, step.what);
+    }
+}
+
+/// Sets up and carries out the steps named `only`, or all; says whether all passed.
+pub(crate) fn run(project: &Project, cache: &Cache, only: &[String]) -> Outcome<bool> {
+    if let Some(unknown) = only
+        .iter()
+        .find(|name| STEPS.iter().all(|step| step.name != **name))
+    {
+        return Err(Failure::new(format!(
+            "there is no step {unknown}; --list shows them"
+        )));
+    }
+    tools::install(&[
+        tools::LINKER,
+        tools::LIBC,
+        tools::QEMU,
+        tools::CPIO,
+        tools::IASL,
+    ])?;
+    let shop = Workshop { project, cache };
+    let mut tally = Tally::default();
+    let start = Instant::now();
+    for step in &STEPS {
+        if !only.is_empty() && !only.iter().any(|name| name == step.name) {
+            continue;
+        }
+        println!("-- {}: {}", step.name, step.what);
+        if let Err(failure) = (step.run)(&shop, &mut tally) {
+            let verdict = Verdict::Failed(failure.to_string());
+            tally.report(step.name, Duration::ZERO, &verdict);
+        }
+    }
+    println!("\nIn {:.0} s:", start.elapsed().as_secs_f64());
+    println!("{tally}");
+    Ok(tally.failed == 0)
+}
+
+/// Carries out the guests of the kvm engine, inside the lab.
+pub(crate) fn inside_the_lab(project: &Project, cache: &Cache) -> Outcome<bool> {
+    let mut tally = Tally::default();
+    boot::run(project, cache, boot::Engine::Kvm, &mut tally)?;
+    println!("{tally}");
+    Ok(tally.failed == 0)
+}
+
+/// What passed so far, and what did not.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    passed: u32,
+    failed: u32,
+    skipped: u32,
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+/// What stands before the details under a failed step's line.
+const DETAIL: &str = "    | ";
+
+impl Tally {
+    /// Carries `step` out, and counts and prints how it ended.
+    fn check(&mut self, name: &str, step: impl FnOnce() -> Checked) -> Outcome {
+        let start = Instant::now();
+        let verdict = step().unwrap_or_else(|failure| Verdict::Failed(failure.to_string()));
+        self.report(name, start.elapsed(), &verdict);
+        Ok(())
+    }
+
+    /// Carries out a step that is one call of cargo.
+    fn cargo(&mut self, shop: &Workshop<'_>, name: &str, words: &[&str]) -> Outcome {
+        self.check(name, || {
+            whole_output(&mut shop.project.cargo(words))?;
+            Ok(Verdict::Passed(String::new()))
+        })
+    }
+
+    /// Counts and prints how something ended.
+    fn report(&mut self, name: &str, took: Duration, verdict: &Verdict) {
+        let seconds = took.as_secs_f64();
+        let line = |word: &str, remark: &str| {
+            println!(
+                "{}",
+                format!("{word:<8} {seconds:6.1} s  {name}  {remark}").trim_end()
+            );
+        };
+        match verdict {
+            Verdict::Passed(remark) => {
+                self.passed += 1;
+                line("ok", remark);
+            }
+            Verdict::Skipped(why) => {
+                self.skipped += 1;
+                line("SKIPPED", why);
+            }
+            Verdict::Failed(details) => {
+                self.failed += 1;
+                line("FAILED", "");
+                for detail in details.lines() {
+                    println!("{DETAIL}{detail}");
+                }
+            }
+        }
+    }
+
+    /// Counts a line that another of us printed; says whether it was such a line.
+    fn take_over(&mut self, line: &str) -> bool {
+        let count = match line.split_whitespace().next() {
+            Some("ok") => &mut self.passed,
+            Some("FAILED") => &mut self.failed,
+            Some("SKIPPED") => &mut self.skipped,
+            _ => return false,
+        };
+        *count += 1;
+        true
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+/// Runs `command`; when it fails, all that it printed is the failure.
+fn whole_output(command: &mut Command) -> Outcome<String> {
+    let output = command
+        .stdin(std::process::Stdio::null())
+        .output()
+        .because(|| format!("cannot start {}", process::shown(command)))?;
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text += &String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        return Ok(text);
+    }
+    Err(Failure::new(format!(
+        "{} failed: {}\n{text}",
+        process::shown(command),
+        output.status,
+    )))
+}
+
+fn rust_tests(shop: &Workshop<'_>) -> Checked {
+    let mut tests = shop
+        .project
+        .cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
+    let text = whole_output(&mut tests)?;
+    let (passed, ignored) = test_results(&text);
+    // Tests that lack a tool say so themselves.
+    let skipped = text.lines().filter(|line| line.starts_with("skipped: "));
+    for line in skipped {
+        println!("         {line}");
+    }
+    let ignored = if ignored == 0 {
+        String::new()
+    } else {
+        format!(", {ignored} ignored")
+    };
+    Ok(Verdict::Passed(format!("({passed} tests{ignored})")))
+}
+
+/// How many tests passed and were ignored, from what cargo printed.
+fn test_results(text: &str) -> (u32, u32) {
+    let mut sum = (0, 0);
+    for line in text.lines().filter(|line| line.starts_with("test result:")) {
+        let count = |what: &str| -> u32 {
+            line.split([';', '.'])
+                .filter_map(|part| part.trim().strip_suffix(what))
+                .find_map(|number| number.trim().parse().ok())
+                .unwrap_or(0)
+        };
+        sum.0 += count("passed");
+        sum.1 += count("ignored");
+    }
+    sum
+}
+
+fn boots_here(shop: &Workshop<'_>, tally: &mut Tally, engine: boot::Engine) -> Outcome {
+    shop.project.firstlight()?;
+    boot::run(shop.project, shop.cache, engine, tally)
+}
+
+fn boots_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally) -> Outcome {
+    shop.project.firstlight()?;
+    for release in &kernel::RELEASES {
+        kernel::fetch(shop.cache, release)?;
+    }
+    let mut lab = Lab::prepare(shop.project, shop.cache)?;
+    lab.memory = 3072;
+    lab.time_limit = 1200;
+    let ourselves = shop.project.this_program()?;
+    let command = [ourselves.into(), "inside-the-lab".into()];
+    let mut seen = Tally::default();
+    let mut last = String::new();
+    let ending = lab.run(&command, |output| {
+        for line in output.lines().map_while(Result::ok) {
+            if seen.take_over(&line) || line.starts_with(DETAIL) {
+                println!("{line}");
+            } else {
+                last = line;
+            }
+        }
+    })?;
+    tally.add(&seen);
+    match ending {
+        // The count that it ends with shows that no line was lost.
+        Ending::Status(0 | 1) if last == seen.to_string() => Ok(()),
+        ending => Err(Failure::new(format!(
+            "the lab ended before all guests had run: {ending:?}\n{last}"
+        ))),
+    }
+}
+
+fn lab_itself(shop: &Workshop<'_>) -> Checked {
+    let mut lab = Lab::prepare(shop.project, shop.cache)?;
+    let mut said = Vec::new();
+    let every_byte = r"exec 2>&1; printf '\0\1\r\n\377'; head -c 200000 /dev/zero; exit 7";
+    let ending = lab.run(&["sh".into(), "-c".into(), every_byte.into()], |output| {
+        let _ = output.read_to_end(&mut said);
+    })?;
+    if ending != Ending::Status(7) {
+        return Ok(Verdict::Failed(format!("not status 7 but {ending:?}")));
+    }
+    if said.len() != 200_005 || !said.starts_with(b"\0\x01\r\n\xff\0") {
+        return Ok(Verdict::Failed(format!(
+            "the output came out changed: {} bytes, beginning with {:x?}",
+            said.len(),
+            said.iter().take(8).collect::<Vec<_>>()
+        )));
+    }
+    lab.time_limit = 20;
+    let ending = lab.run(&["sleep".into(), "1000".into()], |_| {})?;
+    if ending != Ending::TimedOut {
+        return Ok(Verdict::Failed(format!("no time-out but {ending:?}")));
+    }
+    Ok(Verdict::Passed(String::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_results_of_all_test_programs_are_added_up() {
+        let text = "running 3 tests\ntest result: ok. 17 passed; 0 failed; 1 ignored; 0 measured; 0 \
+                    filtered out; finished in 0.01s\n\ntest result: ok. 4 passed; 0 failed; 0 \
+                    ignored; 0 measured; 0 filtered out; finished in 0.00s\n";
+        assert_eq!(test_results(text), (21, 1));
+    }
+
+    #[test]
+    fn lines_of_another_run_are_counted_by_their_first_word() {
+        let mut tally = Tally::default();
+        assert!(tally.take_over("ok          1.0 s  debian12"));
+        assert!(tally.take_over("FAILED      1.0 s  debian13"));
+        assert!(tally.take_over("SKIPPED     0.0 s  other  no QEMU"));
+        assert!(!tally.take_over("    | ok"));
+        assert!(!tally.take_over(""));
+        assert_eq!(tally.to_string(), "1 passed, 1 failed, 1 skipped");
+    }
+}

@@ -1,0 +1,465 @@
+//! Guests: real kernels, booted by the program that is shipped, judged by what they say.
+
+use super::{Tally, Verdict};
+use crate::cache::Cache;
+use crate::failure::{Because, Failure, Outcome};
+use crate::initramfs::{self, MARKER};
+use crate::kernel::{self, Kernel};
+use crate::process;
+use crate::project::Project;
+use rustix::process::{Pid, Signal};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime};
+
+/// The engine that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Auto,
+    Kvm,
+    Qemu,
+}
+
+impl Engine {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Kvm => "kvm",
+            Self::Qemu => "qemu",
+        }
+    }
+}
+
+/// Boots every guest that `engine` is tried with, and adds up how they ended.
+pub(crate) fn run(project: &Project, cache: &Cache, engine: Engine, tally: &mut Tally) -> Outcome {
+    let kernels = kernel::RELEASES
+        .iter()
+        .map(|release| Ok((release.name, kernel::fetch(cache, release)?)))
+        .collect::<Outcome<Vec<_>>>()?;
+    let place = Place {
+        firstlight: project.built_firstlight(),
+        initrd: initramfs::build(project, cache)?,
+    };
+    let cases = match engine {
+        Engine::Qemu => cases(&kernels, Engine::Qemu),
+        Engine::Kvm => {
+            let mut cases = cases(&kernels, Engine::Kvm);
+            cases.push(auto_takes_kvm(&kernels));
+            cases
+        }
+        Engine::Auto => on_this_machine(&kernels),
+    };
+    let waiting = Mutex::new(cases.iter());
+    let tally = Mutex::new(tally);
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                loop {
+                    let Some(case) = locked(&waiting).next() else {
+                        break;
+                    };
+                    let start = Instant::now();
+                    let verdict = place
+                        .judge(case)
+                        .unwrap_or_else(|failure| Verdict::Failed(failure.to_string()));
+                    locked(&tally).report(&case.name, start.elapsed(), &verdict);
+                }
+            });
+        }
+    });
+    Ok(())
+}
+
+/// So many guests run at once: as many as the smallest machine that we care for has processors.
+const AT_A_TIME: usize = 2;
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .expect("no guest's thread panics while it holds the lock")
+}
+
+/// A guest and what is expected of it.
+struct Case {
+    name: String,
+    kernel: Kernel,
+    cpus: u32,
+    engine: Engine,
+    /// What its init does in the end.
+    todo: &'static str,
+    /// Further options of `firstlight boot`.
+    options: &'static [&'static str],
+    /// The longest that `firstlight` lets it run, in seconds.
+    timeout: u32,
+    /// What we do once its init has spoken.
+    then: Then,
+    expected: Expected,
+}
+
+/// What is done to a running guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// Nothing.
+    Wait,
+    /// Types a line on its console.
+    Type,
+    /// Sends SIGTERM to Firstlight.
+    Terminate,
+}
+
+/// How Firstlight is expected to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    /// With this status, after init's line.
+    Status(i32),
+    /// With status 0 and init's line, and having said that it took this engine.
+    Taken(&'static str),
+    /// By this signal, after init's line.
+    Signal(i32),
+    /// With status 0 after init's line, or with status 5, where no engine can run it.
+    StatusOrNoEngine,
+}
+
+/// Long enough for a loaded machine under two layers of emulation.
+const PATIENCE: u32 = 180;
+/// What is typed on a guest's console, and what the guest answers.
+const TYPED: &str = "over the wire and back";
+const ECHO: &str = "FIRSTLIGHT-ECHO over the wire and back";
+
+/// The guests of one engine: every kernel with one and two vCPUs, and every way to end.
+fn cases(kernels: &[(&'static str, Kernel)], engine: Engine) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (name, kernel) in kernels {
+        for cpus in [1, 2] {
+            let title = format!("{} {name} cpus={cpus}", engine.name());
+            cases.push(plain(title, kernel, cpus, engine));
+        }
+    }
+    let Some((_, kernel)) = kernels.iter().find(|(name, _)| *name == PLAIN_KERNEL) else {
+        return cases;
+    };
+    let end = |what: &str, todo, options, then, expected| Case {
+        todo,
+        options,
+        then,
+        expected,
+        ..plain(format!("{} {what}", engine.name()), kernel, 1, engine)
+    };
+    cases.extend([
+        end("panic", "panic", &[], Then::Wait, Expected::Status(34)),
+        end(
+            "reset, no-reboot",
+            "reboot",
+            &["--no-reboot"],
+            Then::Wait,
+            Expected::Status(0),
+        ),
+        end(
+            "exit from guest",
+            "exit=42",
+            &["--exit-from-guest"],
+            Then::Wait,
+            Expected::Status(42),
+        ),
+        end(
+            "console input",
+            "echo",
+            &[],
+            Then::Type,
+            Expected::Status(0),
+        ),
+        end(
+            "SIGTERM",
+            "idle",
+            &[],
+            Then::Terminate,
+            Expected::Signal(Signal::TERM.as_raw()),
+        ),
+        Case {
+            timeout: 20,
+            ..end("timeout", "idle", &[], Then::Wait, Expected::Status(124))
+        },
+        end(
+            "linux32",
+            "poweroff",
+            &["--protocol", "linux32"],
+            Then::Wait,
+            Expected::Status(0),
+        ),
+        end(
+            "pvh",
+            "poweroff",
+            &["--protocol", "pvh"],
+            Then::Wait,
+            Expected::Status(0),
+        ),
+        end(
+            "unpacked by the guest",
+            "poweroff",
+            &["--unpack", "guest"],
+            Then::Wait,
+            Expected::Status(0),
+        ),
+    ]);
+    cases
+}
+
+/// The kernel for what does not depend on the kernel: the quickest of them.
+const PLAIN_KERNEL: &str = "debian12-cloud";
+
+/// A guest that says its line and turns itself off.
+fn plain(name: String, kernel: &Kernel, cpus: u32, engine: Engine) -> Case {
+    Case {
+        name,
+        kernel: kernel.clone(),
+        cpus,
+        engine,
+        todo: "poweroff",
+        options: &[],
+        timeout: PATIENCE,
+        then: Then::Wait,
+        expected: Expected::Status(0),
+    }
+}
+
+/// In the lab, KVM passes the probe.
+fn auto_takes_kvm(kernels: &[(&'static str, Kernel)]) -> Case {
+    Case {
+        expected: Expected::Taken("kvm"),
+        ..plain("auto takes kvm".into(), &kernels[0].1, 1, Engine::Auto)
+    }
+}
+
+/// On any machine, some engine is found; and KVM alone either works or is refused.
+fn on_this_machine(kernels: &[(&'static str, Kernel)]) -> Vec<Case> {
+    let kernel = &kernels[0].1;
+    vec![
+        plain("auto finds an engine".into(), kernel, 2, Engine::Auto),
+        Case {
+            expected: Expected::StatusOrNoEngine,
+            ..plain("kvm works or is refused".into(), kernel, 1, Engine::Kvm)
+        },
+    ]
+}
+
+/// What every guest is booted with.
+struct Place {
+    firstlight: PathBuf,
+    initrd: PathBuf,
+}
+
+impl Place {
+    fn judge(&self, case: &Case) -> Outcome<Verdict> {
+        let mut command = self.command(case);
+        let heard = Heard::listen(&mut command, case.then)?;
+        let wrong = complaint(case, &heard);
+        Ok(match wrong {
+            None => Verdict::Passed(heard.engine_note()),
+            Some(wrong) => Verdict::Failed(format!(
+                "{wrong}\n{}\nended: {}\nstderr:\n{}\nlast lines of the console:\n{}",
+                process::shown(&command),
+                heard.status,
+                heard.complaints,
+                last_lines(&heard.console, 40),
+            )),
+        })
+    }
+
+    fn command(&self, case: &Case) -> Command {
+        // Firstlight limits the guest's time; this limits Firstlight's.
+        let mut command = Command::new("timeout");
+        command
+            .args(["--kill-after=10", &(case.timeout + 60).to_string()])
+            .arg(&self.firstlight)
+            .args(["boot", "--kernel"])
+            .arg(&case.kernel.file)
+            .arg("--initrd")
+            .arg(&self.initrd)
+            .arg("--cmdline")
+            .arg(format!("console=ttyS0 panic=-1 fl.do={}", case.todo))
+            .args(["--memory", "512M", "--cpus", &case.cpus.to_string()])
+            .args(["--engine", case.engine.name()])
+            .args(["--timeout", &case.timeout.to_string()])
+            .args(case.options);
+        command
+    }
+}
+
+/// What was seen and heard of a boot.
+struct Heard {
+    status: ExitStatus,
+    console: String,
+    complaints: String,
+    took: Duration,
+}
+
+impl Heard {
+    fn listen(command: &mut Command, then: Then) -> Outcome<Self> {
+        let start = Instant::now();
+        let mut running = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .because(|| format!("cannot start {}", process::shown(command)))?;
+        let (Some(input), Some(output), Some(mut errors)) = (
+            running.stdin.take(),
+            running.stdout.take(),
+            running.stderr.take(),
+        ) else {
+            return Err(Failure::new("a guest without a console"));
+        };
+        let complaints = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = errors.read_to_end(&mut bytes);
+            String::from_utf8_lossy(&bytes).into_owned()
+        });
+        // Kept until the end: a console whose input has ended is another case.
+        let mut input = Some(input);
+        let mut console = String::new();
+        for line in BufReader::new(output).split(b'\n') {
+            let line = line.because(|| "cannot read the guest's console".to_owned())?;
+            let line = String::from_utf8_lossy(&line);
+            console += line.trim_end_matches('\r');
+            console.push('\n');
+            match then {
+                Then::Type if line.contains("FIRSTLIGHT-INIT listens") => {
+                    if let Some(input) = &mut input {
+                        writeln!(input, "{TYPED}")
+                            .because(|| "cannot type on the guest's console".to_owned())?;
+                    }
+                }
+                // `timeout` hands the signal on.
+                Then::Terminate if line.contains(MARKER) => {
+                    rustix::process::kill_process(Pid::from_child(&running), Signal::TERM)
+                        .because(|| "cannot send SIGTERM".to_owned())?;
+                }
+                Then::Wait | Then::Type | Then::Terminate => {}
+            }
+        }
+        let status = running
+            .wait()
+            .because(|| "cannot wait for firstlight".to_owned())?;
+        Ok(Self {
+            status,
+            console,
+            complaints: complaints
+                .join()
+                .map_err(|_panic| Failure::new("cannot read what firstlight complained of"))?,
+            took: start.elapsed(),
+        })
+    }
+
+    /// The line in which Firstlight says which engine it took.
+    fn engine_note(&self) -> String {
+        let line = self.complaints.lines().find(|line| line.contains("engine"));
+        line.unwrap_or_default().trim().to_owned()
+    }
+}
+
+/// What is wrong with what was heard, if anything is.
+fn complaint(case: &Case, heard: &Heard) -> Option<String> {
+    let code = heard.status.code();
+    // `timeout` ends with 128 + N, or by the signal itself, when its child ends by signal N.
+    let by_signal = |number| code == Some(128 + number) || heard.status.signal() == Some(number);
+    match case.expected {
+        Expected::StatusOrNoEngine if code == Some(5) => {
+            let quick = heard.took < Duration::from_secs(30);
+            return (!quick).then(|| format!("it took {:?} to say so", heard.took));
+        }
+        Expected::Status(expected) if code != Some(expected) => {
+            return Some(format!("expected status {expected}"));
+        }
+        Expected::Taken(_) | Expected::StatusOrNoEngine if code != Some(0) => {
+            return Some("expected status 0".to_owned());
+        }
+        Expected::Signal(number) if !by_signal(number) => {
+            return Some(format!("expected an end by signal {number}"));
+        }
+        Expected::Taken(engine) if !heard.engine_note().contains(engine) => {
+            return Some(format!("expected the engine {engine}"));
+        }
+        _ => {}
+    }
+    if case.todo == "panic" && !heard.console.contains("Kernel panic - not syncing") {
+        return Some("the console does not tell of a panic".to_owned());
+    }
+    if case.then == Then::Type && !heard.console.lines().any(|line| line == ECHO) {
+        return Some("what was typed did not come back".to_owned());
+    }
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    marker_complaint(
+        &heard.console,
+        &case.kernel.version,
+        case.cpus,
+        now.map_or(0, |since| since.as_secs()),
+    )
+}
+
+/// What is wrong with init's line, if anything is.
+fn marker_complaint(console: &str, version: &str, cpus: u32, now: u64) -> Option<String> {
+    let Some(line) = console.lines().find_map(|line| {
+        let (_, words) = line.split_once(MARKER)?;
+        words.contains(" uname=").then_some(words)
+    }) else {
+        return Some("init's line is missing".to_owned());
+    };
+    let word = |name: &str| {
+        let mut words = line.split_whitespace();
+        words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+    };
+    if word("uname") != Some(version) {
+        return Some(format!("not the kernel {version}: {line}"));
+    }
+    if word("nproc") != Some(cpus.to_string().as_str()) {
+        return Some(format!("not {cpus} vCPUs: {line}"));
+    }
+    let date: u64 = word("date").and_then(|date| date.parse().ok()).unwrap_or(0);
+    if date.abs_diff(now) > CLOCK_TOLERANCE {
+        return Some(format!("the guest's clock is wrong (it is {now}): {line}"));
+    }
+    None
+}
+
+/// So many seconds may lie between the guest's first line and our looking at it.
+const CLOCK_TOLERANCE: u64 = 300;
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONSOLE: &str = "[    0.1] Linux version 6.1.0\n\
+        FIRSTLIGHT-INIT uname=6.1.0-50-amd64 nproc=2 date=1795221667 uptime=2.14\n\
+        [    2.2] reboot: Power down\n";
+
+    #[test]
+    fn a_good_line_of_init_is_believed() {
+        let now = 1_795_221_700;
+        assert_eq!(marker_complaint(CONSOLE, "6.1.0-50-amd64", 2, now), None);
+    }
+
+    #[test]
+    fn another_kernel_another_number_of_cpus_or_another_time_is_not() {
+        let wrong = |version, cpus, now| {
+            marker_complaint(CONSOLE, version, cpus, now).expect("a complaint")
+        };
+        assert!(wrong("6.1.0-5", 2, 1_795_221_700).contains("not the kernel"));
+        assert!(wrong("6.1.0-50-amd64", 1, 1_795_221_700).contains("not 1 vCPUs"));
+        assert!(wrong("6.1.0-50-amd64", 2, 1_795_231_700).contains("clock is wrong"));
+    }
+
+    #[test]
+    fn a_missing_line_is_missed() {
+        let console = "[    0.0] Command line: fl.do=poweroff\nFIRSTLIGHT-INIT listens\n";
+        let wrong = marker_complaint(console, "6.1.0-50-amd64", 1, 0);
+        assert_eq!(wrong.as_deref(), Some("init's line is missing"));
+    }
+}
