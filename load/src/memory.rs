@@ -61,7 +61,7 @@ impl GuestMemory {
         let mut offset = 0;
         let mut regions = Vec::with_capacity(ranges.len());
         for &range in ranges {
-            let len = usize::try_from(range.len()).map_err(|_| failed(Errno::NOMEM))?;
+            let len = usize::try_from(range.len()).or(Err(failed(Errno::NOMEM)))?;
             let mapping = match &file {
                 None => Mapping::anonymous(len),
                 Some(file) => Mapping::shared(file, offset, len),

@@ -1,1 +1,22 @@
-//! (in the making)
+//! Runs a planned guest: on KVM with devices of our own, or on QEMU.
+//!
+//! [`choose`] finds the engine, [`Engine::prepare`] carries the plan out, and [`Machine::run`]
+//! runs the guest until it ends, serving its console on the calling thread.
+
+mod console;
+mod ending;
+mod engine;
+mod escape;
+mod machine;
+mod panic_watch;
+mod post_mortem;
+mod session;
+mod signals;
+mod terminal;
+
+pub use console::{Console, ConsoleOutput};
+pub use ending::{Crash, CrashKind, Ending, RunError, Stop};
+pub use engine::qemu::QemuError;
+pub use engine::{Chosen, Engine, EngineChoice, NoEngine, choose};
+pub use machine::{Limits, Machine, Running};
+pub use post_mortem::{Decoded, PostMortem, Progress, Reason};

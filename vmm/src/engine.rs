@@ -1,0 +1,121 @@
+//! What runs guests, and which of them can here.
+
+pub(crate) mod kvm;
+pub(crate) mod qemu;
+
+use crate::{Machine, RunError};
+use firstlight_boot::BootPlan;
+use firstlight_load::Sources;
+use std::fmt;
+
+/// What runs guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// KVM, with the machine's devices in this process.
+    Kvm,
+    /// A QEMU process that supplies processor and devices.
+    Qemu,
+}
+
+impl Engine {
+    /// The name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Qemu => "qemu",
+        }
+    }
+
+    /// Puts the plan into fresh guest memory and makes the machine around it. Neither `sources`
+    /// nor the image they come from are needed afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] where the host fails.
+    pub fn prepare(self, plan: &BootPlan, sources: &Sources<'_>) -> Result<Machine, RunError> {
+        let running = match self {
+            Self::Kvm => kvm::prepare(plan, sources)?,
+            Self::Qemu => qemu::prepare(plan, sources)?,
+        };
+        Ok(Machine::new(running))
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Which engine is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// KVM where it passes the probe, else QEMU.
+    Auto,
+    /// This one or none.
+    Only(Engine),
+}
+
+/// The engine that was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// Which it is.
+    pub engine: Engine,
+    /// Why, in one line.
+    pub why: String,
+}
+
+/// Probes the host for an engine.
+///
+/// # Errors
+///
+/// [`NoEngine`] where no wanted engine can run guests here.
+pub fn choose(choice: EngineChoice) -> Result<Chosen, NoEngine> {
+    let chosen = |engine, why| Chosen { engine, why };
+    match choice {
+        EngineChoice::Only(Engine::Kvm) => kvm::probe()
+            .map(|why| chosen(Engine::Kvm, why))
+            .map_err(|why| NoEngine::of(Engine::Kvm, why)),
+        EngineChoice::Only(Engine::Qemu) => qemu::probe()
+            .map(|why| chosen(Engine::Qemu, why))
+            .map_err(|why| NoEngine::of(Engine::Qemu, why)),
+        EngineChoice::Auto => match kvm::probe() {
+            Ok(why) => Ok(chosen(Engine::Kvm, why)),
+            Err(no_kvm) => match qemu::probe() {
+                Ok(why) => Ok(chosen(Engine::Qemu, format!("{why}, because {no_kvm}"))),
+                Err(no_qemu) => Err(NoEngine {
+                    tried: vec![(Engine::Kvm, no_kvm), (Engine::Qemu, no_qemu)],
+                }),
+            },
+        },
+    }
+}
+
+/// No engine can run guests here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoEngine {
+    /// What was probed, and why it cannot: a sentence without its full stop that says what to
+    /// install or change.
+    pub tried: Vec<(Engine, String)>,
+}
+
+impl NoEngine {
+    fn of(engine: Engine, why: String) -> Self {
+        Self {
+            tried: vec![(engine, why)],
+        }
+    }
+}
+
+impl fmt::Display for NoEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no engine can run the guest here")?;
+        for (engine, why) in &self.tried {
+            write!(f, "\n  {engine}: {why}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for NoEngine {}

@@ -1,0 +1,184 @@
+//! The board: the plan's platform as chips on a bus, what the vCPUs' threads report, and the bell
+//! that wakes the session.
+
+use super::serial::Uart;
+use crate::{ConsoleOutput, RunError, Stop};
+use firstlight_base::{Gpa, Irq, Port};
+use firstlight_boot::Platform;
+use firstlight_devices::{Bus, Chip, Effect};
+use firstlight_hv::{HvError, IrqLine};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Everything that a vCPU's thread needs to answer its guest.
+pub(super) struct Board<L: IrqLine> {
+    ports: Bus<Slot<L>>,
+    mmio: Bus<Slot<L>>,
+    /// The serial ports, console first.
+    serial: Vec<Arc<Uart<L>>>,
+    bell: Arc<Bell>,
+    report: Mutex<Option<Result<Stop, RunError>>>,
+    stopping: AtomicBool,
+}
+
+/// What is attached to a bus.
+enum Slot<L: IrqLine> {
+    Uart(Arc<Uart<L>>),
+    Chip(Mutex<Box<dyn Chip + Send>>),
+}
+
+/// What an access is for.
+#[derive(Clone, Copy)]
+pub(super) enum Access {
+    /// A port.
+    Port(Port),
+    /// An address that is not memory.
+    Mmio(Gpa),
+}
+
+impl<L: IrqLine> Board<L> {
+    /// Attaches what the platform has where the platform has it.
+    pub(super) fn wire(
+        platform: &Platform,
+        irq_line: impl Fn(Irq) -> Result<L, HvError>,
+    ) -> Result<Self, RunError> {
+        let bell = Arc::new(Bell::new()?);
+        let mut board = Self {
+            ports: Bus::new(),
+            mmio: Bus::new(),
+            serial: Vec::with_capacity(platform.serial.len()),
+            bell,
+            report: Mutex::new(None),
+            stopping: AtomicBool::new(false),
+        };
+        for port in &platform.serial {
+            let uart = Arc::new(Uart::new(irq_line(port.irq)?, &board.bell));
+            board.serial.push(Arc::clone(&uart));
+            board.attach(Access::Port(port.base), Uart::<L>::PORTS, Slot::Uart(uart));
+        }
+        Ok(board)
+    }
+
+    fn attach(&mut self, at: Access, len: u64, slot: Slot<L>) {
+        let attached = match at {
+            Access::Port(port) => self.ports.attach(u64::from(port.0), len, slot),
+            Access::Mmio(at) => self.mmio.attach(at.get(), len, slot),
+        };
+        attached.expect("no two chips of a platform share an address");
+    }
+
+    /// Joins the console port to the console. The others have nobody at their other end.
+    pub(super) fn connect(&self, output: &ConsoleOutput) {
+        if let Some(console) = self.console() {
+            console.connect(output);
+        }
+    }
+
+    pub(super) fn console(&self) -> Option<&Uart<L>> {
+        self.serial.first().map(|uart| &**uart)
+    }
+
+    /// Answers a guest's read.
+    pub(super) fn read(&self, at: Access, data: &mut [u8]) {
+        let (bus, at) = self.bus(at);
+        bus.read(at, data, |slot, offset, data| match slot {
+            Slot::Uart(uart) => uart.read(offset, data),
+            Slot::Chip(chip) => chip
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .read(offset, data),
+        });
+    }
+
+    /// Carries a guest's write out; says so where it stops the machine.
+    pub(super) fn write(&self, at: Access, data: &[u8]) -> Option<Stop> {
+        let (bus, at) = self.bus(at);
+        let effect = bus.write(at, data, |slot, offset, data| match slot {
+            Slot::Uart(uart) => {
+                uart.write(offset, data);
+                None
+            }
+            Slot::Chip(chip) => chip
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .write(offset, data),
+        });
+        match effect? {
+            Effect::PowerOff => Some(Stop::PowerOff),
+            Effect::Reset => Some(Stop::Reset),
+            Effect::Panicked => Some(Stop::Panicked),
+            // The crash kernel runs now; how that ends is the ending.
+            Effect::CrashLoaded => None,
+            Effect::Exit(code) => Some(Stop::ExitCode(code)),
+        }
+    }
+
+    fn bus(&self, at: Access) -> (&Bus<Slot<L>>, u64) {
+        match at {
+            Access::Port(port) => (&self.ports, u64::from(port.0)),
+            Access::Mmio(at) => (&self.mmio, at.get()),
+        }
+    }
+
+    /// What wakes the session.
+    pub(super) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Tells the session how the machine stopped. The first to say so is right; the others'
+    /// vCPUs stop because of it.
+    pub(super) fn report(&self, report: Result<Stop, RunError>) {
+        self.report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(report);
+        self.stop();
+        self.bell.ring();
+    }
+
+    /// What has been reported, once.
+    pub(super) fn take_report(&self) -> Option<Result<Stop, RunError>> {
+        self.report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// Lets no vCPU run again.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+}
+
+/// Wakes the session: an event that threads raise and the session waits for.
+pub(super) struct Bell(OwnedFd);
+
+impl Bell {
+    fn new() -> Result<Self, RunError> {
+        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map(Self)
+            .map_err(RunError::host("create an event"))
+    }
+
+    pub(super) fn ring(&self) {
+        // Fails only where the counter is full, and then the bell rings.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    /// Silences it.
+    pub(super) fn answer(&self) {
+        let mut count = [0; 8];
+        // Nothing to read where it has been answered before.
+        let _ = rustix::io::read(&self.0, &mut count);
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

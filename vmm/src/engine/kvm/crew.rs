@@ -1,0 +1,231 @@
+//! The threads of the vCPUs.
+
+use super::board::{Access, Board};
+use crate::ending::CrashKind;
+use crate::{Crash, RunError, Stop};
+use firstlight_base::{VcpuId, VcpuState, x86};
+use firstlight_hv::{Exit, HvError, IrqLine, Kicker, Vcpu};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// A vCPU's thread does little: exits are answered with a few calls.
+const STACK: usize = 128 << 10;
+
+/// How long to wait for the boot vCPU's registers. Its thread may be waiting for the console's
+/// reader.
+const EXAMINE_WITHIN: Duration = Duration::from_millis(500);
+
+/// Linux's numbers for `KVM_EXIT_SYSTEM_EVENT` (KVM API, section 5).
+const SYSTEM_EVENT_SHUTDOWN: u32 = 1;
+const SYSTEM_EVENT_RESET: u32 = 2;
+
+/// The running vCPUs.
+pub(super) struct Crew {
+    members: Vec<(Kicker, JoinHandle<()>)>,
+    desk: Arc<Desk>,
+}
+
+impl Crew {
+    /// Gives every vCPU its thread and lets it go.
+    pub(super) fn muster<V: Vcpu + 'static, L: IrqLine + 'static>(
+        vcpus: Vec<V>,
+        board: &Arc<Board<L>>,
+    ) -> Result<Self, RunError> {
+        let mut crew = Self {
+            members: Vec::with_capacity(vcpus.len()),
+            desk: Arc::default(),
+        };
+        for (id, vcpu) in (0..).map(VcpuId).zip(vcpus) {
+            let kicker = vcpu.kicker();
+            let desk = Arc::clone(&crew.desk);
+            let their_board = Arc::clone(board);
+            let spawned = thread::Builder::new()
+                .name(format!("vcpu {id}"))
+                .stack_size(STACK)
+                .spawn(move || Member { id, vcpu, desk }.work(&their_board));
+            match spawned {
+                Ok(thread) => crew.members.push((kicker, thread)),
+                Err(error) => {
+                    crew.dismiss(board);
+                    return Err(RunError::host("start a vCPU's thread")(error));
+                }
+            }
+        }
+        Ok(crew)
+    }
+
+    /// Stops every vCPU and waits for its thread.
+    pub(super) fn dismiss<L: IrqLine>(self, board: &Board<L>) {
+        board.stop();
+        for (kicker, _) in &self.members {
+            kicker.kick();
+        }
+        for (_, thread) in self.members {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+
+    /// The boot vCPU's registers while it runs.
+    pub(super) fn examine_boot_vcpu<L: IrqLine>(&self, board: &Board<L>) -> Option<x86::Registers> {
+        let (kicker, _) = self.members.first()?;
+        if board.is_stopping() {
+            return None;
+        }
+        let mut request = self.desk.lock();
+        *request = Request::Wanted;
+        kicker.kick();
+        let (mut request, _) = self
+            .desk
+            .answered
+            .wait_timeout_while(request, EXAMINE_WITHIN, |request| {
+                matches!(request, Request::Wanted)
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        match std::mem::take(&mut *request) {
+            Request::Answered(registers) => Some(*registers),
+            Request::None | Request::Wanted => None,
+        }
+    }
+}
+
+/// Where the boot vCPU leaves its registers when it is asked for them.
+#[derive(Default)]
+struct Desk {
+    request: Mutex<Request>,
+    answered: Condvar,
+}
+
+#[derive(Default)]
+enum Request {
+    #[default]
+    None,
+    Wanted,
+    Answered(Box<x86::Registers>),
+}
+
+impl Desk {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Request> {
+        self.request.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A vCPU in its thread.
+struct Member<V> {
+    id: VcpuId,
+    vcpu: V,
+    desk: Arc<Desk>,
+}
+
+impl<V: Vcpu> Member<V> {
+    fn work<L: IrqLine>(mut self, board: &Board<L>) {
+        let _alarm = Alarm(board);
+        while !board.is_stopping() {
+            match self.step(board) {
+                Ok(None) => {}
+                Ok(Some(stop)) => {
+                    board.report(Ok(stop));
+                    return;
+                }
+                Err(error) => {
+                    board.report(Err(error.into()));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Runs the vCPU until it wants something, and does it.
+    fn step<L: IrqLine>(&mut self, board: &Board<L>) -> Result<Option<Stop>, HvError> {
+        let kind = match self.vcpu.run()? {
+            Exit::PortRead { port, data } => {
+                board.read(Access::Port(port), data);
+                return Ok(None);
+            }
+            Exit::PortWrite { port, data } => return Ok(board.write(Access::Port(port), data)),
+            Exit::MmioRead { at, data } => {
+                board.read(Access::Mmio(at), data);
+                return Ok(None);
+            }
+            Exit::MmioWrite { at, data } => return Ok(board.write(Access::Mmio(at), data)),
+            Exit::Interrupted => return self.interrupted(),
+            Exit::SystemEvent {
+                kind: SYSTEM_EVENT_SHUTDOWN,
+            } => return Ok(Some(Stop::PowerOff)),
+            Exit::SystemEvent {
+                kind: SYSTEM_EVENT_RESET,
+            } => return Ok(Some(Stop::Reset)),
+            Exit::Shutdown => Died::of(CrashKind::TripleFault),
+            Exit::InternalError(error) => Died {
+                kind: CrashKind::Other(error.to_string()),
+                instruction: error.instruction,
+            },
+            Exit::FailEntry { reason } => Died::of(CrashKind::Other(format!(
+                "the processor refuses the guest's state (hardware reason {reason:#x})"
+            ))),
+            Exit::SystemEvent { kind } => Died::of(CrashKind::Other(format!(
+                "the guest raised system event {kind}"
+            ))),
+            Exit::Halt => Died::of(CrashKind::Other(
+                "the processor halted with nothing that could wake it".to_owned(),
+            )),
+            Exit::Unknown(reason) => Died::of(CrashKind::Other(format!(
+                "KVM stopped for a reason unknown here ({reason})"
+            ))),
+        };
+        let Died { kind, instruction } = kind;
+        Ok(Some(Stop::Crashed(Box::new(Crash {
+            vcpu: self.id,
+            kind,
+            registers: self.registers().ok(),
+            instruction,
+        }))))
+    }
+
+    /// Somebody kicked: to stop, which the caller sees, or for the registers.
+    fn interrupted(&self) -> Result<Option<Stop>, HvError> {
+        if self.id == VcpuId::BOOT {
+            let mut request = self.desk.lock();
+            if matches!(*request, Request::Wanted) {
+                *request = Request::Answered(Box::new(self.registers()?));
+                self.desk.answered.notify_one();
+            }
+        }
+        Ok(None)
+    }
+
+    fn registers(&self) -> Result<x86::Registers, HvError> {
+        let VcpuState::X86(registers) = self.vcpu.state()?;
+        Ok(registers)
+    }
+}
+
+struct Died {
+    kind: CrashKind,
+    instruction: Vec<u8>,
+}
+
+impl Died {
+    fn of(kind: CrashKind) -> Self {
+        Self {
+            kind,
+            instruction: Vec::new(),
+        }
+    }
+}
+
+/// Stops the others when a vCPU's thread panics, so that nobody waits for it.
+struct Alarm<'a, L: IrqLine>(&'a Board<L>);
+
+impl<L: IrqLine> Drop for Alarm<'_, L> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.report(Err(RunError::Host {
+                doing: "go on: a vCPU's thread panicked",
+                source: std::io::Error::other("panic"),
+            }));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! A machine that carries a plan, and the trait through which an engine serves it.
+
+use crate::{Console, ConsoleOutput, Ending, RunError, Stop, session};
+use firstlight_base::x86;
+use firstlight_boot::BootPlan;
+use firstlight_load::GuestMemory;
+use rustix::event::{PollFd, PollFlags};
+use std::fmt;
+use std::time::Duration;
+
+/// How long a guest may run, and how long it may stay silent before something is said about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// The guest is ended after this time.
+    pub timeout: Option<Duration>,
+    /// Where no byte has come from the console after this time, a report of what the boot vCPU is
+    /// doing goes to stderr and the guest goes on.
+    pub boot_watchdog: Option<Duration>,
+}
+
+/// A guest in its memory, ready to run.
+pub struct Machine {
+    running: Box<dyn Running>,
+}
+
+impl Machine {
+    pub(crate) fn new(running: Box<dyn Running>) -> Self {
+        Self { running }
+    }
+
+    /// Runs the guest until it ends. The calling thread serves console, signals and limits.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] where the host fails; the guest has ended then too.
+    pub fn run(
+        self,
+        plan: &BootPlan,
+        limits: &Limits,
+        console: &mut Console,
+    ) -> Result<Ending, RunError> {
+        session::run(self.running, plan, limits, console)
+    }
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").finish_non_exhaustive()
+    }
+}
+
+/// An engine's machine, as the session on the calling thread sees it.
+///
+/// The session waits for everything at once: the console, signals, limits and what the engine
+/// names in [`Running::waits`]. Nothing here blocks for longer than a system call takes.
+pub trait Running {
+    /// Lets the vCPUs go. Signals that end programs are blocked by now, and stay so in threads
+    /// that are created here. The console's bytes go to `output`, from any thread.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] where the host refuses.
+    fn start(&mut self, output: &ConsoleOutput) -> Result<(), RunError>;
+
+    /// The engine's own file descriptors and what to wait for on each. Asked before every wait,
+    /// so one that has unsent input may add `POLLOUT` only while it has.
+    fn waits(&self) -> Vec<PollFd<'_>>;
+
+    /// Serves the descriptors of the last [`Running::waits`]: what each is ready for, in the same
+    /// order; called only where one is ready for something.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] where the host failed; the machine has stopped then.
+    fn ready(&mut self, ready: &[PollFlags]) -> Result<Option<Stop>, RunError>;
+
+    /// Hands the console's input over, and says how many bytes it took. Called again with the
+    /// rest after [`Running::ready`] was, so what makes room must be waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] where the host failed; the machine has stopped then.
+    fn send_input(&mut self, bytes: &[u8]) -> Result<usize, RunError>;
+
+    /// The boot vCPU's registers as they are now, where they can be had while the guest runs.
+    fn examine(&mut self) -> Option<x86::Registers>;
+
+    /// The guest's memory.
+    fn memory(&self) -> &GuestMemory;
+
+    /// Ends whatever runs: threads are joined, processes waited for.
+    fn end(self: Box<Self>);
+}
