@@ -191,7 +191,7 @@ pub struct Gprs {
 }
 
 /// All that a boot protocol says of a processor: the registers it is entered with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[expect(missing_docs, reason = "the processor's own names")]
 pub struct Registers {
     pub gprs: Gprs,

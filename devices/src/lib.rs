@@ -13,8 +13,18 @@
 
 extern crate alloc;
 
+mod acpi_regs;
 mod bus;
 mod chip;
+mod cmos;
+mod debug_exit;
+mod i8042;
+mod pvpanic;
 
+pub use acpi_regs::AcpiRegs;
 pub use bus::{Bus, Overlap};
 pub use chip::{ByteWide, Chip, Effect};
+pub use cmos::{Cmos, UnixTime};
+pub use debug_exit::DebugExit;
+pub use i8042::I8042;
+pub use pvpanic::Pvpanic;
