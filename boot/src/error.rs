@@ -4,7 +4,7 @@ use crate::Protocol;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use firstlight_base::GpaRange;
+use firstlight_base::{Gpa, GpaRange};
 
 /// Why an image cannot be booted as it was asked for: the rule, and the numbers that break it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +42,22 @@ pub enum PlanError {
         image: String,
         /// What it lacks.
         why: String,
+    },
+    /// The kernel would be entered outside of itself.
+    #[error("the kernel's entry {entry} lies outside the kernel, which lies at {kernel}")]
+    EntryOutside {
+        /// Where it is entered.
+        entry: Gpa,
+        /// Where it lies.
+        kernel: GpaRange,
+    },
+    /// The kernel lies where the tables that it is entered with do not reach.
+    #[error("the kernel lies at {kernel}, but can be entered in long mode only below {limit}")]
+    NotMapped {
+        /// Where it lies.
+        kernel: GpaRange,
+        /// How far the tables reach.
+        limit: Gpa,
     },
     /// The command line is longer than the kernel takes.
     #[error("the command line has {len} bytes, but this kernel takes {limit} (its cmdline_size)")]

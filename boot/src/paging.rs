@@ -9,6 +9,9 @@ const LARGE_PAGE: u64 = 0x20_0000;
 const ENTRIES: u64 = 512;
 
 const PRESENT_WRITABLE: u64 = 0x3;
+/// One page of pointers reaches this far.
+pub(crate) const LIMIT: Gpa = Gpa::new(ENTRIES * GIB);
+
 /// Present, writable, and a 2 MiB page.
 const LARGE: u64 = 0x83;
 

@@ -35,6 +35,7 @@ pub fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError>
     let way = way::choose(image, request)?;
     let mut draft = Draft::new(e820::usable(&platform.ram));
     let kernel = kernel::put(&mut draft, &way)?;
+    check_entry(&way, kernel)?;
     let tables = put_tables(&mut draft, &platform)?;
     let parts = Parts {
         e820: e820::map(&platform, tables),
@@ -85,6 +86,15 @@ fn platform(request: &Request) -> Result<Platform, PlanError> {
     let mut platform = Platform::pc(request.memory, request.cpus);
     platform.debug_exit = request.debug_exit.then_some(Platform::DEBUG_EXIT);
     Ok(platform)
+}
+
+/// A kernel that is entered outside of itself would run whatever lies there.
+fn check_entry(way: &Way<'_>, kernel: GpaRange) -> Result<(), PlanError> {
+    let entry = way.entry(kernel.start());
+    match GpaRange::new(entry, 1) {
+        Some(byte) if kernel.contains(byte) => Ok(()),
+        _ => Err(PlanError::EntryOutside { entry, kernel }),
+    }
 }
 
 fn put_tables(draft: &mut Draft, platform: &Platform) -> Result<GpaRange, PlanError> {
@@ -184,6 +194,12 @@ fn enter_linux64(
     request: &Request,
 ) -> Result<Registers, PlanError> {
     let boot_params = put_zero_page(draft, way, parts, request)?;
+    if parts.kernel.end() > paging::LIMIT {
+        return Err(PlanError::NotMapped {
+            kernel: parts.kernel,
+            limit: paging::LIMIT,
+        });
+    }
     let mapped = paging::gibs([parts.kernel, parts.cmdline, boot_params]);
     let need = Need {
         name: "page tables",
