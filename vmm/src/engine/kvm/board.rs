@@ -5,12 +5,13 @@ use super::serial::Uart;
 use crate::{ConsoleOutput, RunError, Stop};
 use firstlight_base::{Gpa, Irq, Port};
 use firstlight_boot::Platform;
-use firstlight_devices::{Bus, Chip, Effect};
+use firstlight_devices::{AcpiRegs, Bus, Chip, Cmos, DebugExit, Effect, I8042, Pvpanic, UnixTime};
 use firstlight_hv::{HvError, IrqLine};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Everything that a vCPU's thread needs to answer its guest.
 pub(super) struct Board<L: IrqLine> {
@@ -58,7 +59,19 @@ impl<L: IrqLine> Board<L> {
             board.serial.push(Arc::clone(&uart));
             board.attach(Access::Port(port.base), Uart::<L>::PORTS, Slot::Uart(uart));
         }
+        board.attach_chip(Access::Port(Platform::CMOS), 2, Cmos::new(now));
+        board.attach_chip(Access::Port(Platform::I8042_COMMAND), 1, I8042);
+        board.attach_chip(Access::Port(Platform::PVPANIC), 1, Pvpanic);
+        if let Some(port) = platform.debug_exit {
+            board.attach_chip(Access::Port(port), 1, DebugExit);
+        }
+        let power = AcpiRegs::new(Platform::ACPI_S5, Platform::ACPI_RESET_VALUE);
+        board.attach_chip(Access::Mmio(Platform::ACPI_REGS), 3, power);
         Ok(board)
+    }
+
+    fn attach_chip(&mut self, at: Access, len: u64, chip: impl Chip + Send + 'static) {
+        self.attach(at, len, Slot::Chip(Mutex::new(Box::new(chip))));
     }
 
     fn attach(&mut self, at: Access, len: u64, slot: Slot<L>) {
@@ -154,6 +167,12 @@ impl<L: IrqLine> Board<L> {
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }
+}
+
+/// The time for the clock chip. A host before 1970 has none.
+fn now() -> UnixTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    UnixTime(since.map_or(0, |since| since.as_secs()))
 }
 
 /// Wakes the session: an event that threads raise and the session waits for.
