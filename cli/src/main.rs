@@ -1,2 +1,82 @@
-//! The command line.
-fn main() {}
+//! The `firstlight` command: finds out what a kernel file is, shows where a boot would put
+//! everything, and boots it.
+
+mod args;
+mod boot;
+mod exit_status;
+mod failure;
+mod file;
+mod inspect;
+mod json;
+mod kernel;
+mod manual;
+mod memory_size;
+mod output;
+mod plan;
+mod progress;
+
+use crate::args::{Cli, Verb};
+use crate::boot::Outcome;
+use crate::exit_status::ExitStatus;
+use crate::failure::Failure;
+use crate::output::note;
+use crate::progress::Progress;
+use clap::Parser;
+use rustix::process::{Signal, getpid, kill_process};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match run(cli.verb, Progress::new(cli.verbose)) {
+        Ok(Outcome::Status(status)) => status.into(),
+        Ok(Outcome::Guest(status)) => status.into(),
+        Ok(Outcome::Signal(number)) => end_by_signal(number),
+        Err(failure) => {
+            note(&failure.to_string());
+            failure.status().into()
+        }
+    }
+}
+
+fn run(verb: Verb, progress: Progress) -> Result<Outcome, Failure> {
+    match verb {
+        Verb::Inspect(args) => inspect::inspect(&args, progress)?,
+        Verb::Plan(args) => plan::plan(&args, progress)?,
+        Verb::Boot(args) => {
+            let progress = if args.quiet { Progress::QUIET } else { progress };
+            return boot::boot(&args, progress);
+        }
+        Verb::Completions(args) => manual::completions(args.shell)?,
+        Verb::Man(args) => manual::page(args.command.as_deref())?,
+    }
+    Ok(Outcome::Status(ExitStatus::Done))
+}
+
+/// Help and version were asked for and are no failure; the rest is told with what is right.
+fn usage(error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    if error.use_stderr() {
+        note(text.trim_end());
+        return ExitStatus::Usage.into();
+    }
+    match output::print(&text) {
+        Ok(()) => ExitStatus::Done.into(),
+        Err(failure) => {
+            note(&failure.to_string());
+            failure.status().into()
+        }
+    }
+}
+
+/// Whoever waits for this process is told how it ended: by the signal that it was sent.
+fn end_by_signal(number: i32) -> ExitCode {
+    if let Some(signal) = Signal::from_named_raw(number) {
+        // Sending oneself a signal fails only for a number that is none.
+        let _ = kill_process(getpid(), signal);
+    }
+    // Here only where the signal is ignored; then as a shell tells it.
+    ExitCode::from(u8::try_from(number).unwrap_or_default().saturating_add(128))
+}

@@ -1,0 +1,292 @@
+//! The command line as it is typed.
+
+use crate::exit_status::ExitStatus;
+use crate::memory_size;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
+use firstlight_boot::{Platform, Protocol, ProtocolChoice, Unpack};
+use firstlight_vmm::{Engine, EngineChoice};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The kernel's command line where nobody gives one. A panicking kernel resets at once instead of
+/// waiting for somebody to read its last words, which the serial port has carried by then.
+pub(crate) const DEFAULT_CMDLINE: &str = "console=ttyS0 panic=-1";
+
+const ABOUT: &str = "Turns a kernel file into a running guest";
+const LONG_ABOUT: &str = "\
+Turns a kernel file into a running guest.
+
+Finds out what the file is (inspect), works out where every byte and every register goes (plan), \
+and carries that out on KVM, or on QEMU where KVM cannot run it (boot).";
+
+/// What was typed.
+#[derive(Debug, Parser)]
+#[command(name = "firstlight", version, about = ABOUT, long_about = LONG_ABOUT)]
+#[command(after_long_help = ExitStatus::table(), disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+    /// Say on standard error what is done and how long it takes
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Inspect(InspectArgs),
+    Plan(PlanArgs),
+    Boot(BootArgs),
+    Completions(CompletionsArgs),
+    #[command(hide = true)]
+    Man(ManArgs),
+}
+
+/// Tell what a kernel file is and how it can be booted
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct InspectArgs {
+    /// The file to look into
+    pub(crate) image: PathBuf,
+    /// How to tell it
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: InspectFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InspectFormat {
+    Text,
+    Json,
+}
+
+/// Show where every byte and every register of a boot would go, without running anything
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) guest: GuestArgs,
+    /// How to show it: tables, JSON, or a picture of the guest's memory
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: PlanFormat,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlanFormat {
+    Text,
+    Json,
+    Svg,
+}
+
+/// Boot a kernel with its serial console on this terminal
+///
+/// Standard input and output are the guest's serial console. On a terminal, Ctrl-A x ends the
+/// guest and Ctrl-A h lists what else there is.
+#[derive(Debug, Args)]
+#[command(args_override_self = true, after_long_help = ExitStatus::table())]
+pub(crate) struct BootArgs {
+    #[command(flatten)]
+    pub(crate) guest: GuestArgs,
+    /// What runs the guest; auto takes KVM where it passes a probe, else QEMU
+    #[arg(long, value_enum, default_value = "auto")]
+    engine: EngineArg,
+    /// End the guest after this many seconds, with status 124; 0 is never
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "0")]
+    timeout: Duration,
+    /// Say what the guest is doing when its console is still silent after so many seconds; 0 is never
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
+    boot_watchdog: Duration,
+    /// End, with status 0, when the guest resets; otherwise it is booted again
+    #[arg(long)]
+    pub(crate) no_reboot: bool,
+    /// Let the guest end its machine with a status of its own, which is handed on
+    ///
+    /// The guest writes one byte, 0 to 127, to I/O port 0xf4.
+    #[arg(long)]
+    pub(crate) exit_from_guest: bool,
+    /// Say nothing but errors on standard error
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+}
+
+impl BootArgs {
+    pub(crate) fn engine(&self) -> EngineChoice {
+        match self.engine {
+            EngineArg::Auto => EngineChoice::Auto,
+            EngineArg::Kvm => EngineChoice::Only(Engine::Kvm),
+            EngineArg::Qemu => EngineChoice::Only(Engine::Qemu),
+        }
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        (!self.timeout.is_zero()).then_some(self.timeout)
+    }
+
+    pub(crate) fn boot_watchdog(&self) -> Option<Duration> {
+        (!self.boot_watchdog.is_zero()).then_some(self.boot_watchdog)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum EngineArg {
+    Auto,
+    Kvm,
+    Qemu,
+}
+
+/// What is booted and on what machine.
+#[derive(Debug, Args)]
+pub(crate) struct GuestArgs {
+    /// The kernel
+    #[arg(value_name = "FILE", required_unless_present = "kernel")]
+    file: Option<PathBuf>,
+    /// The kernel, by name
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    kernel: Option<PathBuf>,
+    /// The initial ramdisk
+    #[arg(long, value_name = "FILE")]
+    pub(crate) initrd: Option<PathBuf>,
+    /// The kernel's command line, exactly as it gets it [default: console=ttyS0 panic=-1]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    cmdline: Option<String>,
+    /// Guest memory, in bytes or with K, M, G or T
+    #[arg(long, value_name = "SIZE", value_parser = memory_size::parse, default_value = "512M")]
+    pub(crate) memory: u64,
+    /// How many vCPUs
+    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(value_parser = value_parser!(u32).range(1..=i64::from(Platform::MAX_CPUS)))]
+    pub(crate) cpus: u32,
+    /// The boot protocol the kernel is entered by; auto takes the fastest it offers
+    #[arg(long, value_enum, default_value = "auto")]
+    protocol: ProtocolArg,
+    /// Who unpacks a packed kernel; the host is several times faster
+    #[arg(long, value_enum, default_value = "host")]
+    unpack: UnpackArg,
+}
+
+impl GuestArgs {
+    pub(crate) fn kernel(&self) -> &PathBuf {
+        self.kernel
+            .as_ref()
+            .or(self.file.as_ref())
+            .expect("one of the two is required")
+    }
+
+    pub(crate) fn cmdline(&self) -> &str {
+        self.cmdline.as_deref().unwrap_or(DEFAULT_CMDLINE)
+    }
+
+    pub(crate) fn cmdline_is_default(&self) -> bool {
+        self.cmdline.is_none()
+    }
+
+    pub(crate) fn protocol(&self) -> ProtocolChoice {
+        match self.protocol {
+            ProtocolArg::Auto => ProtocolChoice::Auto,
+            ProtocolArg::Linux64 => ProtocolChoice::Only(Protocol::Linux64),
+            ProtocolArg::Linux32 => ProtocolChoice::Only(Protocol::Linux32),
+            ProtocolArg::Pvh => ProtocolChoice::Only(Protocol::Pvh),
+        }
+    }
+
+    pub(crate) fn unpack(&self) -> Unpack {
+        match self.unpack {
+            UnpackArg::Host => Unpack::Host,
+            UnpackArg::Guest => Unpack::Guest,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ProtocolArg {
+    Auto,
+    Linux64,
+    Linux32,
+    Pvh,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum UnpackArg {
+    Host,
+    Guest,
+}
+
+/// Print the completions for a shell, to be sourced by it
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Print the manual page, of a command where one is named
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The command
+    pub(crate) command: Option<String>,
+}
+
+/// The whole command line as clap knows it.
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|error| format!("{text:?} is no number of seconds: {error}"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boot(words: &[&str]) -> BootArgs {
+        let words = ["firstlight", "boot"].iter().chain(words);
+        match Cli::try_parse_from(words).unwrap().verb {
+            Verb::Boot(boot) => boot,
+            other => panic!("not a boot: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_kernel_is_named_with_or_without_its_option() {
+        assert_eq!(boot(&["vmlinuz"]).guest.kernel(), "vmlinuz");
+        assert_eq!(boot(&["--kernel", "vmlinuz"]).guest.kernel(), "vmlinuz");
+    }
+
+    #[test]
+    fn the_help_names_the_default_command_line() {
+        let mut command = command();
+        command.build();
+        let boot = command.find_subcommand_mut("boot").unwrap();
+        assert!(boot.render_help().to_string().contains(DEFAULT_CMDLINE));
+    }
+
+    #[test]
+    fn the_last_of_repeated_options_counts() {
+        let args = boot(&["k", "--memory", "1G", "--cpus", "2", "--memory", "2G"]);
+        assert_eq!((args.guest.memory, args.guest.cpus), (2 << 30, 2));
+    }
+
+    #[test]
+    fn no_seconds_are_no_limit() {
+        let args = boot(&["k", "--timeout", "0", "--boot-watchdog", "0"]);
+        assert_eq!((args.timeout(), args.boot_watchdog()), (None, None));
+        let args = boot(&["k", "--timeout", "1.5"]);
+        assert_eq!(args.timeout(), Some(Duration::from_millis(1500)));
+        assert_eq!(args.boot_watchdog(), Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn a_command_line_may_begin_with_a_hyphen_or_be_empty() {
+        assert_eq!(boot(&["k", "--cmdline", "-- init"]).guest.cmdline(), "-- init");
+        assert_eq!(boot(&["k", "--cmdline", ""]).guest.cmdline(), "");
+    }
+}

@@ -1,0 +1,165 @@
+//! `firstlight boot`: one boot from end to end, and the next one where the guest resets.
+
+use crate::args::BootArgs;
+use crate::exit_status::ExitStatus;
+use crate::failure::{Failure, printable};
+use crate::kernel::{self, Files};
+use crate::output::note;
+use crate::progress::Progress;
+use firstlight_boot::BootPlan;
+use firstlight_boot::draw::Size;
+use firstlight_load::Sources;
+use firstlight_vmm::{Chosen, Console, Ending, Limits, Machine, PostMortem, RunError, choose};
+use rustix::system::sysinfo;
+use std::time::{Duration, Instant};
+
+/// How the command ends.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// With a status of ours.
+    Status(ExitStatus),
+    /// With the guest's own.
+    Guest(u8),
+    /// As the signal with this number ends a program.
+    Signal(i32),
+}
+
+/// Boots what `args` describe, again and again where the guest resets, until it ends.
+pub(crate) fn boot(args: &BootArgs, progress: Progress) -> Result<Outcome, Failure> {
+    refuse_more_memory_than_there_is(args.guest.memory)?;
+    let deadline = args.timeout().map(|timeout| Instant::now() + timeout);
+    let files = Files::open(&args.guest)?;
+    let mut console = Console::stdio().map_err(|error| run_failed(&error))?;
+    let mut engine = None;
+    loop {
+        let (plan, machine) = prepare(args, &files, &mut engine, &console, progress)?;
+        let limits = Limits {
+            timeout: deadline.map(left),
+            boot_watchdog: args.boot_watchdog(),
+        };
+        let ending = machine
+            .run(&plan, &limits, &mut console)
+            .map_err(|error| run_failed(&error))?;
+        match outcome(&ending, args) {
+            Some(outcome) => return Ok(outcome),
+            None => say(args, "the guest resets: booting it again"),
+        }
+    }
+}
+
+/// Everything up to the first instruction of the guest. The files' bytes are in guest memory
+/// afterwards, and nowhere else.
+fn prepare(
+    args: &BootArgs,
+    files: &Files,
+    engine: &mut Option<Chosen>,
+    console: &Console,
+    progress: Progress,
+) -> Result<(BootPlan, Machine), Failure> {
+    let bytes = kernel::read(files.kernel(), progress)?;
+    let image = kernel::take_apart(files.kernel(), &bytes, args.guest.unpack(), progress)?;
+    let seed = kernel::fresh_seed()?;
+    let initrd = files.initrd_len();
+    let plan = kernel::plan(&image, &args.guest, initrd, seed, args.exit_from_guest)?;
+    let chosen = match engine {
+        Some(chosen) => chosen,
+        None => engine.insert(find_engine(args, console, progress)?),
+    };
+    let initrd = files.read_initrd(progress)?;
+    let layers: Vec<&[u8]> = image.layers().iter().map(|layer| layer.bytes()).collect();
+    let sources = Sources {
+        layers: &layers,
+        initrd: &initrd,
+    };
+    let machine = progress
+        .step("filling the guest's memory", || {
+            chosen.engine.prepare(&plan, &sources)
+        })
+        .map_err(|error| run_failed(&error))?;
+    Ok((plan, machine))
+}
+
+fn find_engine(
+    args: &BootArgs,
+    console: &Console,
+    progress: Progress,
+) -> Result<Chosen, Failure> {
+    let chosen = progress
+        .step("probing the host", || choose(args.engine()))
+        .map_err(|error| Failure::new(ExitStatus::NoEngine, error.to_string()))?;
+    say(args, &format!("{}: {}", chosen.engine, chosen.why));
+    if console.is_interactive() {
+        say(args, "Ctrl-A x ends the guest, Ctrl-A h helps");
+    }
+    Ok(chosen)
+}
+
+/// How the command ends after `ending`; `None` where the guest is to be booted again.
+fn outcome(ending: &Ending, args: &BootArgs) -> Option<Outcome> {
+    let status = match ending {
+        Ending::Reset if !args.no_reboot => return None,
+        Ending::PowerOff | Ending::Reset => ExitStatus::Done,
+        Ending::Left => {
+            say(args, "you left; the guest has ended");
+            ExitStatus::Done
+        }
+        Ending::ExitCode(code) => return Some(Outcome::Guest(*code)),
+        Ending::Signalled(number) => return Some(Outcome::Signal(*number)),
+        Ending::Crashed(post_mortem) => {
+            report(post_mortem);
+            ExitStatus::Crashed
+        }
+        Ending::Panicked => {
+            note("error: the guest's kernel panicked");
+            ExitStatus::Panicked
+        }
+        Ending::TimedOut(post_mortem) => {
+            if let Some(post_mortem) = post_mortem {
+                report(post_mortem);
+            }
+            let seconds = args.timeout().unwrap_or_default().as_secs_f64();
+            note(&format!(
+                "error: the guest was still running after --timeout {seconds} seconds"
+            ));
+            ExitStatus::TimedOut
+        }
+    };
+    Some(Outcome::Status(status))
+}
+
+fn report(post_mortem: &PostMortem) {
+    note(printable(&post_mortem.to_string()).trim_end());
+}
+
+fn say(args: &BootArgs, what: &str) {
+    if !args.quiet {
+        note(&printable(&format!("firstlight: {what}")));
+    }
+}
+
+/// The time left until `deadline`; never none at all, which would mean no limit.
+fn left(deadline: Instant) -> Duration {
+    let left = deadline.saturating_duration_since(Instant::now());
+    left.max(Duration::from_millis(1))
+}
+
+/// The host would hand out the memory and kill somebody for it later.
+fn refuse_more_memory_than_there_is(memory: u64) -> Result<(), Failure> {
+    let host = sysinfo();
+    let total = host.totalram.saturating_mul(u64::from(host.mem_unit));
+    if memory <= total {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ExitStatus::Host,
+        format!(
+            "the guest is to have {memory} bytes of memory ({}), but this host has {total} ({})",
+            Size(memory),
+            Size(total),
+        ),
+    ))
+}
+
+fn run_failed(error: &RunError) -> Failure {
+    Failure::because(ExitStatus::Host, "the host cannot run the guest", error)
+}

@@ -1,0 +1,195 @@
+//! What there is to tell about an image, in words.
+
+use super::facts::{BzImageFacts, ElfFacts, EntryFacts, Facts, SegmentFacts};
+use crate::failure::printable;
+use crate::json::Hex;
+use firstlight_base::Gpa;
+use firstlight_boot::draw::Size;
+
+/// Lines of a name and what there is to say about it, below a heading.
+struct Section {
+    text: String,
+}
+
+impl Section {
+    fn new(heading: &str) -> Self {
+        Self {
+            text: format!("{heading}\n"),
+        }
+    }
+
+    fn line(&mut self, name: &str, value: impl std::fmt::Display) {
+        self.text.push_str(&format!("  {name:<16}  {value}\n"));
+    }
+
+    fn line_if(&mut self, name: &str, value: Option<impl std::fmt::Display>) {
+        if let Some(value) = value {
+            self.line(name, value);
+        }
+    }
+}
+
+pub(super) fn facts(facts: &Facts) -> String {
+    let sections = [
+        Some(summary(facts)),
+        (!facts.entries.is_empty()).then(|| entries(&facts.entries)),
+        Some(needs(facts)),
+        facts.bzimage.as_ref().map(header),
+        facts.elf.as_ref().map(elf),
+    ];
+    let texts: Vec<String> = sections
+        .into_iter()
+        .flatten()
+        .map(|section| section.text)
+        .collect();
+    printable(&texts.join("\n"))
+}
+
+fn summary(facts: &Facts) -> Section {
+    let mut section = Section::new(&facts.file);
+    section.line("is", &facts.image);
+    section.line_if("kernel", facts.kernel_version.as_deref());
+    section.line("size", bytes(facts.size));
+    if let [_, .., innermost] = facts.layers.as_slice() {
+        section.line("unpacked", bytes(innermost.size));
+    }
+    section.line_if("not unpacked", facts.not_unpacked.as_deref());
+    section
+}
+
+fn entries(entries: &[EntryFacts]) -> Section {
+    let mut section = Section::new("Ways in, the default first");
+    for entry in entries {
+        let at = match (entry.address, entry.offset) {
+            (Some(at), _) => format!("at {}", address(at)),
+            (None, Some(offset)) => format!("at its load address + {:#x}", offset.0),
+            (None, None) => String::new(),
+        };
+        let how = match entry.unpack {
+            "host" => "",
+            _ => "the kernel unpacks itself",
+        };
+        section.line(entry.protocol, format!("{at:<28}  {how}").trim_end());
+    }
+    section
+}
+
+fn needs(facts: &Facts) -> Section {
+    let mut section = Section::new("Needs");
+    let memory = facts.memory_needed.map_or_else(
+        || "more than fits below 3 GiB".to_owned(),
+        |bytes| format!("at least {}, and what an initial ramdisk takes", Size(bytes)),
+    );
+    section.line("memory", memory);
+    if let Some(entry) = facts.entries.first() {
+        let limit = format!("at most {} bytes", entry.cmdline_limit);
+        section.line("command line", limit);
+        section.line("initial ramdisk", initrd_limit(entry));
+    }
+    section
+}
+
+fn initrd_limit(entry: &EntryFacts) -> String {
+    entry.initrd_limit.map_or_else(
+        || "anywhere".into(),
+        |limit| format!("not above {}", address(limit)),
+    )
+}
+
+fn header(header: &BzImageFacts) -> Section {
+    let mut section = Section::new("Setup header");
+    section.line("boot protocol", &header.protocol_version);
+    section.line("relocatable", if header.relocatable { "yes" } else { "no" });
+    section.line_if("preferred at", header.pref_address.map(address));
+    section.line_if("aligned to", header.kernel_alignment.map(aligned));
+    section.line_if("at least to", header.min_alignment.map(aligned));
+    let window = header.init_size.map(|size| bytes(u64::from(size)));
+    section.line_if("starts within", window);
+    section.line("command line", format!("at most {} bytes", header.cmdline_size));
+    let initrd = format!("not above {}", address(header.initrd_addr_max));
+    section.line("initial ramdisk", initrd);
+    section.line("load flags", header.loadflags.join(" "));
+    section.line("more load flags", header.xloadflags.join(" "));
+    section.line("real-mode part", bytes(header.setup_size));
+    let protected = &header.protected_mode;
+    let protected = format!("{} at offset {:#x}", bytes(protected.size), protected.offset);
+    section.line("protected part", protected);
+    if let Some(payload) = &header.payload {
+        let range = &payload.range;
+        let stream = format!("{}, {} at offset {:#x}", payload.codec, bytes(range.size), range.offset);
+        section.line("payload", stream);
+        section.line_if("claims to become", payload.unpacked_size.map(bytes));
+    }
+    section
+}
+
+fn elf(elf: &ElfFacts) -> Section {
+    let mut section = Section::new(&elf.format);
+    section.line("type", elf.kind);
+    section.line("entry", address(elf.entry));
+    if let (Some(start), Some(end)) = (elf.start, elf.end) {
+        let span = format!(
+            "{}..{}, {}",
+            address(start),
+            address(end),
+            Size(end.0.saturating_sub(start.0))
+        );
+        section.line("runs at", span);
+    }
+    if let Some(pvh) = &elf.pvh {
+        section.line("PVH entry", address(pvh.entry));
+        let range = pvh.relocatable.as_ref().map(|range| {
+            format!(
+                "{} to {}, aligned to {}",
+                address(range.min),
+                address(range.max),
+                Size(u64::from(range.alignment))
+            )
+        });
+        section.line("PVH may lie", range.as_deref().unwrap_or("where it was linked"));
+    }
+    section.line_if(
+        "relocations",
+        elf.relocations.as_ref().map(|table| {
+            format!(
+                "{} of 64 bits, {} inverse of 32 bits, {} of 32 bits",
+                table.r64, table.inverse32, table.r32
+            )
+        }),
+    );
+    for (number, segment) in elf.segments.iter().enumerate() {
+        section.line(&format!("segment {number}"), self::segment(segment));
+    }
+    section
+}
+
+fn segment(segment: &SegmentFacts) -> String {
+    let in_file = if segment.file_size == segment.memory_size {
+        String::new()
+    } else {
+        format!(", {} in the file", Size(segment.file_size))
+    };
+    format!(
+        "{}  {}  {:>9}{in_file}",
+        address(segment.physical),
+        segment.flags,
+        Size(segment.memory_size).to_string(),
+    )
+}
+
+fn address(at: Hex) -> Gpa {
+    Gpa::new(at.0)
+}
+
+fn aligned(alignment: u32) -> Size {
+    Size(u64::from(alignment))
+}
+
+/// A number of bytes to be grasped, and exactly.
+fn bytes(count: u64) -> String {
+    if count < 1024 {
+        format!("{count} bytes")
+    } else {
+        format!("{} ({count} bytes)", Size(count))
+    }
+}

@@ -1,0 +1,130 @@
+//! A kernel file and its initial ramdisk, opened and taken apart: what `plan` and `boot` share.
+
+use crate::args::GuestArgs;
+use crate::exit_status::ExitStatus;
+use crate::failure::Failure;
+use crate::file::InputFile;
+use crate::progress::Progress;
+use firstlight_boot::{BootPlan, PlanError, Request, Unpack};
+use firstlight_image::{Image, ImageError, Limits, UnpackError};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+/// The files of a boot, open as long as the guest may be booted again.
+#[derive(Debug)]
+pub(crate) struct Files {
+    kernel: InputFile,
+    initrd: Option<InputFile>,
+}
+
+impl Files {
+    /// Opens what `args` name, and reads nothing yet.
+    pub(crate) fn open(args: &GuestArgs) -> Result<Self, Failure> {
+        let kernel = InputFile::open(args.kernel(), "kernel")?;
+        let initrd = args
+            .initrd
+            .as_deref()
+            .map(|path| InputFile::open(path, "initial ramdisk"))
+            .transpose()?;
+        Ok(Self { kernel, initrd })
+    }
+
+    pub(crate) fn kernel(&self) -> &InputFile {
+        &self.kernel
+    }
+
+    /// How large the initial ramdisk is: all that a plan has to know of it.
+    pub(crate) fn initrd_len(&self) -> Option<u64> {
+        self.initrd.as_ref().map(InputFile::len)
+    }
+
+    /// The bytes of the initial ramdisk; none where there is none.
+    pub(crate) fn read_initrd(&self, progress: Progress) -> Result<Vec<u8>, Failure> {
+        self.initrd.as_ref().map_or(Ok(Vec::new()), |initrd| {
+            let doing = format!("reading {}", initrd.path().display());
+            progress.step(&doing, || initrd.read())
+        })
+    }
+}
+
+/// Reads the whole of `file`, and says so.
+pub(crate) fn read(file: &InputFile, progress: Progress) -> Result<Vec<u8>, Failure> {
+    let doing = format!("reading {}", file.path().display());
+    progress.step(&doing, || file.read())
+}
+
+/// Takes `bytes`, read from `file`, apart: whole, or only as far as a guest that unpacks by itself
+/// needs.
+pub(crate) fn take_apart<'a>(
+    file: &InputFile,
+    bytes: &'a [u8],
+    unpack: Unpack,
+    progress: Progress,
+) -> Result<Image<'a>, Failure> {
+    let shown = file.path().display();
+    let limits = Limits::default();
+    let image = match unpack {
+        Unpack::Host => progress.step(&format!("unpacking {shown}"), || Image::open(bytes, &limits)),
+        Unpack::Guest => Image::open_outer(bytes, &limits),
+    };
+    image.map_err(|error| {
+        let failure = Failure::because(ExitStatus::Image, format!("cannot boot {shown}"), &error);
+        match error {
+            ImageError::Unpack {
+                source: UnpackError::Unsupported { .. },
+                ..
+            } => failure.with_hint("--unpack guest lets the kernel unpack itself"),
+            _ => failure,
+        }
+    })
+}
+
+/// Plans the boot of `image` that `args` describe.
+pub(crate) fn plan(
+    image: &Image<'_>,
+    args: &GuestArgs,
+    initrd: Option<u64>,
+    seed: [u8; 32],
+    debug_exit: bool,
+) -> Result<BootPlan, Failure> {
+    let request = Request {
+        memory: args.memory,
+        cpus: args.cpus,
+        cmdline: args.cmdline().to_owned(),
+        initrd,
+        protocol: args.protocol(),
+        unpack: args.unpack(),
+        debug_exit,
+        rng_seed: seed,
+    };
+    firstlight_boot::plan(image, &request).map_err(|error| {
+        let shown = args.kernel().display();
+        let what = format!("cannot plan the boot of {shown}");
+        Failure::because(plan_status(&error), what, &error)
+    })
+}
+
+fn plan_status(error: &PlanError) -> ExitStatus {
+    match error {
+        PlanError::Cpus { .. } | PlanError::Memory { .. } => ExitStatus::Usage,
+        PlanError::NotBootable { .. }
+        | PlanError::EntryOutside { .. }
+        | PlanError::NotMapped { .. } => ExitStatus::Image,
+        PlanError::NoEntry { .. }
+        | PlanError::CmdlineTooLong { .. }
+        | PlanError::CmdlineNul { .. }
+        | PlanError::EmptyInitrd
+        | PlanError::Wraps { .. }
+        | PlanError::NotRam { .. }
+        | PlanError::Overlap { .. }
+        | PlanError::NoRoom { .. } => ExitStatus::Plan,
+    }
+}
+
+/// Random bytes of the host for the guest's entropy pool.
+pub(crate) fn fresh_seed() -> Result<[u8; 32], Failure> {
+    let mut seed = [0; 32];
+    // Up to 256 bytes come whole once the host's own pool is filled (getrandom(2)).
+    getrandom(&mut seed[..], GetRandomFlags::empty())
+        .map_err(|error| Failure::because(ExitStatus::Host, "cannot get random bytes", &error))?;
+    Ok(seed)
+}

@@ -1,0 +1,41 @@
+//! `firstlight plan`: shows where everything would go.
+
+mod json;
+
+use crate::args::{PlanArgs, PlanFormat};
+use crate::failure::Failure;
+use crate::kernel::{self, Files};
+use crate::output;
+use crate::progress::Progress;
+use firstlight_boot::draw;
+use rustix::termios::{isatty, tcgetwinsize};
+use std::io;
+
+/// Plans what `args` describe and writes it as they want it.
+pub(crate) fn plan(args: &PlanArgs, progress: Progress) -> Result<(), Failure> {
+    let files = Files::open(&args.guest)?;
+    let bytes = kernel::read(files.kernel(), progress)?;
+    let image = kernel::take_apart(files.kernel(), &bytes, args.guest.unpack(), progress)?;
+    // A plan for reading is the same every time it is made; only a boot needs a seed nobody knows.
+    let seed = [0; 32];
+    let plan = kernel::plan(&image, &args.guest, files.initrd_len(), seed, false)?;
+    let mut drawn = match args.format {
+        PlanFormat::Text => draw::text(&plan, width(args)),
+        PlanFormat::Json => json::plan(&plan, &args.guest),
+        PlanFormat::Svg => draw::svg(&plan),
+    };
+    if args.format == PlanFormat::Text && args.guest.cmdline_is_default() {
+        drawn.push_str("\nThe command line is the default one; --cmdline replaces it.\n");
+    }
+    output::write(&drawn, args.output.as_deref())
+}
+
+/// The terminal's width within what is pleasant to read; a fixed one for everything else.
+fn width(args: &PlanArgs) -> usize {
+    const FIXED: usize = 120;
+    let stdout = io::stdout();
+    if args.output.is_some() || !isatty(&stdout) {
+        return FIXED;
+    }
+    tcgetwinsize(&stdout).map_or(FIXED, |size| usize::from(size.ws_col).clamp(80, 160))
+}

@@ -1,0 +1,227 @@
+//! A plan as JSON, schema `firstlight.plan/1`: documented in `docs/json.md`.
+
+use crate::args::GuestArgs;
+use crate::json::{Hex, Span, to_text};
+use firstlight_base::x86::{DescriptorTable, Mode, Registers, Segment};
+use firstlight_base::VcpuState;
+use firstlight_boot::draw::{self, Place};
+use firstlight_boot::{BootPlan, Content};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The plan as text.
+pub(super) fn plan(plan: &BootPlan, args: &GuestArgs) -> String {
+    let VcpuState::X86(registers) = plan.boot_vcpu();
+    to_text(&Plan {
+        schema: "firstlight.plan/1",
+        kernel: args.kernel().display().to_string(),
+        image: plan.image(),
+        protocol: plan.protocol().name(),
+        cmdline: plan.cmdline(),
+        cmdline_is_default: args.cmdline_is_default(),
+        memory: args.memory,
+        cpus: plan.platform().cpus,
+        ram: plan.platform().ram.iter().map(|&range| Span::of(range)).collect(),
+        map: map(plan),
+        e820: e820(plan),
+        devices: devices(plan),
+        boot_vcpu: Vcpu {
+            architecture: "x86",
+            mode: match registers.mode() {
+                Mode::Bits16 => 16,
+                Mode::Bits32 => 32,
+                Mode::Bits64 => 64,
+            },
+            registers: named(registers),
+            segments: segments(registers),
+            tables: tables(registers),
+        },
+    })
+}
+
+#[derive(Serialize)]
+struct Plan<'a> {
+    schema: &'static str,
+    kernel: String,
+    image: &'a str,
+    protocol: &'static str,
+    cmdline: &'a str,
+    cmdline_is_default: bool,
+    memory: u64,
+    cpus: u32,
+    ram: Vec<Span>,
+    map: Vec<Part<'a>>,
+    e820: Vec<Told>,
+    devices: Vec<Device>,
+    boot_vcpu: Vcpu,
+}
+
+#[derive(Serialize)]
+struct Part<'a> {
+    #[serde(flatten)]
+    span: Span,
+    name: &'a str,
+    class: &'static str,
+    why: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<Source>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "from", rename_all = "lowercase")]
+enum Source {
+    Plan { len: u64 },
+    Image { layer: usize, offset: u64, len: u64 },
+    Initrd,
+    Nothing,
+}
+
+fn map(plan: &BootPlan) -> Vec<Part<'_>> {
+    let parts = draw::rows(plan).into_iter().map(|row| Part {
+        span: Span::of(row.range),
+        name: row.name(),
+        class: row.class.name(),
+        why: row.why(),
+        content: row.piece.map(|piece| match &piece.content {
+            Content::Bytes(bytes) => Source::Plan {
+                len: bytes.len() as u64,
+            },
+            &Content::Image { layer, offset, len } => Source::Image { layer, offset, len },
+            Content::Initrd => Source::Initrd,
+            Content::Window => Source::Nothing,
+        }),
+    });
+    parts.collect()
+}
+
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    span: Span,
+    #[serde(rename = "type")]
+    number: u32,
+    kind: String,
+}
+
+fn e820(plan: &BootPlan) -> Vec<Told> {
+    let told = plan.e820().iter().map(|entry| Told {
+        span: Span::of(entry.range),
+        number: entry.kind as u32,
+        kind: entry.kind.to_string(),
+    });
+    told.collect()
+}
+
+#[derive(Serialize)]
+struct Device {
+    name: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports: Option<Ports>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Span>,
+    irq: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Ports {
+    base: Hex,
+    count: u16,
+}
+
+fn devices(plan: &BootPlan) -> Vec<Device> {
+    let devices = draw::devices(plan.platform()).into_iter().map(|device| {
+        let (ports, memory) = match device.place {
+            Place::Ports(base, count) => {
+                let base = Hex(u64::from(base.0));
+                (Some(Ports { base, count }), None)
+            }
+            Place::Memory(range) => (None, Some(Span::of(range))),
+        };
+        Device {
+            name: device.name,
+            ports,
+            memory,
+            irq: device.irq.map(|irq| irq.0),
+        }
+    });
+    devices.collect()
+}
+
+#[derive(Serialize)]
+struct Vcpu {
+    architecture: &'static str,
+    mode: u32,
+    registers: BTreeMap<&'static str, Hex>,
+    segments: BTreeMap<&'static str, Descriptor>,
+    tables: BTreeMap<&'static str, Table>,
+}
+
+fn named(registers: &Registers) -> BTreeMap<&'static str, Hex> {
+    let g = &registers.gprs;
+    BTreeMap::from([
+        ("rax", Hex(g.rax)),
+        ("rbx", Hex(g.rbx)),
+        ("rcx", Hex(g.rcx)),
+        ("rdx", Hex(g.rdx)),
+        ("rsi", Hex(g.rsi)),
+        ("rdi", Hex(g.rdi)),
+        ("rsp", Hex(g.rsp)),
+        ("rbp", Hex(g.rbp)),
+        ("r8", Hex(g.r8)),
+        ("r9", Hex(g.r9)),
+        ("r10", Hex(g.r10)),
+        ("r11", Hex(g.r11)),
+        ("r12", Hex(g.r12)),
+        ("r13", Hex(g.r13)),
+        ("r14", Hex(g.r14)),
+        ("r15", Hex(g.r15)),
+        ("rip", Hex(g.rip)),
+        ("rflags", Hex(g.rflags)),
+        ("cr0", Hex(registers.cr0.bits())),
+        ("cr2", Hex(registers.cr2)),
+        ("cr3", Hex(registers.cr3)),
+        ("cr4", Hex(registers.cr4.bits())),
+        ("efer", Hex(registers.efer.bits())),
+    ])
+}
+
+#[derive(Serialize)]
+struct Descriptor {
+    selector: Hex,
+    base: Hex,
+    limit: Hex,
+    access: Hex,
+}
+
+fn segments(registers: &Registers) -> BTreeMap<&'static str, Descriptor> {
+    let descriptor = |segment: Segment| Descriptor {
+        selector: Hex(u64::from(segment.selector)),
+        base: Hex(segment.base),
+        limit: Hex(u64::from(segment.limit)),
+        access: Hex(u64::from(segment.access)),
+    };
+    BTreeMap::from([
+        ("cs", descriptor(registers.cs)),
+        ("ds", descriptor(registers.ds)),
+        ("es", descriptor(registers.es)),
+        ("fs", descriptor(registers.fs)),
+        ("gs", descriptor(registers.gs)),
+        ("ss", descriptor(registers.ss)),
+        ("tr", descriptor(registers.tr)),
+        ("ldt", descriptor(registers.ldt)),
+    ])
+}
+
+#[derive(Serialize)]
+struct Table {
+    base: Hex,
+    limit: Hex,
+}
+
+fn tables(registers: &Registers) -> BTreeMap<&'static str, Table> {
+    let table = |table: DescriptorTable| Table {
+        base: Hex(table.base),
+        limit: Hex(u64::from(table.limit)),
+    };
+    BTreeMap::from([("gdt", table(registers.gdt)), ("idt", table(registers.idt))])
+}
