@@ -25,6 +25,7 @@ use kvm_ioctls::{Cap, VmFd};
 use mapping::{PortAccess, RunFd, Running};
 use signal::KickTarget;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The host's KVM.
@@ -55,6 +56,13 @@ impl Kvm {
         require(&fd, arch::NEEDED)?;
         let host = Arc::new(arch::Host::ask(&fd)?);
         Ok(Self { fd, host })
+    }
+
+    /// Whether the host says that its KVM does without hardware virtualisation. It is a hint for
+    /// a message; what such a KVM can do, [`probe`](crate::probe) finds out.
+    #[must_use]
+    pub fn without_hardware() -> bool {
+        Path::new("/sys/module/kvm_pvm").exists()
     }
 }
 

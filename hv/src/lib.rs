@@ -7,6 +7,7 @@
 mod error;
 mod exit;
 pub mod kvm;
+pub mod probe;
 pub mod script;
 
 pub use error::{HvError, NoKvm};

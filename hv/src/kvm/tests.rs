@@ -1,6 +1,7 @@
 //! Guests of a few instructions on the host's KVM. Hosts without one skip them, out loud.
 
 use super::*;
+use crate::probe;
 use firstlight_base::GuestMem;
 use firstlight_base::x86::{
     Cr0, Cr4, DescriptorTable, Efer, Gprs, RFLAGS_RESERVED, Registers, Segment,
@@ -309,6 +310,21 @@ fn memory_where_kvm_keeps_its_own_is_refused_with_both_ranges() {
         .to_string();
     assert!(error.contains("0x0fefff000..0x0ff001000"), "{error}");
     assert!(error.contains("0x0feffc000..0x0ff000000"), "{error}");
+}
+
+#[test]
+fn the_probe_comes_to_a_verdict() {
+    let Some(kvm) = kvm() else { return };
+    let verdict = probe::probe(&kvm).unwrap();
+    if Kvm::without_hardware() {
+        let step = Some(probe::Step::CompareExchange);
+        assert!(
+            matches!(&verdict, probe::Verdict::Failed { step: at, .. } if *at == step),
+            "{verdict}"
+        );
+    } else {
+        assert_eq!(verdict, probe::Verdict::Passed, "{verdict}");
+    }
 }
 
 #[test]
