@@ -319,3 +319,6 @@ pub enum BzImageError {
         info: u64,
     },
 }
+
+#[cfg(test)]
+mod tests;

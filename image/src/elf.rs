@@ -1,6 +1,6 @@
 //! ELF executables (System V gABI, chapters 4 and 5): what a loader needs of them.
 
-use crate::pvh_note::{self, PvhEntry};
+use crate::note::{Notes, PvhEntry};
 use crate::relocations::Relocations;
 use alloc::vec::Vec;
 use bitflags::bitflags;
@@ -20,8 +20,9 @@ pub struct Elf {
     pub entry: u64,
     /// What is to be loaded: the segments of type `PT_LOAD` that take memory, in file order.
     pub segments: Vec<Segment>,
-    /// Whether a dynamic linker is asked for (`PT_INTERP`), as no kernel does.
-    pub wants_interpreter: bool,
+    /// Whether it is marked as a program that runs on some system: it asks for a dynamic linker
+    /// (`PT_INTERP`) or carries an ABI tag. FreeBSD's kernels do the former, for show.
+    pub is_program: bool,
     /// The PVH entry point, where a note names one.
     pub pvh: Option<PvhEntry>,
     /// Where the ELF ends in its layer: behind headers, segments and sections.
@@ -122,15 +123,17 @@ impl Elf {
         let sections = header.sections(file)?;
         let end = end(&header, &programs, &sections, file)?;
         let segments = segments(&programs)?;
-        let pvh = pvh_entry(&programs, &sections, &segments, file)?;
+        let notes = notes(&programs, &sections, file)?;
+        let align = segments.iter().map(|segment| segment.align).max();
         Ok(Self {
             class: header.layout.class,
             machine: header.machine,
             kind: header.kind,
             entry: header.entry,
             segments,
-            wants_interpreter: programs.iter().any(|program| program.kind == PT_INTERP),
-            pvh,
+            is_program: notes.has_abi_tag()
+                || programs.iter().any(|program| program.kind == PT_INTERP),
+            pvh: notes.pvh(align.unwrap_or(0)),
             end,
             relocations: Relocations::read(file, end),
         })
@@ -502,14 +505,9 @@ fn segments(programs: &[Program]) -> Result<Vec<Segment>, ElfError> {
         .collect()
 }
 
-/// The PVH entry: notes in segments first, then notes in sections; over all of them together,
-/// because entry and relocation may stand in different ones.
-fn pvh_entry(
-    programs: &[Program],
-    sections: &[Section],
-    segments: &[Segment],
-    file: Reader<'_>,
-) -> Result<Option<PvhEntry>, ElfError> {
+/// All notes, those in segments before those in sections: a PVH kernel's entry and relocation may
+/// stand in different ones.
+fn notes(programs: &[Program], sections: &[Section], file: Reader<'_>) -> Result<Notes, ElfError> {
     let in_segments = programs
         .iter()
         .filter(|program| program.kind == PT_NOTE && program.offset != 0)
@@ -518,8 +516,11 @@ fn pvh_entry(
         .iter()
         .filter(|section| section.kind == SHT_NOTE)
         .map(|section| (section.offset, section.len, section.align));
-    let mut notes = pvh_note::Notes::default();
-    for (offset, len, align) in in_segments.chain(in_sections) {
+    let mut notes = Notes::default();
+    for (offset, len, align) in in_segments
+        .chain(in_sections)
+        .filter(|&(_, len, _)| len > 0)
+    {
         let bytes = file
             .slice(offset, len)
             .map_err(|past_end| ElfError::Truncated {
@@ -528,8 +529,7 @@ fn pvh_entry(
             })?;
         notes.read(bytes, align);
     }
-    let align = segments.iter().map(|segment| segment.align).max();
-    Ok(notes.entry(align.unwrap_or(0)))
+    Ok(notes)
 }
 
 /// What is wrong with an ELF file.
@@ -588,3 +588,6 @@ pub enum ElfError {
         memsz: u64,
     },
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,7 +64,8 @@ impl Default for Limits {
 }
 
 impl<'a> Image<'a> {
-    /// Takes `file` apart down to the kernel's ELF, or to a bzImage without a payload.
+    /// Takes `file` apart down to the kernel's ELF, or to a bzImage without a payload. What a
+    /// bzImage has in it must be an ELF, so there is one of each at most.
     ///
     /// # Errors
     ///
@@ -72,8 +73,8 @@ impl<'a> Image<'a> {
     /// boot in it.
     pub fn open(file: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {
         let mut image = Self::open_outer(file, limits)?;
-        while let Some(packed) = image.inner().cloned() {
-            image.unpack(&packed, limits)?;
+        if let Some(payload) = image.payload() {
+            image.unpack(&payload, limits)?;
         }
         image.check_is_kernel()
     }
@@ -139,12 +140,11 @@ impl<'a> Image<'a> {
         self.bzimage()?.1.kernel_version.as_deref()
     }
 
-    /// The stream in the innermost layer.
-    fn inner(&self) -> Option<&Packed> {
+    /// The compressed kernel in the innermost layer, where that is a bzImage.
+    fn payload(&self) -> Option<Packed> {
         match &self.kernel().format {
-            Format::BzImage(bzimage) => bzimage.payload.as_ref(),
-            Format::Packed(packed) => Some(packed),
-            Format::Elf(_) | Format::Other(_) => None,
+            Format::BzImage(bzimage) => bzimage.payload.clone(),
+            Format::Elf(_) | Format::Packed(_) | Format::Other(_) => None,
         }
     }
 
@@ -168,11 +168,11 @@ impl<'a> Image<'a> {
     fn push(&mut self, bytes: Cow<'a, [u8]>) -> Result<(), ImageError> {
         let format = Format::of(&bytes).map_err(|error| match error {
             FormatError::BzImage(source) => ImageError::BzImage {
-                of: self.chain_with("bzImage"),
+                of: self.chain(Some("bzImage")),
                 source,
             },
             FormatError::Elf(source) => ImageError::Elf {
-                of: self.chain_with("ELF"),
+                of: self.chain(Some("ELF")),
                 source,
             },
         })?;
@@ -180,23 +180,42 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
-    /// The chain of formats with one more at its end.
-    fn chain_with(&self, last: &str) -> String {
-        if self.layers.is_empty() {
-            last.to_string()
-        } else {
-            alloc::format!("{self} → {last}")
+    /// The names of the formats from the outside in, and of one `more` where there is one. A
+    /// bzImage's codec is named where something follows it.
+    fn chain(&self, more: Option<&str>) -> String {
+        let mut names = Vec::new();
+        let mut codec = None;
+        for layer in &self.layers {
+            names.extend(codec.take());
+            names.push(layer.format.to_string());
+            if let Format::BzImage(bzimage) = &layer.format {
+                codec = bzimage
+                    .payload
+                    .as_ref()
+                    .map(|payload| payload.codec.to_string());
+            }
         }
+        if let Some(more) = more {
+            names.extend(codec);
+            names.push(more.to_string());
+        }
+        names.join(" → ")
     }
 
     fn check_is_kernel(self) -> Result<Self, ImageError> {
+        let is_inside_bzimage = self
+            .bzimage()
+            .is_some_and(|(index, _)| self.layers.len() > index.saturating_add(1));
         let why = match &self.kernel().format {
-            Format::BzImage(_) | Format::Packed(_) => return Ok(self),
-            Format::Elf(elf) => match why_no_kernel(elf) {
-                None => return Ok(self),
-                Some(why) => why,
-            },
-            Format::Other(other) => other.why_not(),
+            Format::Elf(elf) => why_no_kernel(elf),
+            Format::Other(other) => Some(other.why_not()),
+            Format::BzImage(_) | Format::Packed(_) if is_inside_bzimage => {
+                Some("what a bzImage has in it is an ELF file")
+            }
+            Format::BzImage(_) | Format::Packed(_) => None,
+        };
+        let Some(why) = why else {
+            return Ok(self);
         };
         Err(ImageError::NotAKernel {
             is: self.to_string(),
@@ -213,8 +232,8 @@ fn why_no_kernel(elf: &Elf) -> Option<&'static str> {
         Kind::Other(_) => return Some("it is of no type that can be executed"),
         Kind::Executable | Kind::Dynamic => {}
     }
-    if elf.wants_interpreter {
-        return Some("it is a program that asks for a dynamic linker");
+    if elf.is_program && elf.pvh.is_none() {
+        return Some("it is a program for an operating system");
     }
     if elf.segments.is_empty() {
         return Some("it has no segment to load");
@@ -224,20 +243,7 @@ fn why_no_kernel(elf: &Elf) -> Option<&'static str> {
 
 impl fmt::Display for Image<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, layer) in self.layers.iter().enumerate() {
-            if index > 0 {
-                f.write_str(" → ")?;
-            }
-            fmt::Display::fmt(&layer.format, f)?;
-            let is_last = self.layers.len() == index.saturating_add(1);
-            if let Format::BzImage(bzimage) = &layer.format
-                && let Some(payload) = &bzimage.payload
-                && !is_last
-            {
-                write!(f, " → {}", payload.codec)?;
-            }
-        }
-        Ok(())
+        f.pad(&self.chain(None))
     }
 }
 
@@ -349,3 +355,6 @@ pub enum ImageError {
         depth: usize,
     },
 }
+
+#[cfg(test)]
+mod tests;

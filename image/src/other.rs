@@ -283,3 +283,6 @@ fn text(bytes: &[u8]) -> Option<Other> {
     let printable = |char: char| !char.is_control() || "\n\r\t\u{c}\u{1b}".contains(char);
     (!head.is_empty() && head.chars().all(printable)).then_some(Other::Text)
 }
+
+#[cfg(test)]
+mod tests;

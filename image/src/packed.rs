@@ -269,3 +269,6 @@ pub enum UnpackError {
         len: u64,
     },
 }
+
+#[cfg(test)]
+mod tests;

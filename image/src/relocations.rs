@@ -73,3 +73,6 @@ impl Relocations {
         (count(&self.r64), count(&self.inverse32), count(&self.r32))
     }
 }
+
+#[cfg(test)]
+mod tests;

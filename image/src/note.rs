@@ -1,5 +1,5 @@
-//! The ELF notes of the x86/HVM direct boot ABI (Xen's `docs/misc/pvh.pandoc` and
-//! `xen/include/public/elfnote.h`).
+//! ELF notes: those of the x86/HVM direct boot ABI (Xen's `docs/misc/pvh.pandoc` and
+//! `xen/include/public/elfnote.h`), and the one that marks a program.
 
 use firstlight_base::Reader;
 
@@ -28,6 +28,7 @@ pub struct PvhRelocation {
 pub(crate) struct Notes {
     entry: Option<u32>,
     relocation: Option<[Option<u32>; 3]>,
+    abi_tag: bool,
 }
 
 impl Notes {
@@ -35,6 +36,8 @@ impl Notes {
     const PHYS32_ENTRY: u32 = 18;
     /// `XEN_ELFNOTE_PHYS32_RELOC`.
     const PHYS32_RELOC: u32 = 19;
+    /// `NT_GNU_ABI_TAG`: the system that a program is for (LSB Core 5.0, section 10.3).
+    const ABI_TAG: u32 = 1;
 
     /// Goes through a segment or section of notes, up to the first that is not whole.
     ///
@@ -51,20 +54,25 @@ impl Notes {
     }
 
     fn take(&mut self, note: &Note<'_>) {
-        if note.name != b"Xen\0" {
-            return;
-        }
-        match note.kind {
-            Self::PHYS32_ENTRY => self.entry = self.entry.or_else(|| entry(note.description)),
-            Self::PHYS32_RELOC => {
+        match (note.name, note.kind) {
+            (b"Xen\0", Self::PHYS32_ENTRY) => {
+                self.entry = self.entry.or_else(|| entry(note.description));
+            }
+            (b"Xen\0", Self::PHYS32_RELOC) => {
                 self.relocation = self.relocation.or_else(|| relocation(note.description));
             }
+            (b"GNU\0", Self::ABI_TAG) => self.abi_tag = true,
             _ => {}
         }
     }
 
-    /// What the notes say, `align` being the strictest alignment of a loaded segment.
-    pub(crate) fn entry(self, align: u64) -> Option<PvhEntry> {
+    /// Whether a note says which system's programs this is one of; kernels have none.
+    pub(crate) fn has_abi_tag(&self) -> bool {
+        self.abi_tag
+    }
+
+    /// The PVH entry that the notes name, `align` being the strictest alignment of a loaded segment.
+    pub(crate) fn pvh(&self, align: u64) -> Option<PvhEntry> {
         /// The alignment of a kernel whose note and segments name none.
         const DEFAULT_ALIGN: u32 = 0x20_0000;
         const PAGE: u64 = 4096;
@@ -139,3 +147,6 @@ impl<'a> Note<'a> {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+use super::*;
+use alloc::format;
+use alloc::vec;
+use alloc::vec::Vec;
+
+fn named(bytes: &[u8]) -> String {
+    format!("{}", Other::of(bytes))
+}
+
+fn at(offset: usize, magic: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x90; offset];
+    bytes.extend_from_slice(magic);
+    bytes.extend_from_slice(&[0x90; 64]);
+    bytes
+}
+
+/// A PE file with sections of these names.
+fn pe(machine: u16, sections: &[&[u8; 8]]) -> Vec<u8> {
+    let mut bytes = vec![0; 0x40];
+    bytes[..2].copy_from_slice(b"MZ");
+    bytes[0x3c] = 0x40;
+    bytes.extend_from_slice(b"PE\0\0");
+    bytes.extend_from_slice(&machine.to_le_bytes());
+    let count = u16::try_from(sections.len()).unwrap();
+    bytes.extend_from_slice(&count.to_le_bytes());
+    bytes.extend_from_slice(&[0; 12]);
+    bytes.extend_from_slice(&[16, 0, 0, 0]);
+    bytes.extend_from_slice(&[0; 16]);
+    for name in sections {
+        bytes.extend_from_slice(*name);
+        bytes.extend_from_slice(&[0; 32]);
+    }
+    bytes
+}
+
+#[test]
+fn files_without_a_format_are_told_apart() {
+    assert_eq!(named(b""), "an empty file");
+    assert_eq!(named(&[0; 5000]), "a file of zeros");
+    assert_eq!(named(b"root:x:0:0:\n"), "a text file");
+    assert_eq!(named("Grüße\r\n\t".as_bytes()), "a text file");
+    assert_eq!(named(b"#!/bin/sh\n"), "a script");
+    assert_eq!(
+        named(&[1, 2, 3]),
+        "an unknown file that begins with 01 02 03 00 00 00 00 00"
+    );
+}
+
+#[test]
+fn a_character_cut_where_the_look_ends_is_still_text() {
+    let mut text = vec![b'a'; 4095];
+    text.extend_from_slice("é and more".as_bytes());
+    assert_eq!(named(&text), "a text file");
+    text[100] = 0xff;
+    assert!(named(&text).starts_with("an unknown file"));
+}
+
+#[test]
+fn kernels_of_other_architectures_are_named() {
+    assert_eq!(
+        named(&at(0x38, b"ARM\x64")),
+        "an arm64 Linux kernel (Image)"
+    );
+    assert_eq!(named(&at(0x38, b"RSC\x05")), "a riscv Linux kernel (Image)");
+    assert_eq!(
+        named(&at(0x30, b"RISCV\0\0\0")),
+        "a riscv Linux kernel (Image)"
+    );
+    // With an EFI stub they are PE files as well.
+    let mut stub = pe(0xaa64, &[b".text\0\0\0"]);
+    stub[0x38..0x3c].copy_from_slice(b"ARM\x64");
+    assert_eq!(named(&stub), "an arm64 Linux kernel (Image)");
+}
+
+#[test]
+fn zboot_is_told_by_its_own_mark() {
+    let mut zboot = pe(0xaa64, &[]);
+    zboot[4..8].copy_from_slice(b"zimg");
+    zboot[0x18..0x1c].copy_from_slice(b"zstd");
+    assert_eq!(named(&zboot), "an EFI zboot image (zstd payload), arm64");
+    zboot[0x18..0x1c].copy_from_slice(b"\x1b[2J");
+    assert_eq!(named(&zboot), "an EFI zboot image (unnamed payload), arm64");
+    // The mark that newer ones carry at 0x38 is on x86 kernels too.
+    let mut other = pe(0x8664, &[]);
+    other[0x38..0x3c].copy_from_slice(&0x8182_23cd_u32.to_le_bytes());
+    assert_eq!(named(&other), "a PE/COFF application, x86-64");
+}
+
+#[test]
+fn a_unified_kernel_image_is_told_by_its_sections() {
+    assert_eq!(
+        named(&pe(0x8664, &[b".text\0\0\0", b".linux\0\0", b".osrel\0\0"])),
+        "a unified kernel image (UKI), x86-64"
+    );
+    assert_eq!(
+        named(&pe(0x8664, &[b".linux\0\0", b".cmdline"])),
+        "a unified kernel image (UKI), x86-64"
+    );
+    assert_eq!(
+        named(&pe(0x8664, &[b".linux\0\0"])),
+        "a PE/COFF application, x86-64"
+    );
+    assert_eq!(
+        named(&pe(0x1234, &[b".osrel\0\0"])),
+        "a PE/COFF application, unknown machine"
+    );
+}
+
+#[test]
+fn section_counts_and_offsets_of_pe_files_may_lie() {
+    let mut many = pe(0x8664, &[b".text\0\0\0"]);
+    many[0x46..0x48].copy_from_slice(&[0xff, 0xff]);
+    assert_eq!(named(&many), "a PE/COFF application, x86-64");
+    let mut far = pe(0x8664, &[]);
+    far[0x3c..0x40].copy_from_slice(&[0xff; 4]);
+    assert_eq!(named(&far), "a DOS executable");
+}
+
+#[test]
+fn device_trees_are_told_from_image_trees() {
+    let tree = |node: &[u8]| [b"\xd0\x0d\xfe\xed\0\0\x01\0".as_slice(), node].concat();
+    assert_eq!(
+        named(&tree(b"\0\0\0\x01cpus\0\0\0\0")),
+        "a device tree blob"
+    );
+    assert_eq!(
+        named(&tree(b"\0\0\0\x01images\0\0")),
+        "a flattened image tree (FIT)"
+    );
+}
+
+#[test]
+fn multiboot_headers_need_their_checksum() {
+    let header = |words: &[u32]| {
+        at(
+            64,
+            &words
+                .iter()
+                .flat_map(|word| word.to_le_bytes())
+                .collect::<Vec<_>>(),
+        )
+    };
+    let one = 0x1bad_b002_u32;
+    let two = 0xe852_50d6_u32;
+    assert_eq!(
+        named(&header(&[one, 3, 0_u32.wrapping_sub(one + 3)])),
+        "a multiboot kernel"
+    );
+    assert_eq!(
+        named(&header(&[
+            two,
+            0,
+            16,
+            0_u32.wrapping_sub(two).wrapping_sub(16)
+        ])),
+        "a multiboot2 kernel"
+    );
+    assert!(named(&header(&[one, 3, 5])).starts_with("an unknown file"));
+}
+
+#[test]
+fn formats_with_a_magic_have_their_names() {
+    for (offset, magic, name) in [
+        (0, &b"\x27\x05\x19\x56"[..], "a U-Boot uImage"),
+        (0, b"IGVM", "an IGVM file"),
+        (0, b"ANDROID!", "an Android boot image"),
+        (0, b"070701", "a cpio archive (an initramfs)"),
+        (0, b"!<arch>\ndebian-binary", "a Debian package"),
+        (0, b"!<arch>\nother", "an ar archive"),
+        (0, b"QFI\xfb", "a qcow2 disk image"),
+        (0x101, b"ustar", "a tar archive"),
+        (0x8001, b"CD001", "an ISO 9660 image"),
+        (0x1fe, b"\x55\xaa", "a boot sector or disk image"),
+    ] {
+        assert_eq!(named(&at(offset, magic)), name);
+    }
+}
+
+#[test]
+fn no_cut_of_a_pe_file_is_trouble() {
+    let file = pe(0x8664, &[b".linux\0\0", b".osrel\0\0"]);
+    for len in 0..file.len() {
+        assert!(!named(&file[..len]).is_empty());
+    }
+}
+
+#[test]
+fn every_kind_says_why_it_cannot_be_booted() {
+    for other in [
+        Other::Empty,
+        Other::Text,
+        Other::Arm64Image,
+        Other::DeviceTree,
+        Other::Cpio,
+        Other::BootSector,
+        Other::Unknown([0; 8]),
+    ] {
+        assert!(!other.why_not().is_empty());
+    }
+}
