@@ -130,7 +130,8 @@ fn is_firmware(range: GpaRange, plan: &BootPlan) -> bool {
     })
 }
 
-/// Guest-physical addresses from 0 to the end of RAM without a gap, ascending.
+/// Guest-physical addresses from 0 to the end of RAM, ascending; without a gap but for free
+/// stretches that are shorter than a page.
 #[must_use]
 pub fn rows(plan: &BootPlan) -> Vec<Row<'_>> {
     let mut rows = Vec::new();
@@ -150,8 +151,7 @@ pub fn rows(plan: &BootPlan) -> Vec<Row<'_>> {
 
 fn end_of_ram(plan: &BootPlan) -> Gpa {
     let ram = plan.platform().ram.iter().map(|range| range.end());
-    let told = plan.e820().iter().map(|entry| entry.range.end());
-    ram.chain(told).max().unwrap_or_default()
+    ram.max().unwrap_or_default()
 }
 
 /// What lies between pieces is what the guest is told about it.
@@ -166,7 +166,7 @@ fn fill_gap(rows: &mut Vec<Row<'_>>, plan: &BootPlan, from: Gpa, to: Gpa) {
         let gap = GpaRange::between(at, to);
         if let Some(told) = gap.and_then(|gap| gap.intersection(entry.range)) {
             fill_untold(rows, at, told.start());
-            rows.push(empty(told, class));
+            push_empty(rows, told, class);
             at = told.end();
         }
     }
@@ -179,7 +179,27 @@ fn fill_untold(rows: &mut Vec<Row<'_>>, from: Gpa, to: Gpa) {
             Class::Reserved => Class::Untold,
             hole => hole,
         };
-        rows.push(empty(range, class));
+        push_empty(rows, range, class);
+    }
+}
+
+/// Adds a stretch without a piece, to the one before it where they are the same. What is left over
+/// between pieces that share a page is nothing to tell people about.
+fn push_empty(rows: &mut Vec<Row<'_>>, range: GpaRange, class: Class) {
+    const PAGE: u64 = 4096;
+    if let Some(last) = rows.last_mut()
+        && last.piece.is_none()
+        && last.class == class
+        && last.range.end() == range.start()
+        && let Some(joined) = GpaRange::between(last.range.start(), range.end())
+    {
+        last.range = joined;
+    } else if class != Class::Free || range.len() >= PAGE {
+        rows.push(Row {
+            range,
+            class,
+            piece: None,
+        });
     }
 }
 
@@ -192,14 +212,6 @@ fn reserved(range: GpaRange) -> Class {
         Class::DeviceHole
     } else {
         Class::Reserved
-    }
-}
-
-const fn empty<'a>(range: GpaRange, class: Class) -> Row<'a> {
-    Row {
-        range,
-        class,
-        piece: None,
     }
 }
 

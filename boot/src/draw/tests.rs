@@ -172,6 +172,42 @@ fn what_lies_between_pieces_is_what_the_guest_is_told() {
 }
 
 #[test]
+fn what_pieces_leave_of_a_page_is_not_told() {
+    let mut plan = plan(512 * MIB);
+    plan.pieces.clear();
+    for start in [0x1000, 0x1080] {
+        plan.pieces
+            .push(piece("small", start, start + 0x40, bytes(), ""));
+    }
+    let ranges = rows(&plan).into_iter().map(|row| row.range.start().get());
+    assert_eq!(
+        ranges.take(4).collect::<Vec<_>>(),
+        [0, 0x1000, 0x1080, 0x10c0]
+    );
+}
+
+#[test]
+fn what_is_reserved_behind_ram_is_not_drawn_and_inside_a_hole_is_one_with_it() {
+    let mut plan = plan(512 * MIB);
+    let before = rows(&plan).len();
+    plan.e820.push(E820Entry {
+        range: Platform::KVM_PRIVATE,
+        kind: E820Kind::Reserved,
+    });
+    assert_eq!(rows(&plan).len(), before);
+
+    plan = super::tests::plan(8 * GIB);
+    let before = rows(&plan).len();
+    let high = plan.e820.pop().unwrap();
+    plan.e820.push(E820Entry {
+        range: Platform::KVM_PRIVATE,
+        kind: E820Kind::Reserved,
+    });
+    plan.e820.push(high);
+    assert_eq!(rows(&plan).len(), before);
+}
+
+#[test]
 fn the_text_is_as_people_have_read_it_before() {
     let golden = include_str!("../../tests/golden/draw.txt");
     assert_eq!(text(&plan(512 * MIB), 100), golden);

@@ -168,14 +168,14 @@ fn write_registers(out: &mut String, plan: &BootPlan, registers: &Registers) -> 
     for (name, value) in named {
         // The rest are 0, and a list of zeros hides the few that matter.
         if value != 0 || name == "rip" {
-            writeln!(out, "  {name:<6}  {value:#x}{}", place_of(plan, value))?;
+            writeln!(out, "  {name:<14}  {value:#x}{}", place_of(plan, value))?;
         }
     }
-    writeln!(out, "  rflags  {:#x}", g.rflags)?;
+    writeln!(out, "  rflags          {:#x}", g.rflags)?;
     write_flags(out, "cr0", registers.cr0.bits(), registers.cr0.iter_names())?;
     writeln!(
         out,
-        "  cr3     {:#x}{}",
+        "  cr3             {:#x}{}",
         registers.cr3,
         place_of(plan, registers.cr3)
     )?;
@@ -211,7 +211,7 @@ fn write_flags<F>(
     bits: u64,
     names: impl Iterator<Item = (&'static str, F)>,
 ) -> core::fmt::Result {
-    write!(out, "  {name:<6}  {bits:#x}")?;
+    write!(out, "  {name:<14}  {bits:#x}")?;
     let names: Vec<&str> = names.map(|(name, _)| name).collect();
     if !names.is_empty() {
         write!(out, "  {}", names.join(" "))?;
@@ -224,7 +224,7 @@ fn write_flags<F>(
 fn write_segments(out: &mut String, segments: &[(&str, Segment)]) -> core::fmt::Result {
     for same in segments.chunk_by(|(_, left), (_, right)| left == right) {
         let names: Vec<&str> = same.iter().map(|&(name, _)| name).collect();
-        write!(out, "  {:<6}  ", names.join(" "))?;
+        write!(out, "  {:<14}  ", names.join(" "))?;
         match same.first() {
             Some((_, segment)) if segment.access != 0 => writeln!(
                 out,
@@ -244,11 +244,11 @@ fn write_table(
     table: DescriptorTable,
 ) -> core::fmt::Result {
     if table == DescriptorTable::default() {
-        return writeln!(out, "  {name:<6}  none");
+        return writeln!(out, "  {name:<14}  none");
     }
     writeln!(
         out,
-        "  {name:<6}  {:#x}, limit {:#x}{}",
+        "  {name:<14}  {:#x}, limit {:#x}{}",
         table.base,
         table.limit,
         place_of(plan, table.base)
