@@ -19,6 +19,9 @@ Turns a kernel file into a running guest.
 Finds out what the file is (inspect), works out where every byte and every register goes (plan), \
 and carries that out on KVM, or on QEMU where KVM cannot run it (boot).";
 
+const PLAN_USAGE: &str = "firstlight plan [OPTIONS] [--kernel] <FILE>";
+const BOOT_USAGE: &str = "firstlight boot [OPTIONS] [--kernel] <FILE>";
+
 /// What was typed.
 #[derive(Debug, Parser)]
 #[command(name = "firstlight", version, about = ABOUT, long_about = LONG_ABOUT)]
@@ -27,7 +30,7 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) verb: Verb,
     /// Say on standard error what is done and how long it takes
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 900)]
     pub(crate) verbose: bool,
 }
 
@@ -60,7 +63,7 @@ pub(crate) enum InspectFormat {
 
 /// Show where every byte and every register of a boot would go, without running anything
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
+#[command(args_override_self = true, override_usage = PLAN_USAGE)]
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) guest: GuestArgs,
@@ -84,7 +87,8 @@ pub(crate) enum PlanFormat {
 /// Standard input and output are the guest's serial console. On a terminal, Ctrl-A x ends the
 /// guest and Ctrl-A h lists what else there is.
 #[derive(Debug, Args)]
-#[command(args_override_self = true, after_long_help = ExitStatus::table())]
+#[command(args_override_self = true, override_usage = BOOT_USAGE)]
+#[command(after_long_help = ExitStatus::table())]
 pub(crate) struct BootArgs {
     #[command(flatten)]
     pub(crate) guest: GuestArgs,
@@ -286,7 +290,10 @@ mod tests {
 
     #[test]
     fn a_command_line_may_begin_with_a_hyphen_or_be_empty() {
-        assert_eq!(boot(&["k", "--cmdline", "-- init"]).guest.cmdline(), "-- init");
+        assert_eq!(
+            boot(&["k", "--cmdline", "-- init"]).guest.cmdline(),
+            "-- init"
+        );
         assert_eq!(boot(&["k", "--cmdline", ""]).guest.cmdline(), "");
     }
 }

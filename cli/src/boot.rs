@@ -79,11 +79,7 @@ fn prepare(
     Ok((plan, machine))
 }
 
-fn find_engine(
-    args: &BootArgs,
-    console: &Console,
-    progress: Progress,
-) -> Result<Chosen, Failure> {
+fn find_engine(args: &BootArgs, console: &Console, progress: Progress) -> Result<Chosen, Failure> {
     let chosen = progress
         .step("probing the host", || choose(args.engine()))
         .map_err(|error| Failure::new(ExitStatus::NoEngine, error.to_string()))?;

@@ -66,7 +66,8 @@ impl ExitStatus {
 
     /// The table as the help shows it.
     pub(crate) fn table() -> String {
-        let lines = Self::ALL.map(|status| format!("  {:>3}  {}\n", status.code(), status.meaning()));
+        let lines =
+            Self::ALL.map(|status| format!("  {:>3}  {}\n", status.code(), status.meaning()));
         format!(
             "Exit status:\n{}\nWith --exit-from-guest the guest's own status is handed on instead.",
             lines.concat()
@@ -95,7 +96,10 @@ mod tests {
         let document = include_str!("../../docs/exit-codes.md");
         for status in ExitStatus::ALL {
             let line = format!("| {status} | {}", status.meaning());
-            assert!(document.contains(&line), "not in docs/exit-codes.md: {line}");
+            assert!(
+                document.contains(&line),
+                "not in docs/exit-codes.md: {line}"
+            );
         }
     }
 }

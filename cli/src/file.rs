@@ -86,7 +86,9 @@ impl InputFile {
         bytes
             .try_reserve_exact(len)
             .map_err(|error| failed(io::Error::new(io::ErrorKind::OutOfMemory, error)))?;
-        file.take(self.len).read_to_end(&mut bytes).map_err(failed)?;
+        file.take(self.len)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
         if bytes.len() == len {
             Ok(bytes)
         } else {
@@ -112,6 +114,9 @@ fn refuse_other_than_file(kind: FileType, path: &Path, what: &str) -> Result<(),
     };
     Err(Failure::new(
         ExitStatus::Image,
-        format!("{} is {is}, and no {what} can be read from it", path.display()),
+        format!(
+            "{} is {is}, and no {what} can be read from it",
+            path.display()
+        ),
     ))
 }

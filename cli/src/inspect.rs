@@ -36,7 +36,9 @@ fn take_apart<'a>(
 ) -> Result<(Image<'a>, Option<String>), Failure> {
     let limits = Limits::default();
     let shown = file.path().display();
-    let opened = progress.step(&format!("unpacking {shown}"), || Image::open(bytes, &limits));
+    let opened = progress.step(&format!("unpacking {shown}"), || {
+        Image::open(bytes, &limits)
+    });
     let error = match opened {
         Ok(image) => return Ok((image, None)),
         Err(error) => error,

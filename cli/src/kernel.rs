@@ -63,7 +63,9 @@ pub(crate) fn take_apart<'a>(
     let shown = file.path().display();
     let limits = Limits::default();
     let image = match unpack {
-        Unpack::Host => progress.step(&format!("unpacking {shown}"), || Image::open(bytes, &limits)),
+        Unpack::Host => progress.step(&format!("unpacking {shown}"), || {
+            Image::open(bytes, &limits)
+        }),
         Unpack::Guest => Image::open_outer(bytes, &limits),
     };
     image.map_err(|error| {

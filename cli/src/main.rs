@@ -46,7 +46,11 @@ fn run(verb: Verb, progress: Progress) -> Result<Outcome, Failure> {
         Verb::Inspect(args) => inspect::inspect(&args, progress)?,
         Verb::Plan(args) => plan::plan(&args, progress)?,
         Verb::Boot(args) => {
-            let progress = if args.quiet { Progress::QUIET } else { progress };
+            let progress = if args.quiet {
+                Progress::QUIET
+            } else {
+                progress
+            };
             return boot::boot(&args, progress);
         }
         Verb::Completions(args) => manual::completions(args.shell)?,

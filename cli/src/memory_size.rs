@@ -24,7 +24,9 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
     if bytes == 0 {
         Err("a guest without memory cannot run".into())
     } else if bytes % PAGE != 0 {
-        Err(format!("{bytes} bytes are not a multiple of {PAGE}, the size of a page"))
+        Err(format!(
+            "{bytes} bytes are not a multiple of {PAGE}, the size of a page"
+        ))
     } else {
         Ok(bytes)
     }

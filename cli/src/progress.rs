@@ -65,7 +65,9 @@ impl StatusLine {
                 let _ = write!(stderr, "\r{:width$}\r", "", width = line.chars().count());
             }
         };
-        let thread = thread::Builder::new().name("status line".into()).spawn(show);
+        let thread = thread::Builder::new()
+            .name("status line".into())
+            .spawn(show);
         Self {
             over: Some(over),
             thread: thread.ok(),

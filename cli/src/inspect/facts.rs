@@ -27,7 +27,11 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub(super) fn gather(file: &InputFile, image: &Image<'_>, not_unpacked: Option<String>) -> Self {
+    pub(super) fn gather(
+        file: &InputFile,
+        image: &Image<'_>,
+        not_unpacked: Option<String>,
+    ) -> Self {
         let layers = image.layers().iter().map(|layer| LayerFacts {
             format: layer.format().to_string(),
             size: layer.bytes().len() as u64,
@@ -45,10 +49,13 @@ impl Facts {
             bzimage: image
                 .bzimage()
                 .map(|(_, bzimage)| BzImageFacts::of(bzimage)),
-            elf: image.layers().iter().find_map(|layer| match layer.format() {
-                Format::Elf(elf) => Some(ElfFacts::of(elf)),
-                Format::BzImage(_) | Format::Packed(_) | Format::Other(_) => None,
-            }),
+            elf: image
+                .layers()
+                .iter()
+                .find_map(|layer| match layer.format() {
+                    Format::Elf(elf) => Some(ElfFacts::of(elf)),
+                    Format::BzImage(_) | Format::Packed(_) | Format::Other(_) => None,
+                }),
         }
     }
 }
@@ -170,8 +177,16 @@ impl BzImageFacts {
             init_size: setup.init_size(),
             cmdline_size: setup.cmdline_size(),
             initrd_addr_max: Hex(u64::from(setup.initrd_addr_max())),
-            loadflags: setup.loadflags().iter_names().map(|(name, _)| name).collect(),
-            xloadflags: setup.xloadflags().iter_names().map(|(name, _)| name).collect(),
+            loadflags: setup
+                .loadflags()
+                .iter_names()
+                .map(|(name, _)| name)
+                .collect(),
+            xloadflags: setup
+                .xloadflags()
+                .iter_names()
+                .map(|(name, _)| name)
+                .collect(),
         }
     }
 }

@@ -78,7 +78,12 @@ fn needs(facts: &Facts) -> Section {
     let mut section = Section::new("Needs");
     let memory = facts.memory_needed.map_or_else(
         || "more than fits below 3 GiB".to_owned(),
-        |bytes| format!("at least {}, and what an initial ramdisk takes", Size(bytes)),
+        |bytes| {
+            format!(
+                "at least {}, and what an initial ramdisk takes",
+                Size(bytes)
+            )
+        },
     );
     section.line("memory", memory);
     if let Some(entry) = facts.entries.first() {
@@ -105,18 +110,30 @@ fn header(header: &BzImageFacts) -> Section {
     section.line_if("at least to", header.min_alignment.map(aligned));
     let window = header.init_size.map(|size| bytes(u64::from(size)));
     section.line_if("starts within", window);
-    section.line("command line", format!("at most {} bytes", header.cmdline_size));
+    section.line(
+        "command line",
+        format!("at most {} bytes", header.cmdline_size),
+    );
     let initrd = format!("not above {}", address(header.initrd_addr_max));
     section.line("initial ramdisk", initrd);
     section.line("load flags", header.loadflags.join(" "));
     section.line("more load flags", header.xloadflags.join(" "));
     section.line("real-mode part", bytes(header.setup_size));
     let protected = &header.protected_mode;
-    let protected = format!("{} at offset {:#x}", bytes(protected.size), protected.offset);
+    let protected = format!(
+        "{} at offset {:#x}",
+        bytes(protected.size),
+        protected.offset
+    );
     section.line("protected part", protected);
     if let Some(payload) = &header.payload {
         let range = &payload.range;
-        let stream = format!("{}, {} at offset {:#x}", payload.codec, bytes(range.size), range.offset);
+        let stream = format!(
+            "{}, {} at offset {:#x}",
+            payload.codec,
+            bytes(range.size),
+            range.offset
+        );
         section.line("payload", stream);
         section.line_if("claims to become", payload.unpacked_size.map(bytes));
     }
@@ -146,7 +163,10 @@ fn elf(elf: &ElfFacts) -> Section {
                 Size(u64::from(range.alignment))
             )
         });
-        section.line("PVH may lie", range.as_deref().unwrap_or("where it was linked"));
+        section.line(
+            "PVH may lie",
+            range.as_deref().unwrap_or("where it was linked"),
+        );
     }
     section.line_if(
         "relocations",

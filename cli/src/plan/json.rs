@@ -2,8 +2,8 @@
 
 use crate::args::GuestArgs;
 use crate::json::{Hex, Span, to_text};
-use firstlight_base::x86::{DescriptorTable, Mode, Registers, Segment};
 use firstlight_base::VcpuState;
+use firstlight_base::x86::{DescriptorTable, Mode, Registers, Segment};
 use firstlight_boot::draw::{self, Place};
 use firstlight_boot::{BootPlan, Content};
 use serde::Serialize;
@@ -21,7 +21,12 @@ pub(super) fn plan(plan: &BootPlan, args: &GuestArgs) -> String {
         cmdline_is_default: args.cmdline_is_default(),
         memory: args.memory,
         cpus: plan.platform().cpus,
-        ram: plan.platform().ram.iter().map(|&range| Span::of(range)).collect(),
+        ram: plan
+            .platform()
+            .ram
+            .iter()
+            .map(|&range| Span::of(range))
+            .collect(),
         map: map(plan),
         e820: e820(plan),
         devices: devices(plan),
