@@ -5,6 +5,8 @@
 //! virtualisation, and states of which each has a size.
 
 mod states;
+#[cfg(test)]
+mod tests;
 
 use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 

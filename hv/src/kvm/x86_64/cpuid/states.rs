@@ -111,7 +111,7 @@ enum Kind {
 /// whose companions have, too.
 fn states_with_sense(leaves: &Leaves, claimed: u64, kind: Kind) -> u64 {
     let alone = match kind {
-        Kind::User => claimed & LEGACY_STATES,
+        Kind::User => LEGACY_STATES,
         Kind::Supervisor => 0,
     };
     let sized = bits(claimed & !LEGACY_STATES)
