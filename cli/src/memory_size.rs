@@ -7,6 +7,9 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
     const PAGE: u64 = 4096;
     let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
     let unit = &text[digits.len()..];
+    let number: u64 = digits
+        .parse()
+        .map_err(|error| format!("{text:?} is no number of bytes: {error}"))?;
     let shift = match unit.to_ascii_lowercase().as_str() {
         "" => 0,
         "k" | "kib" => 10,
@@ -15,9 +18,6 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
         "t" | "tib" => 40,
         _ => return Err(format!("{unit:?} is no unit; K, M, G and T are")),
     };
-    let number: u64 = digits
-        .parse()
-        .map_err(|error| format!("{digits:?} is no number of bytes: {error}"))?;
     let bytes = number
         .checked_mul(1 << shift)
         .ok_or_else(|| format!("{text} is more than a 64-bit number of bytes"))?;

@@ -75,6 +75,11 @@ pub fn devices(platform: &Platform) -> Vec<Device> {
         ),
         memory("I/O APIC", Platform::IOAPIC, 0x1000),
         memory("local APICs", Platform::LAPIC, 0x1000),
+        Some(Device {
+            name: "kept for KVM's own use",
+            place: Place::Memory(Platform::KVM_PRIVATE),
+            irq: None,
+        }),
     ];
     ports.extend(memory.into_iter().flatten());
     ports
