@@ -114,8 +114,12 @@ fn remove(folder: &Path) -> Outcome {
     }
 }
 
-/// Puts `contents` at `path` in one step: nobody ever reads half of it.
+/// Puts `contents` at `path` in one step: nobody ever reads half of it. What is there already is
+/// not written again, so that it can be had from where nothing can be written.
 pub(crate) fn write_whole(path: &Path, contents: &[u8]) -> Outcome {
+    if fs::read(path).is_ok_and(|there| there == contents) {
+        return Ok(());
+    }
     let new = beside(path, &format!(".{}.new", std::process::id()));
     fs::write(&new, contents).because(|| format!("cannot write {}", new.display()))?;
     fs::rename(&new, path).because(|| format!("cannot name {}", path.display()))

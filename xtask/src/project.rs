@@ -51,13 +51,8 @@ impl Project {
 
     /// Builds `firstlight` as it is shipped, and says where it is.
     pub(crate) fn firstlight(&self) -> Outcome<PathBuf> {
-        process::run(&mut self.cargo(&[
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "firstlight",
-        ]))?;
+        let words = ["build", "--quiet", "--release", "--package", "firstlight"];
+        process::run(&mut self.cargo(&words))?;
         Ok(self.built_firstlight())
     }
 

@@ -7,6 +7,7 @@ mod no_std;
 
 use crate::cache::Cache;
 use crate::failure::{Because, Failure, Outcome};
+use crate::initramfs;
 use crate::kernel;
 use crate::lab::{Ending, Lab};
 use crate::process;
@@ -327,28 +328,30 @@ fn boots_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally) -> Outcome {
     for release in &kernel::RELEASES {
         kernel::fetch(shop.cache, release)?;
     }
+    initramfs::build(shop.project, shop.cache)?;
     let mut lab = Lab::prepare(shop.project, shop.cache)?;
     lab.memory = 3072;
     lab.time_limit = 1200;
     let ourselves = shop.project.this_program()?;
     let command = [ourselves.into(), "inside-the-lab".into()];
     let mut seen = Tally::default();
-    let mut last = String::new();
+    let mut other = Vec::new();
     let ending = lab.run(&command, |output| {
         for line in output.lines().map_while(Result::ok) {
             if seen.take_over(&line) || line.starts_with(DETAIL) {
                 println!("{line}");
             } else {
-                last = line;
+                other.push(line);
             }
         }
     })?;
     tally.add(&seen);
     match ending {
         // The count that it ends with shows that no line was lost.
-        Ending::Status(0 | 1) if last == seen.to_string() => Ok(()),
+        Ending::Status(0 | 1) if other.last() == Some(&seen.to_string()) => Ok(()),
         ending => Err(Failure::new(format!(
-            "the lab ended before all guests had run: {ending:?}\n{last}"
+            "the lab ended before all guests had run: {ending:?}\n{}",
+            other.join("\n")
         ))),
     }
 }
