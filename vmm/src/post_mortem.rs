@@ -142,6 +142,7 @@ impl Code {
         };
         let mut decoder = Decoder::with_ip(bitness, &self.bytes, self.ip, DecoderOptions::NONE);
         let mut formatter = GasFormatter::new();
+        formatter.options_mut().set_uppercase_hex(false);
         let mut shown = Vec::with_capacity(SHOWN);
         while shown.len() < SHOWN && decoder.can_decode() {
             let from = decoder.position();

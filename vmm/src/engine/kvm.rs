@@ -2,6 +2,7 @@
 
 mod board;
 mod crew;
+mod reset_vector;
 mod serial;
 
 use crate::{ConsoleOutput, RunError, Running, Stop};
@@ -10,21 +11,47 @@ use crew::Crew;
 use firstlight_base::{VcpuId, x86};
 use firstlight_boot::BootPlan;
 use firstlight_hv::kvm::Kvm;
+use firstlight_hv::probe::{self, Verdict};
 use firstlight_hv::{Hypervisor, Vcpu, Vm};
-use firstlight_load::{Backing, GuestMemory, Sources, place};
+use firstlight_load::{Backing, GuestMemory, PlaceError, Sources, place};
 use rustix::event::{PollFd, PollFlags};
+use std::error::Error;
 use std::sync::Arc;
 
-/// Asks KVM whether it runs what kernels need, and says so in one line.
+/// Lets KVM run a probe guest, and says in one line that it runs what kernels need.
 ///
 /// # Errors
 ///
-/// Why it does not, and what to change.
+/// Why it does not, and what to do.
 pub(crate) fn probe() -> Result<String, String> {
-    match Kvm::open() {
-        Ok(_) => Ok("/dev/kvm is there".to_owned()),
-        Err(error) => Err(error.to_string()),
+    let verdict = Kvm::open().and_then(|kvm| probe::probe(&kvm));
+    match verdict {
+        Ok(Verdict::Passed) => Ok("/dev/kvm runs what stock kernels need".to_owned()),
+        Ok(failed @ Verdict::Failed { .. }) => {
+            let hint = if Kvm::without_hardware() {
+                "; this host's KVM does without hardware virtualisation (kvm_pvm), which no \
+                 setting here changes"
+            } else {
+                ""
+            };
+            Err(format!(
+                "/dev/kvm is there, but cannot run a stock kernel: {failed}{hint}"
+            ))
+        }
+        Err(error) => Err(chain(&error)),
     }
+}
+
+/// The error and what caused it, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
 }
 
 /// Puts the plan into private memory and makes a machine in KVM round it.
@@ -34,6 +61,7 @@ pub(crate) fn prepare(
 ) -> Result<Box<dyn Running>, RunError> {
     let memory = GuestMemory::allocate(&plan.platform().ram, Backing::Private)?;
     place(plan, sources, &memory)?;
+    reset_vector::put(&memory).map_err(PlaceError::from)?;
     let machine = KvmMachine::new(&Kvm::open()?, Arc::new(memory), plan)?;
     Ok(Box::new(machine))
 }

@@ -1,11 +1,39 @@
-//! QEMU as the engine: it supplies processor and devices, the plan supplies the rest.
+//! QEMU as the engine: it supplies processors and devices, the plan supplies the rest.
+//!
+//! Guest RAM is a file in memory that both processes map. QEMU starts as `microvm` without
+//! firmware; in the firmware's place is a ROM that goes straight to the plan's registers. How a
+//! guest ends comes from QEMU's machine protocol (`docs/interop/qmp-spec.txt` of QEMU), and what
+//! it prints through a socket that is its serial port.
 
-use crate::{RunError, Running};
-use firstlight_boot::BootPlan;
-use firstlight_load::Sources;
+mod command;
+mod monitor;
+mod process;
+mod register_dump;
+mod timer_frequency;
+
+pub(crate) use timer_frequency::cmdline;
+
+use crate::{ConsoleOutput, Crash, CrashKind, RunError, Running, Stop};
+use command::Handed;
+use firstlight_base::{Port, VcpuId, x86};
+use firstlight_boot::{BootPlan, Platform, ResetRomError, reset_rom};
+use firstlight_load::{Backing, GuestMemory, Sources, place};
+use monitor::{Event, Monitor, Reason};
+use process::Process;
+use rustix::event::{PollFd, PollFlags};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::io::{Errno, pread};
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+/// Names another QEMU than the one on the `PATH`.
+const PROGRAM_VARIABLE: &str = "FIRSTLIGHT_QEMU";
+const PROGRAM: &str = "qemu-system-x86_64";
 
 /// Finds a QEMU, and says in one line which.
 ///
@@ -13,31 +41,361 @@ use std::path::PathBuf;
 ///
 /// What is missing, and what to install.
 pub(crate) fn probe() -> Result<String, String> {
-    program()
-        .map(|path| format!("{} is installed", path.display()))
-        .ok_or_else(|| "qemu-system-x86_64 is not installed".to_owned())
+    timer_frequency::begin();
+    match program() {
+        Ok(path) => Ok(format!("{} emulates the machine", path.display())),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
-/// Puts the plan into shared memory and makes a machine round it.
+/// Puts the plan into shared memory and makes a machine round it. QEMU starts up meanwhile.
 pub(crate) fn prepare(
-    _plan: &BootPlan,
-    _sources: &Sources<'_>,
+    plan: &BootPlan,
+    sources: &Sources<'_>,
 ) -> Result<Box<dyn Running>, RunError> {
-    Err(QemuError::Missing.into())
+    let machine = QemuMachine::new(plan)?;
+    place(plan, sources, &machine.memory)?;
+    Ok(Box::new(machine))
 }
 
-fn program() -> Option<PathBuf> {
-    let name =
-        env::var_os("FIRSTLIGHT_QEMU").unwrap_or_else(|| OsString::from("qemu-system-x86_64"));
-    env::split_paths(&env::var_os("PATH")?)
-        .map(|folder| folder.join(&name))
-        .find(|path| path.is_file())
+fn program() -> Result<PathBuf, QemuError> {
+    let (name, source) = match env::var_os(PROGRAM_VARIABLE) {
+        Some(name) => (name, Some(PROGRAM_VARIABLE)),
+        None => (OsString::from(PROGRAM), None),
+    };
+    let is_program = |path: &PathBuf| path.is_file();
+    let found = if Path::new(&name).components().count() > 1 {
+        Some(PathBuf::from(&name)).filter(is_program)
+    } else {
+        let path = env::var_os("PATH").unwrap_or_default();
+        env::split_paths(&path)
+            .map(|folder| folder.join(&name))
+            .find(is_program)
+    };
+    found.ok_or_else(|| match source {
+        Some(variable) => QemuError::NotThere {
+            variable,
+            program: name.to_string_lossy().into_owned(),
+        },
+        None => QemuError::Missing,
+    })
 }
 
 /// Why QEMU cannot run a guest.
 #[derive(Debug, thiserror::Error)]
 pub enum QemuError {
-    /// No such program.
-    #[error("qemu-system-x86_64 is not installed")]
+    /// There is no QEMU.
+    #[error(
+        "{PROGRAM} is not installed: install the package qemu-system-x86 (Debian, Ubuntu, Fedora, \
+         Arch)"
+    )]
     Missing,
+    /// There is no such program as the environment names.
+    #[error("{variable} names {program}, which is not there")]
+    NotThere {
+        /// The variable of the environment.
+        variable: &'static str,
+        /// What it holds.
+        program: String,
+    },
+    /// The plan's registers cannot be reached from reset.
+    #[error("no way leads from reset to the plan's registers")]
+    Rom(#[from] ResetRomError),
+    /// The program could not be started.
+    #[error("cannot start {program}")]
+    Start {
+        /// The program.
+        program: String,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// QEMU ended by itself.
+    #[error("it ended by itself, {status}{}", said(.stderr))]
+    Ended {
+        /// Its exit status or the signal that ended it.
+        status: ExitStatus,
+        /// What it said on stderr.
+        stderr: String,
+    },
+    /// QEMU stopped the guest for a reason of its own.
+    #[error("it stopped the guest: {reason}{}", said(.stderr))]
+    Stopped {
+        /// The reason in its protocol's words.
+        reason: String,
+        /// What it said on stderr.
+        stderr: String,
+    },
+    /// QEMU refuses one of our requests.
+    #[error("it refuses a request: {what}")]
+    Refused {
+        /// In QEMU's words.
+        what: String,
+    },
+}
+
+fn said(stderr: &str) -> String {
+    if stderr.is_empty() {
+        ", saying nothing".to_owned()
+    } else {
+        format!(", saying:\n{stderr}")
+    }
+}
+
+/// A QEMU process and our ends of everything it was given.
+struct QemuMachine {
+    memory: GuestMemory,
+    process: Process,
+    monitor: Monitor,
+    console: UnixStream,
+    /// QEMU's log, which tells a triple fault from other resets.
+    log: OwnedFd,
+    output: Option<ConsoleOutput>,
+    debug_exit: Option<Port>,
+    /// The last input did not fit whole.
+    input_waits: bool,
+}
+
+impl QemuMachine {
+    fn new(plan: &BootPlan) -> Result<Self, RunError> {
+        let program = program()?;
+        let platform = plan.platform();
+        let rom = reset_rom(plan.boot_vcpu()).map_err(QemuError::Rom)?;
+        let rom = file("reset-rom", &rom).map_err(RunError::host("make the reset ROM's file"))?;
+        let log = file("qemu-log", &[]).map_err(RunError::host("make QEMU's log"))?;
+        let memory = GuestMemory::allocate(&platform.ram, Backing::Shared)?;
+        let (console, their_console) = sockets()?;
+        let (monitor, their_monitor) = sockets()?;
+        let ram = ram_file(&memory, platform)?;
+        let handed = Handed {
+            memory: ram.as_raw_fd(),
+            rom: rom.as_raw_fd(),
+            console: their_console.as_raw_fd(),
+            monitor: their_monitor.as_raw_fd(),
+            log: log.as_raw_fd(),
+        };
+        let inherited = vec![
+            ram,
+            rom,
+            their_console.into(),
+            their_monitor.into(),
+            copy(&log)?,
+        ];
+        let process = Process::start(&program, &command::arguments(platform, &handed), inherited)?;
+        Ok(Self {
+            memory,
+            process,
+            monitor: Monitor::new(monitor),
+            console,
+            log,
+            output: None,
+            debug_exit: platform.debug_exit,
+            input_waits: false,
+        })
+    }
+
+    /// Takes what the guest has printed; with `all`, until nothing more is there.
+    fn read_console(&mut self, all: bool) -> Result<(), RunError> {
+        let Some(output) = &self.output else {
+            return Ok(());
+        };
+        let mut bytes = [0; 4096];
+        while all || !output.is_full() {
+            match (&self.console).read(&mut bytes) {
+                // QEMU has closed it, which its other socket tells about.
+                Ok(0) => break,
+                Ok(len) => output.offer(bytes.get(..len).unwrap_or(&[])),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionReset => break,
+                    _ => return Err(RunError::host("read the guest's console")(error)),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// What an event means; the guest has stopped where it means something.
+    fn stop(&mut self, event: Event) -> Result<Stop, RunError> {
+        match event {
+            Event::Panicked | Event::Shutdown(Reason::GuestPanic) => Ok(Stop::Panicked),
+            Event::Shutdown(Reason::GuestShutdown) => Ok(Stop::PowerOff),
+            Event::Shutdown(Reason::GuestReset) if self.has_triple_faulted() => {
+                Ok(Stop::Crashed(Crash {
+                    vcpu: VcpuId::BOOT,
+                    kind: CrashKind::TripleFault,
+                    registers: self.monitor.registers(),
+                    instruction: Vec::new(),
+                }))
+            }
+            Event::Shutdown(Reason::GuestReset) => Ok(Stop::Reset),
+            Event::Shutdown(Reason::Other(reason)) => Err(QemuError::Stopped {
+                reason,
+                stderr: self.process.stderr(),
+            }
+            .into()),
+            Event::Refused(what) => Err(QemuError::Refused { what }.into()),
+            Event::Gone => self.ended(),
+        }
+    }
+
+    /// What it means that the process has ended.
+    fn ended(&mut self) -> Result<Stop, RunError> {
+        let status = self
+            .process
+            .wait()
+            .map_err(RunError::host("wait for QEMU's end"))?;
+        let stderr = self.process.stderr();
+        match status.code().and_then(exit_code) {
+            // QEMU's own errors end it with status 1 too, but never in silence.
+            Some(code) if self.debug_exit.is_some() && stderr.is_empty() => {
+                Ok(Stop::ExitCode(code))
+            }
+            _ => Err(QemuError::Ended { status, stderr }.into()),
+        }
+    }
+
+    /// Whether the reset that stopped the guest was a processor's shutdown. QEMU's protocol calls
+    /// both `guest-reset`, its log does not (`target/i386/tcg`, `-d cpu_reset`).
+    fn has_triple_faulted(&self) -> bool {
+        const LINE: &[u8] = b"Triple fault\n";
+        let log = contents(&self.log);
+        log.windows(LINE.len()).any(|bytes| bytes == LINE)
+    }
+}
+
+/// The guest's status in QEMU's: `isa-debug-exit` doubles it and adds 1 (`hw/misc/debugexit.c`).
+fn exit_code(status: i32) -> Option<u8> {
+    let status = u8::try_from(status).ok()?;
+    (status & 1 == 1).then_some(status >> 1)
+}
+
+impl Running for QemuMachine {
+    fn start(&mut self, output: &ConsoleOutput) -> Result<(), RunError> {
+        self.output = Some(output.clone());
+        self.monitor.begin();
+        Ok(())
+    }
+
+    fn waits(&self) -> Vec<PollFd<'_>> {
+        let mut console = PollFlags::empty();
+        console.set(PollFlags::OUT, self.input_waits);
+        let full = self.output.as_ref().is_some_and(ConsoleOutput::is_full);
+        console.set(PollFlags::IN, !full);
+        vec![
+            PollFd::new(&self.monitor, self.monitor.interest()),
+            PollFd::new(&self.console, console),
+        ]
+    }
+
+    fn ready(&mut self, _ready: &[PollFlags]) -> Result<Option<Stop>, RunError> {
+        self.read_console(false)?;
+        let Some(event) = self.monitor.next_event() else {
+            return Ok(None);
+        };
+        let stop = self.stop(event)?;
+        // What was printed before the end is in the socket.
+        self.read_console(true)?;
+        Ok(Some(stop))
+    }
+
+    fn send_input(&mut self, bytes: &[u8]) -> Result<usize, RunError> {
+        self.input_waits = false;
+        match (&self.console).write(bytes) {
+            Ok(len) => {
+                self.input_waits = len < bytes.len();
+                Ok(len)
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {
+                    self.input_waits = true;
+                    Ok(0)
+                }
+                // Nobody reads it any more; the end of QEMU is told about elsewhere.
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Ok(bytes.len()),
+                _ => Err(RunError::host("send input to the guest")(error)),
+            },
+        }
+    }
+
+    fn examine(&mut self) -> Option<x86::Registers> {
+        self.monitor.registers_of_running_guest()
+    }
+
+    fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+
+    fn end(self: Box<Self>) {
+        self.process.kill();
+    }
+}
+
+/// A file in memory that begins with `bytes`.
+fn file(name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> {
+    let file = memfd_create(name, MemfdFlags::CLOEXEC)?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = rustix::io::write(&file, rest)?;
+        rest = rest.get(written..).unwrap_or(&[]);
+    }
+    Ok(file)
+}
+
+/// What is in a file in memory, from its start.
+fn contents(file: &OwnedFd) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut bytes = [0; 4096];
+    while let Ok(len) = pread(file, &mut bytes, all.len() as u64)
+        && len > 0
+    {
+        all.extend_from_slice(bytes.get(..len).unwrap_or(&[]));
+    }
+    all
+}
+
+/// The guest's memory as a file of the size that QEMU makes of it.
+fn ram_file(memory: &GuestMemory, platform: &Platform) -> Result<OwnedFd, RunError> {
+    let file = memory
+        .file()
+        .expect("the memory was allocated to be shared");
+    let grown = command::ram_bytes(platform);
+    ftruncate(file, grown).map_err(RunError::host("size the guest's memory"))?;
+    copy(&file)
+}
+
+fn copy(fd: &impl AsFd) -> Result<OwnedFd, RunError> {
+    fd.as_fd()
+        .try_clone_to_owned()
+        .map_err(RunError::host("copy a descriptor for QEMU"))
+}
+
+/// Our end, which never blocks, and QEMU's.
+fn sockets() -> Result<(UnixStream, UnixStream), RunError> {
+    let sockets = || {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        Ok((ours, theirs))
+    };
+    sockets().map_err(RunError::host::<io::Error>("make a socket for QEMU"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guests_status_is_half_of_qemus() {
+        assert_eq!(exit_code(1), Some(0));
+        assert_eq!(exit_code(85), Some(42));
+        assert_eq!(exit_code(255), Some(127));
+        assert_eq!(exit_code(0), None);
+        assert_eq!(exit_code(256), None);
+    }
+
+    #[test]
+    fn a_file_in_memory_holds_what_was_put_in() {
+        let bytes: Vec<u8> = (0..10_000_u32).flat_map(u32::to_le_bytes).collect();
+        assert_eq!(contents(&file("test", &bytes).unwrap()), bytes);
+        assert!(contents(&file("test", &[]).unwrap()).is_empty());
+    }
 }

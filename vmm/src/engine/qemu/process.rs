@@ -1,0 +1,118 @@
+//! The QEMU process: what it inherits, what it says, and that it never outlives us.
+//!
+//! The one unsafe block of the engine is here: code between fork and exec.
+#![expect(unsafe_code, reason = "preparing a child between fork and exec")]
+
+use super::{QemuError, contents, file};
+use crate::RunError;
+use rustix::fd::OwnedFd;
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// A running QEMU. It ends with this process, however this process ends.
+pub(super) struct Process {
+    child: Child,
+    stderr: OwnedFd,
+}
+
+impl Process {
+    /// Starts `program`, which keeps `inherited` under their numbers.
+    ///
+    /// It has a process group of its own: the terminal's Ctrl-C is for us.
+    pub(super) fn start(
+        program: &Path,
+        arguments: &[String],
+        inherited: Vec<OwnedFd>,
+    ) -> Result<Self, RunError> {
+        let failed = |source: io::Error| QemuError::Start {
+            program: program.display().to_string(),
+            source,
+        };
+        let stderr = file("qemu-stderr", &[]).map_err(|error| failed(error.into()))?;
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr.try_clone().map_err(failed)?)
+            .process_group(0);
+        let parent = getpid();
+        let prepare = move || {
+            for fd in &inherited {
+                fcntl_setfd(fd, FdFlags::empty())?;
+            }
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // The parent may have ended before it was watched.
+            if getppid() == Some(parent) {
+                Ok(())
+            } else {
+                Err(io::Error::from(io::ErrorKind::BrokenPipe))
+            }
+        };
+        // SAFETY: between fork and exec the closure makes system calls only; it neither allocates
+        // nor locks, and an error without a message does not allocate either.
+        unsafe { command.pre_exec(prepare) };
+        let child = command.spawn().map_err(failed)?;
+        Ok(Self { child, stderr })
+    }
+
+    /// What it has said on stderr, without the warnings about what we ask for knowingly.
+    pub(super) fn stderr(&self) -> String {
+        complaints(&String::from_utf8_lossy(&contents(&self.stderr)))
+    }
+
+    /// Waits for its end, which is near: it has closed its sockets.
+    pub(super) fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait()
+    }
+
+    /// Ends it, and waits until it is gone.
+    pub(super) fn kill(mut self) {
+        // Either fails only where it has ended and been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn complaints(stderr: &str) -> String {
+    let known = |line: &&str| !line.contains("warning: TCG doesn't support requested feature");
+    let lines: Vec<&str> = stderr.lines().filter(known).collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_features_we_force_are_no_complaint() {
+        let stderr = "qemu: warning: TCG doesn't support requested feature: \
+                      CPUID.80000007H:EDX.invtsc [bit 8]\nqemu: cannot set up guest memory\n";
+        assert_eq!(complaints(stderr), "qemu: cannot set up guest memory");
+        assert_eq!(complaints(""), "");
+    }
+
+    #[test]
+    fn a_program_inherits_what_it_is_handed_and_its_end_is_seen() {
+        let handed = file("handed", b"through the fork").unwrap();
+        let number = rustix::fd::AsRawFd::as_raw_fd(&handed);
+        let script = format!("cat <&{number} >&2; exit 7");
+        let mut process = Process::start(
+            Path::new("/bin/sh"),
+            &["-c".to_owned(), script],
+            vec![rewound(handed)],
+        )
+        .unwrap();
+        assert_eq!(process.wait().unwrap().code(), Some(7));
+        assert_eq!(process.stderr(), "through the fork");
+    }
+
+    fn rewound(file: OwnedFd) -> OwnedFd {
+        rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).unwrap();
+        file
+    }
+}

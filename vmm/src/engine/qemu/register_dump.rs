@@ -1,0 +1,106 @@
+//! Reads what QEMU's monitor prints for `info registers` (`target/i386/cpu-dump.c` of QEMU).
+
+use firstlight_base::x86::{
+    Cr0, Cr4, DescriptorTable, Efer, Gprs, RFLAGS_RESERVED, Registers, Segment,
+};
+
+/// The registers in `text`; `None` where one is missing.
+pub(super) fn parse(text: &str) -> Option<Registers> {
+    // Short names are padded: "R8 =", "ES =".
+    let text = text.replace(" =", "=");
+    let dump = Dump {
+        words: text.split_whitespace().collect(),
+    };
+    let number = |name: &str| dump.number(name);
+    // In 32-bit mode the names are the short ones, and eight registers are left out.
+    let general = |wide: &str, narrow: &str| number(wide).or_else(|| number(narrow));
+    let upper = |name: &str| number(name).unwrap_or(0);
+    Some(Registers {
+        gprs: Gprs {
+            rax: general("RAX", "EAX")?,
+            rbx: general("RBX", "EBX")?,
+            rcx: general("RCX", "ECX")?,
+            rdx: general("RDX", "EDX")?,
+            rsi: general("RSI", "ESI")?,
+            rdi: general("RDI", "EDI")?,
+            rsp: general("RSP", "ESP")?,
+            rbp: general("RBP", "EBP")?,
+            r8: upper("R8"),
+            r9: upper("R9"),
+            r10: upper("R10"),
+            r11: upper("R11"),
+            r12: upper("R12"),
+            r13: upper("R13"),
+            r14: upper("R14"),
+            r15: upper("R15"),
+            rip: general("RIP", "EIP")?,
+            rflags: general("RFL", "EFL")? | RFLAGS_RESERVED,
+        },
+        cs: dump.segment("CS")?,
+        ds: dump.segment("DS")?,
+        es: dump.segment("ES")?,
+        fs: dump.segment("FS")?,
+        gs: dump.segment("GS")?,
+        ss: dump.segment("SS")?,
+        tr: dump.segment("TR")?,
+        ldt: dump.segment("LDT")?,
+        gdt: dump.table("GDT")?,
+        idt: dump.table("IDT")?,
+        cr0: Cr0::from_bits_retain(number("CR0")?),
+        cr2: number("CR2")?,
+        cr3: number("CR3")?,
+        cr4: Cr4::from_bits_retain(number("CR4")?),
+        efer: Efer::from_bits_retain(number("EFER")?),
+    })
+}
+
+struct Dump<'a> {
+    words: Vec<&'a str>,
+}
+
+impl Dump<'_> {
+    /// Where the words are that belong to `name=`: the index of this word, and what follows the
+    /// sign in it.
+    fn find(&self, name: &str) -> Option<(usize, &str)> {
+        self.words.iter().enumerate().find_map(|(index, word)| {
+            let value = word.strip_prefix(name)?.strip_prefix('=')?;
+            Some((index, value))
+        })
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        hex(self.find(name)?.1)
+    }
+
+    /// The number that is `offset` words behind.
+    fn behind(&self, index: usize, offset: usize) -> Option<u64> {
+        hex(self.words.get(index.checked_add(offset)?)?)
+    }
+
+    /// Selector, base, limit in bytes, and the descriptor's high word.
+    fn segment(&self, name: &str) -> Option<Segment> {
+        let (index, selector) = self.find(name)?;
+        let flags = self.behind(index, 3)?;
+        Some(Segment {
+            selector: u16::try_from(hex(selector)?).ok()?,
+            base: self.behind(index, 1)?,
+            limit: u32::try_from(self.behind(index, 2)?).ok()?,
+            access: u16::try_from(flags >> 8 & 0xf0ff).ok()?,
+        })
+    }
+
+    fn table(&self, name: &str) -> Option<DescriptorTable> {
+        let (index, _) = self.find(name)?;
+        Some(DescriptorTable {
+            base: self.behind(index, 1)?,
+            limit: u16::try_from(self.behind(index, 2)?).ok()?,
+        })
+    }
+}
+
+fn hex(digits: &str) -> Option<u64> {
+    u64::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests;
