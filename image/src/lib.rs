@@ -4,6 +4,13 @@
 //! the ELF in that. What it finds are plain values, offsets and ranges, so that planning a boot
 //! needs no bytes. It decides nothing: where things go is for `firstlight-boot` to say.
 //!
+//! ```
+//! use firstlight_image::{Image, Limits};
+//!
+//! let error = Image::open(b"menuentry 'Debian' {\n", &Limits::default()).unwrap_err();
+//! assert_eq!(error.to_string(), "it is a text file: that is no kernel");
+//! ```
+//!
 //! Every byte comes from outside. Nothing here panics on one, and nothing is allocated by a number
 //! that has not been checked.
 #![no_std]

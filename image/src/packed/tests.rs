@@ -383,3 +383,43 @@ fn codecs_that_are_only_recognised_say_so() {
         );
     }
 }
+
+/// What xz makes of machine code: LZMA2 behind the filter for x86 jumps.
+#[test]
+fn xz_with_the_filter_for_x86_is_undone() {
+    use lzma_rust2::{FilterType, Write, XzOptions, XzWriter};
+    let bytes: Vec<u8> = (0..20_000_u32)
+        .flat_map(|at| [0xe8, 0x10, 0x20, at.to_le_bytes()[0] & 1, 0, 0x90])
+        .collect();
+    let mut options = XzOptions::with_preset(6);
+    options.prepend_pre_filter(FilterType::BcjX86, 0);
+    let mut writer = XzWriter::new(Vec::new(), options).unwrap();
+    writer.write_all(&bytes).unwrap();
+    let stream = writer.finish().unwrap();
+    assert!(unpack(Codec::Xz, &stream, 1 << 20) == Ok(bytes));
+}
+
+#[test]
+fn lzma_files_are_unpacked_with_and_without_their_length() {
+    use lzma_rust2::{LzmaOptions, LzmaWriter, Write};
+    let bytes = sample(5000);
+    for len in [None, Some(5000)] {
+        let options = LzmaOptions::with_preset(6);
+        let mut writer = LzmaWriter::new_use_header(Vec::new(), &options, len).unwrap();
+        writer.write_all(&bytes).unwrap();
+        let stream = writer.finish().unwrap();
+        assert_eq!(Codec::of(&stream), Codec::Lzma);
+        assert!(unpack(Codec::Lzma, &stream, 5000).as_ref() == Ok(&bytes));
+        assert_eq!(
+            unpack(Codec::Lzma, &stream, 4999),
+            Err(UnpackError::OverLimit {
+                codec: Codec::Lzma,
+                limit: 4999
+            })
+        );
+        for cut in 0..stream.len() {
+            let cut = packed(Codec::Lzma, &stream[..cut], Some(5000));
+            assert!(cut.unpack(&stream, 5000).is_err());
+        }
+    }
+}
