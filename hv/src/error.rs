@@ -39,9 +39,6 @@ pub enum HvError {
         /// How many there can be.
         most: usize,
     },
-    /// Registers of another architecture than the host's.
-    #[error("the host's KVM cannot run a guest of another architecture")]
-    OtherArchitecture,
 }
 
 /// Why `/dev/kvm` cannot be used, and what to do about it.

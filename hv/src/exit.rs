@@ -37,6 +37,8 @@ pub enum Exit<'a> {
     /// The guest waits for an interrupt, and the machine has no interrupt controllers.
     Halt,
     /// The guest's processor shut itself down: a triple fault.
+    ///
+    /// On AMD processors KVM resets the vCPU before it says so, and its registers are lost.
     Shutdown,
     /// The hypervisor could not go on with the guest.
     InternalError(InternalError),

@@ -3,6 +3,36 @@
 //! A [`Hypervisor`] makes a [`Vm`]; a VM is given memory and makes [`Vcpu`]s; a vCPU runs until
 //! the guest wants something, and says what in an [`Exit`]. [`kvm`] is the Linux hypervisor;
 //! [`script`] plays back exits, so that a run loop can be tested on a machine without one.
+//!
+//! ```
+//! use firstlight_base::{Port, VcpuId};
+//! use firstlight_hv::script::{Script, Step};
+//! use firstlight_hv::{Exit, HvError, Hypervisor, Vcpu, Vm};
+//!
+//! /// Runs a guest until it faults, and collects what it writes to port 0xe9.
+//! fn listen(hypervisor: &impl Hypervisor) -> Result<Vec<u8>, HvError> {
+//!     let mut vcpu = hypervisor.create_vm()?.create_vcpu(VcpuId::BOOT, 1)?;
+//!     let mut heard = Vec::new();
+//!     loop {
+//!         match vcpu.run()? {
+//!             Exit::PortWrite { port: Port(0xe9), data } => heard.extend_from_slice(data),
+//!             Exit::PortRead { data, .. } | Exit::MmioRead { data, .. } => data.fill(0xff),
+//!             Exit::Shutdown => return Ok(heard),
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//!
+//! let port = Port(0xe9);
+//! let guest = [
+//!     Step::PortWrite { port, data: b"h".to_vec() },
+//!     Step::PortWrite { port, data: b"i".to_vec() },
+//!     Step::Shutdown,
+//! ];
+//! let script = Script::new().vcpu(VcpuId::BOOT, guest);
+//! assert_eq!(listen(&script)?, b"hi");
+//! # Ok::<(), HvError>(())
+//! ```
 
 mod error;
 mod exit;

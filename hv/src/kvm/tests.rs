@@ -8,6 +8,7 @@ use firstlight_base::x86::{
 };
 use firstlight_load::Backing;
 use std::io::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -236,6 +237,40 @@ fn a_kick_takes_a_spinning_guest_out() {
     when_started.recv().unwrap();
     kicker.kick();
     assert!(runner.join().unwrap());
+}
+
+#[test]
+fn of_a_thousand_kicks_none_is_lost() {
+    // out 0x10, al; jmp -4: some kicks find the guest running, some the vCPU between two runs.
+    let Some(mut vcpu) = vcpu_without_irqchip(&[0xe6, 0x10, 0xeb, 0xfc], &real_mode()) else {
+        return;
+    };
+    const KICKS: u32 = 1000;
+    let kicker = vcpu.kicker();
+    let kicks = Arc::new(AtomicU32::new(0));
+    let seen = Arc::clone(&kicks);
+    let (sender, answers) = mpsc::channel();
+    let runner = thread::spawn(move || {
+        loop {
+            match vcpu.run().unwrap() {
+                Exit::Interrupted => {
+                    // What was done before the kick can be seen after it.
+                    let kicks = seen.load(Ordering::Relaxed);
+                    sender.send(kicks).unwrap();
+                    if kicks == KICKS {
+                        return;
+                    }
+                }
+                exit => assert!(matches!(exit, Exit::PortWrite { .. })),
+            }
+        }
+    });
+    for kick in 1..=KICKS {
+        kicks.store(kick, Ordering::Relaxed);
+        kicker.kick();
+        while answers.recv_timeout(Duration::from_secs(10)).unwrap() < kick {}
+    }
+    runner.join().unwrap();
 }
 
 #[test]
