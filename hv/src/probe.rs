@@ -4,7 +4,7 @@
 //! guests, and gives up in the middle of a kernel's start at an instruction that it cannot
 //! emulate. The probe runs those instructions, in 64-bit mode, before a kernel has to.
 
-use crate::{Exit, HvError, Hypervisor, InternalError, Vcpu, Vm};
+use crate::{Exit, HvError, Hypervisor, InternalError, Kicker, Vcpu, Vm};
 use firstlight_base::x86::{
     Cr0, Cr4, DescriptorTable, Efer, Gprs, RFLAGS_RESERVED, Registers, Segment,
 };
@@ -12,7 +12,7 @@ use firstlight_base::{Gpa, GpaRange, GuestMem, KIB, Port, VcpuId, VcpuState};
 use firstlight_load::{Backing, GuestMemory};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -102,23 +102,31 @@ const TIME: Duration = Duration::from_secs(1);
 /// # Errors
 ///
 /// [`HvError`] where the host does not even let the probe be set up.
-pub fn probe(hypervisor: &impl Hypervisor) -> Result<Verdict, HvError> {
+pub fn probe<V: Vm<Vcpu: 'static> + 'static>(
+    hypervisor: &impl Hypervisor<Vm = V>,
+) -> Result<Verdict, HvError> {
     let mut vm = hypervisor.create_vm()?;
     vm.map(memory()?)?;
     let mut vcpu = vm.create_vcpu(VcpuId::BOOT, 1)?;
     vcpu.set_state(&VcpuState::X86(entry()))?;
+    let (done, when_done) = mpsc::channel();
     let kicker = vcpu.kicker();
-    let (done, when_done) = mpsc::channel::<()>();
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            while when_done.recv_timeout(TIME) == Err(RecvTimeoutError::Timeout) {
-                kicker.kick();
-            }
-        });
-        let verdict = follow(&mut vcpu, Instant::now() + TIME);
-        drop(done);
-        verdict
-    })
+    thread::spawn(move || watch(&kicker, &when_done));
+    let verdict = follow(&mut vcpu, Instant::now() + TIME);
+    // Nobody to take it: then it is taken apart here.
+    let _ = done.send((vcpu, vm));
+    verdict
+}
+
+/// Kicks the vCPU whenever its time is over, until the machine is handed over to be taken apart:
+/// the kernel takes some milliseconds for that, which nobody else has to wait for.
+fn watch<M>(kicker: &Kicker, when_done: &Receiver<M>) {
+    loop {
+        match when_done.recv_timeout(TIME) {
+            Err(RecvTimeoutError::Timeout) => kicker.kick(),
+            Ok(_) | Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
 }
 
 /// Where the guest says which step is next, and how it ended.
