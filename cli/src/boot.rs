@@ -6,11 +6,15 @@ use crate::failure::{Failure, printable};
 use crate::kernel::{self, Files};
 use crate::output::note;
 use crate::progress::Progress;
-use firstlight_boot::BootPlan;
 use firstlight_boot::draw::Size;
+use firstlight_boot::{BootPlan, Request};
+use firstlight_image::Image;
 use firstlight_load::Sources;
-use firstlight_vmm::{Chosen, Console, Ending, Limits, Machine, PostMortem, RunError, choose};
+use firstlight_vmm::{
+    Chosen, Console, Ending, Engine, Limits, Machine, PostMortem, RunError, choose,
+};
 use rustix::system::sysinfo;
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 /// How the command ends.
@@ -58,13 +62,18 @@ fn prepare(
 ) -> Result<(BootPlan, Machine), Failure> {
     let bytes = kernel::read(files.kernel(), progress)?;
     let image = kernel::take_apart(files.kernel(), &bytes, args.guest.unpack(), progress)?;
-    let seed = kernel::fresh_seed()?;
-    let initrd = files.initrd_len();
-    let plan = kernel::plan(&image, &args.guest, initrd, seed, args.exit_from_guest)?;
+    let request = Request {
+        debug_exit: args.exit_from_guest,
+        rng_seed: kernel::fresh_seed()?,
+        ..kernel::request(&args.guest, files)
+    };
+    // What no engine could boot is said before an engine is looked for.
+    let plan = kernel::plan(files.kernel(), &image, &request)?;
     let chosen = match engine {
         Some(chosen) => chosen,
         None => engine.insert(find_engine(args, console, progress)?),
     };
+    let plan = plan_for(chosen.engine, files, &image, &request).unwrap_or(plan);
     let initrd = files.read_initrd(progress)?;
     let layers: Vec<&[u8]> = image.layers().iter().map(|layer| layer.bytes()).collect();
     let sources = Sources {
@@ -77,6 +86,26 @@ fn prepare(
         })
         .map_err(|error| run_failed(&error))?;
     Ok((plan, machine))
+}
+
+/// The plan with what `engine` has to tell the kernel on its command line; `None` where that is
+/// nothing, or where the line has no room for it: it makes a boot more dependable, not possible.
+fn plan_for(
+    engine: Engine,
+    files: &Files,
+    image: &Image<'_>,
+    request: &Request,
+) -> Option<BootPlan> {
+    match engine.cmdline(&request.cmdline) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(cmdline) => {
+            let request = Request {
+                cmdline,
+                ..request.clone()
+            };
+            kernel::plan(files.kernel(), image, &request).ok()
+        }
+    }
 }
 
 fn find_engine(args: &BootArgs, console: &Console, progress: Progress) -> Result<Chosen, Failure> {
@@ -96,7 +125,10 @@ fn outcome(ending: &Ending, args: &BootArgs) -> Option<Outcome> {
         Ending::Reset if !args.no_reboot => return None,
         Ending::PowerOff | Ending::Reset => ExitStatus::Done,
         Ending::Left => {
-            say(args, "you left; the guest has ended");
+            if !args.quiet {
+                // The guest left the cursor wherever it was, behind a prompt most likely.
+                note("\nfirstlight: you left, so the guest has ended");
+            }
             ExitStatus::Done
         }
         Ending::ExitCode(code) => return Some(Outcome::Guest(*code)),
@@ -157,5 +189,5 @@ fn refuse_more_memory_than_there_is(memory: u64) -> Result<(), Failure> {
 }
 
 fn run_failed(error: &RunError) -> Failure {
-    Failure::because(ExitStatus::Host, "the host cannot run the guest", error)
+    Failure::of(ExitStatus::Host, error)
 }

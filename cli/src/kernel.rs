@@ -32,11 +32,6 @@ impl Files {
         &self.kernel
     }
 
-    /// How large the initial ramdisk is: all that a plan has to know of it.
-    pub(crate) fn initrd_len(&self) -> Option<u64> {
-        self.initrd.as_ref().map(InputFile::len)
-    }
-
     /// The bytes of the initial ramdisk; none where there is none.
     pub(crate) fn read_initrd(&self, progress: Progress) -> Result<Vec<u8>, Failure> {
         self.initrd.as_ref().map_or(Ok(Vec::new()), |initrd| {
@@ -80,27 +75,28 @@ pub(crate) fn take_apart<'a>(
     })
 }
 
-/// Plans the boot of `image` that `args` describe.
-pub(crate) fn plan(
-    image: &Image<'_>,
-    args: &GuestArgs,
-    initrd: Option<u64>,
-    seed: [u8; 32],
-    debug_exit: bool,
-) -> Result<BootPlan, Failure> {
-    let request = Request {
+/// What `args` want of a boot, with a seed of zeros and no port for the guest's own status.
+pub(crate) fn request(args: &GuestArgs, files: &Files) -> Request {
+    Request {
         memory: args.memory,
         cpus: args.cpus,
         cmdline: args.cmdline().to_owned(),
-        initrd,
+        initrd: files.initrd.as_ref().map(InputFile::len),
         protocol: args.protocol(),
         unpack: args.unpack(),
-        debug_exit,
-        rng_seed: seed,
-    };
-    firstlight_boot::plan(image, &request).map_err(|error| {
-        let shown = args.kernel().display();
-        let what = format!("cannot plan the boot of {shown}");
+        debug_exit: false,
+        rng_seed: [0; 32],
+    }
+}
+
+/// Plans the boot of `image`, which was found in `file`.
+pub(crate) fn plan(
+    file: &InputFile,
+    image: &Image<'_>,
+    request: &Request,
+) -> Result<BootPlan, Failure> {
+    firstlight_boot::plan(image, request).map_err(|error| {
+        let what = format!("cannot plan the boot of {}", file.path().display());
         Failure::because(plan_status(&error), what, &error)
     })
 }

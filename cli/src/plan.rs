@@ -16,9 +16,10 @@ pub(crate) fn plan(args: &PlanArgs, progress: Progress) -> Result<(), Failure> {
     let files = Files::open(&args.guest)?;
     let bytes = kernel::read(files.kernel(), progress)?;
     let image = kernel::take_apart(files.kernel(), &bytes, args.guest.unpack(), progress)?;
-    // A plan for reading is the same every time it is made; only a boot needs a seed nobody knows.
-    let seed = [0; 32];
-    let plan = kernel::plan(&image, &args.guest, files.initrd_len(), seed, false)?;
+    // The request is taken as it is: a plan for reading is the same every time it is made, and
+    // only a boot needs a seed that nobody knows.
+    let request = kernel::request(&args.guest, &files);
+    let plan = kernel::plan(files.kernel(), &image, &request)?;
     let mut drawn = match args.format {
         PlanFormat::Text => draw::text(&plan, width(args)),
         PlanFormat::Json => json::plan(&plan, &args.guest),

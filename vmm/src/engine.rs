@@ -6,6 +6,7 @@ pub(crate) mod qemu;
 use crate::{Machine, RunError};
 use firstlight_boot::BootPlan;
 use firstlight_load::Sources;
+use std::borrow::Cow;
 use std::fmt;
 
 /// What runs guests.
@@ -24,6 +25,18 @@ impl Engine {
         match self {
             Self::Kvm => "kvm",
             Self::Qemu => "qemu",
+        }
+    }
+
+    /// The command line to plan with, for a Linux guest that is wanted to boot with `wanted`.
+    ///
+    /// KVM tells a guest how fast its time stamp counter runs. QEMU does not, and its machine has
+    /// nothing dependable to measure it with, so that the kernel is told here.
+    #[must_use]
+    pub fn cmdline(self, wanted: &str) -> Cow<'_, str> {
+        match self {
+            Self::Kvm => Cow::Borrowed(wanted),
+            Self::Qemu => qemu::cmdline(wanted),
         }
     }
 

@@ -166,19 +166,20 @@ impl QemuMachine {
         let (console, their_console) = sockets()?;
         let (monitor, their_monitor) = sockets()?;
         let ram = ram_file(&memory, platform)?;
+        let their_log = copy(&log)?;
         let handed = Handed {
             memory: ram.as_raw_fd(),
             rom: rom.as_raw_fd(),
             console: their_console.as_raw_fd(),
             monitor: their_monitor.as_raw_fd(),
-            log: log.as_raw_fd(),
+            log: their_log.as_raw_fd(),
         };
         let inherited = vec![
             ram,
             rom,
             their_console.into(),
             their_monitor.into(),
-            copy(&log)?,
+            their_log,
         ];
         let process = Process::start(&program, &command::arguments(platform, &handed), inherited)?;
         Ok(Self {
@@ -220,12 +221,12 @@ impl QemuMachine {
             Event::Panicked | Event::Shutdown(Reason::GuestPanic) => Ok(Stop::Panicked),
             Event::Shutdown(Reason::GuestShutdown) => Ok(Stop::PowerOff),
             Event::Shutdown(Reason::GuestReset) if self.has_triple_faulted() => {
-                Ok(Stop::Crashed(Crash {
+                Ok(Stop::Crashed(Box::new(Crash {
                     vcpu: VcpuId::BOOT,
                     kind: CrashKind::TripleFault,
                     registers: self.monitor.registers(),
                     instruction: Vec::new(),
-                }))
+                })))
             }
             Event::Shutdown(Reason::GuestReset) => Ok(Stop::Reset),
             Event::Shutdown(Reason::Other(reason)) => Err(QemuError::Stopped {
