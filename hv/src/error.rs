@@ -64,7 +64,10 @@ pub enum NoKvm {
     /// Anything else.
     #[error("/dev/kvm cannot be opened")]
     Other(#[source] io::Error),
-    /// Something else than KVM.
+    /// A file that is not KVM's device.
+    #[error("/dev/kvm is something else than KVM's device")]
+    SomethingElse,
+    /// A KVM from before Linux 2.6.22, or one to come.
     #[error("/dev/kvm speaks version {0} of the KVM API, not 12")]
-    Version(i32),
+    Version(u32),
 }

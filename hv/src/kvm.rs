@@ -24,9 +24,10 @@ use kvm_bindings::{
 use kvm_ioctls::{Cap, VmFd};
 use mapping::{PortAccess, RunFd, Running};
 use signal::KickTarget;
+use std::ffi::CStr;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// The host's KVM.
 #[derive(Debug)]
@@ -42,10 +43,15 @@ impl Kvm {
     ///
     /// [`HvError`] where there is no KVM for this user, or it lacks what every guest needs.
     pub fn open() -> Result<Self, HvError> {
-        let fd = kvm_ioctls::Kvm::new().map_err(|errno| no_kvm(host_error(errno)))?;
-        let version = fd.get_api_version();
-        if u32::try_from(version) != Ok(KVM_API_VERSION) {
-            return Err(NoKvm::Version(version).into());
+        Self::open_at(c"/dev/kvm")
+    }
+
+    fn open_at(path: &CStr) -> Result<Self, HvError> {
+        let fd = kvm_ioctls::Kvm::new_with_path(path).map_err(|errno| no_kvm(host_error(errno)))?;
+        match u32::try_from(fd.get_api_version()) {
+            Ok(KVM_API_VERSION) => {}
+            Ok(version) => return Err(NoKvm::Version(version).into()),
+            Err(_) => return Err(NoKvm::SomethingElse.into()),
         }
         let needed = [
             (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
@@ -54,8 +60,19 @@ impl Kvm {
         ];
         require(&fd, &needed)?;
         require(&fd, arch::NEEDED)?;
-        let host = Arc::new(arch::Host::ask(&fd)?);
+        let host = Self::host(&fd)?;
         Ok(Self { fd, host })
+    }
+
+    /// What the host can do for its guests. It is asked once in the life of this process, because
+    /// KVM takes its time to answer.
+    fn host(fd: &kvm_ioctls::Kvm) -> Result<Arc<arch::Host>, HvError> {
+        static HOST: OnceLock<Arc<arch::Host>> = OnceLock::new();
+        if let Some(host) = HOST.get() {
+            return Ok(Arc::clone(host));
+        }
+        let host = Arc::new(arch::Host::ask(fd)?);
+        Ok(Arc::clone(HOST.get_or_init(|| host)))
     }
 
     /// Whether the host says that its KVM does without hardware virtualisation. It is a hint for

@@ -373,6 +373,16 @@ fn a_vcpu_that_the_host_cannot_have_is_refused_with_the_limit() {
 }
 
 #[test]
+fn a_file_that_is_not_kvm_is_called_so() {
+    let error = Kvm::open_at(c"/dev/null").unwrap_err();
+    assert!(matches!(error, HvError::NoKvm(NoKvm::SomethingElse)));
+    let error = Kvm::open_at(c"/dev/null/kvm").unwrap_err();
+    assert!(matches!(error, HvError::NoKvm(NoKvm::Other(_))));
+    let error = Kvm::open_at(c"/nowhere/kvm").unwrap_err();
+    assert!(matches!(error, HvError::NoKvm(NoKvm::Missing)));
+}
+
+#[test]
 fn what_keeps_dev_kvm_shut_is_told_apart() {
     let of = |errno| no_kvm(io::Error::from_raw_os_error(errno)).to_string();
     assert!(of(libc::ENOENT).contains("there is no /dev/kvm"));

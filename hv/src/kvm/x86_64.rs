@@ -38,7 +38,7 @@ pub(super) fn reserved() -> GpaRange {
     GpaRange::new(Gpa::new(IDENTITY_MAP), RESERVED_LEN).expect("four pages below 4 GiB")
 }
 
-/// What the host can do for its guests; asked once, because KVM takes its time to answer.
+/// What the host can do for its guests.
 #[derive(Debug)]
 pub(super) struct Host {
     cpuid: Vec<kvm_cpuid_entry2>,

@@ -40,8 +40,11 @@ pub(super) fn for_guest(
             intel_cores(&mut leaves, place);
             tsc_frequency(&mut leaves, timer);
         }
-        Vendor::Amd => amd_cores(&mut leaves, place),
-        Vendor::Other => {}
+        Vendor::Amd => {
+            hide_what_only_intel_has(&mut leaves);
+            amd_cores(&mut leaves, place);
+        }
+        Vendor::Other => intel_cores(&mut leaves, place),
     }
     apic_ids(&mut leaves, place);
     leaves.0
@@ -51,6 +54,7 @@ pub(super) fn for_guest(
 const VENDOR: u32 = 0;
 const FEATURES: u32 = 1;
 const CACHES: u32 = 4;
+const STRUCTURED_FEATURES: u32 = 7;
 const APIC_IDS: u32 = 0xb;
 const TSC: u32 = 0x15;
 const FREQUENCIES: u32 = 0x16;
@@ -60,6 +64,7 @@ const AMD_SIZES: u32 = 0x8000_0008;
 const AMD_SVM: u32 = 0x8000_000a;
 const AMD_CACHES: u32 = 0x8000_001d;
 const AMD_TOPOLOGY: u32 = 0x8000_001e;
+const AMD_LEVELS: u32 = 0x8000_0026;
 
 /// Leaf 1, ECX.
 const VMX: u32 = 1 << 5;
@@ -69,6 +74,8 @@ const OSXSAVE: u32 = 1 << 27;
 const HYPERVISOR: u32 = 1 << 31;
 /// Leaf 1, EDX: the package has several logical processors.
 const HTT: u32 = 1 << 28;
+/// Leaf 7, EDX.
+const ARCH_CAPABILITIES: u32 = 1 << 29;
 /// Leaf 0x80000001, ECX.
 const CMP_LEGACY: u32 = 1 << 1;
 const SVM: u32 = 1 << 2;
@@ -87,6 +94,14 @@ fn guest_features(leaves: &mut Leaves, timer: Timer) {
         features.ecx &= !SVM;
     }
     leaves.remove(AMD_SVM);
+}
+
+/// KVM offers the register of Intel's immunities (IA32_ARCH_CAPABILITIES) on every host; no AMD
+/// processor has it, and some kernels stop over it.
+fn hide_what_only_intel_has(leaves: &mut Leaves) {
+    if let Some(features) = leaves.get_mut(STRUCTURED_FEATURES, 0) {
+        features.edx &= !ARCH_CAPABILITIES;
+    }
 }
 
 /// What every vendor's processors say of their number and of how many there are.
@@ -147,6 +162,8 @@ fn intel_cores(leaves: &mut Leaves, place: VcpuPlace) {
 
 /// Leaves 0x80000001, 0x80000008, 0x8000001d and 0x8000001e: as on Intel.
 fn amd_cores(leaves: &mut Leaves, place: VcpuPlace) {
+    // Levels that nobody here speaks of: leaf 0xb has the same.
+    leaves.remove(AMD_LEVELS);
     let others = place.of - 1;
     let mut extensions = false;
     if let Some(features) = leaves.get_mut(EXTENDED_FEATURES, 0) {

@@ -5,11 +5,9 @@
 //! what the processor says. So a state is offered only where its size makes sense, the sums are
 //! made of what is offered, and no feature is offered whose state is not.
 
-use super::{FEATURES, Leaves};
+use super::{EXTENDED_FEATURES, FEATURES, Leaves, STRUCTURED_FEATURES};
 
 const STATES: u32 = 0xd;
-const STRUCTURED_FEATURES: u32 = 7;
-const EXTENDED_FEATURES: u32 = 0x8000_0001;
 const TILES: u32 = 0x1d;
 const TILE_MULTIPLIER: u32 = 0x1e;
 

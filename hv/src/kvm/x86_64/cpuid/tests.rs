@@ -214,6 +214,15 @@ fn the_guest_sees_a_hypervisor_and_no_virtualisation_of_its_own() {
 }
 
 #[test]
+fn the_register_of_immunities_is_intels_only() {
+    let offered = |leaves: &Leaves| leaves.get(7, 0).unwrap().edx >> 29 & 1 != 0;
+    for which in 0..SEEN.len() {
+        assert!(offered(&seen(which)));
+        assert_eq!(offered(&guest(which, ALONE)), which == INTEL_SERVER);
+    }
+}
+
+#[test]
 fn the_deadline_timer_is_there_when_the_local_apic_is_in_the_kernel() {
     let supported = seen(INTEL_SERVER);
     for deadline in [false, true] {
