@@ -151,7 +151,10 @@ pub(crate) struct GuestArgs {
     /// The initial ramdisk
     #[arg(long, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,
-    /// The kernel's command line, exactly as it gets it [default: console=ttyS0 panic=-1]
+    /// The kernel's command line [default: console=ttyS0 panic=-1]
+    ///
+    /// The kernel gets it exactly as it is written here. On the qemu engine a word goes in front:
+    /// tsc_early_khz=, the speed of a clock that the kernel cannot measure dependably there.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     cmdline: Option<String>,
     /// Guest memory, in bytes or with K, M, G or T

@@ -28,8 +28,15 @@ impl Failure {
         what: impl Into<String>,
         cause: &(dyn Error + 'static),
     ) -> Self {
-        let mut chain = vec![what.into()];
-        let mut cause = Some(cause);
+        let mut failure = Self::of(status, cause);
+        failure.chain.insert(0, what.into());
+        failure
+    }
+
+    /// `error` and everything that caused it.
+    pub(crate) fn of(status: ExitStatus, error: &(dyn Error + 'static)) -> Self {
+        let mut chain = vec![error.to_string()];
+        let mut cause = error.source();
         while let Some(error) = cause {
             chain.push(error.to_string());
             cause = error.source();

@@ -1,6 +1,7 @@
 //! The command as people run it: what they get for good files and for bad ones.
 
 mod bad_input;
+mod boot;
 mod golden;
 mod kernels;
 mod run;
