@@ -66,7 +66,8 @@ pub struct InternalError {
     pub suberror: u32,
     /// Whatever else the hypervisor reports; what it means depends on `suberror`.
     pub data: Vec<u64>,
-    /// The instruction that could not be emulated, where the hypervisor knows it.
+    /// The bytes from the instruction on that could not be emulated, where the hypervisor has
+    /// them: up to 15, so there may be more than the instruction.
     pub instruction: Vec<u8>,
 }
 
@@ -102,7 +103,7 @@ impl fmt::Display for InternalError {
             self.suberror
         )?;
         if !self.instruction.is_empty() {
-            f.write_str(", instruction")?;
+            f.write_str(", at the bytes")?;
             for byte in &self.instruction {
                 write!(f, " {byte:02x}")?;
             }
@@ -125,7 +126,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "the hypervisor gave up: it cannot emulate an instruction of the guest (suberror 1), \
-             instruction f0 48 0f c7 0f"
+             at the bytes f0 48 0f c7 0f"
         );
     }
 }

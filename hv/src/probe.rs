@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(
             failed.to_string(),
             "at `lock cmpxchg16b`, the hypervisor gave up: it cannot emulate an instruction of \
-             the guest (suberror 1), instruction f0 48"
+             the guest (suberror 1), at the bytes f0 48"
         );
         assert_eq!(
             verdict(vec![announces(4), announces(WRONG)]).to_string(),

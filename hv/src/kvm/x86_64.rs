@@ -139,23 +139,33 @@ fn set_msrs(vcpu: &VcpuFd) -> Result<(), HvError> {
     const MTRR_DEF_TYPE: u32 = 0x2ff;
     const MTRR_ENABLE: u64 = 1 << 11;
     const WRITE_BACK: u64 = 6;
-    let wanted = [
-        (MISC_ENABLE, FAST_STRINGS),
+    let mut misc = msrs([(MISC_ENABLE, 0)]);
+    let read = vcpu
+        .get_msrs(&mut misc)
+        .map_err(refused("read a vCPU's model-specific registers"))?;
+    // What KVM says of the performance counters there stays.
+    let misc = misc.as_slice().first().filter(|_| read == 1);
+    let misc = misc.map_or(0, |register| register.data);
+    let wanted = msrs([
+        (MISC_ENABLE, misc | FAST_STRINGS),
         // Without it a kernel takes all of its memory for uncacheable.
         (MTRR_DEF_TYPE, MTRR_ENABLE | WRITE_BACK),
-    ]
-    .map(|(index, data)| kvm_msr_entry {
+    ]);
+    let refused = refused("set a vCPU's model-specific registers");
+    let set = vcpu.set_msrs(&wanted).map_err(&refused)?;
+    if set != wanted.as_slice().len() {
+        return Err(refused(kvm_ioctls::Error::new(libc::EINVAL)));
+    }
+    Ok(())
+}
+
+fn msrs<const N: usize>(registers: [(u32, u64); N]) -> Msrs {
+    let entries = registers.map(|(index, data)| kvm_msr_entry {
         index,
         data,
         ..kvm_msr_entry::default()
     });
-    let msrs = Msrs::from_entries(&wanted).expect("two entries fit");
-    let refused = refused("set a vCPU's model-specific registers");
-    let set = vcpu.set_msrs(&msrs).map_err(&refused)?;
-    if set != wanted.len() {
-        return Err(refused(kvm_ioctls::Error::new(libc::EINVAL)));
-    }
-    Ok(())
+    Msrs::from_entries(&entries).expect("a few entries fit")
 }
 
 /// The local interrupt pins as a PC's firmware leaves them on the processor that boots: the 8259s
