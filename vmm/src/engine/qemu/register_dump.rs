@@ -42,8 +42,8 @@ pub(super) fn parse(text: &str) -> Option<Registers> {
         fs: dump.segment("FS")?,
         gs: dump.segment("GS")?,
         ss: dump.segment("SS")?,
-        tr: dump.segment("TR")?,
-        ldt: dump.segment("LDT")?,
+        tr: busy(dump.segment("TR")?),
+        ldt: unusable_if_null(dump.segment("LDT")?),
         gdt: dump.table("GDT")?,
         idt: dump.table("IDT")?,
         cr0: Cr0::from_bits_retain(number("CR0")?),
@@ -52,6 +52,33 @@ pub(super) fn parse(text: &str) -> Option<Registers> {
         cr4: Cr4::from_bits_retain(number("CR4")?),
         efer: Efer::from_bits_retain(number("EFER")?),
     })
+}
+
+/// A processor marks the task that it loads as busy; QEMU does so in memory only.
+fn busy(task: Segment) -> Segment {
+    const AVAILABLE: u16 = 0x89;
+    const BUSY: u16 = 0x02;
+    let busy = if task.access & 0xff == AVAILABLE {
+        BUSY
+    } else {
+        0
+    };
+    Segment {
+        access: task.access | busy,
+        ..task
+    }
+}
+
+/// A null selector makes the local table unusable; QEMU leaves the type that reset gave it.
+fn unusable_if_null(table: Segment) -> Segment {
+    if table.selector <= 3 {
+        Segment {
+            selector: table.selector,
+            ..Segment::UNUSABLE
+        }
+    } else {
+        table
+    }
 }
 
 struct Dump<'a> {

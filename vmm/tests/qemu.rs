@@ -1,0 +1,172 @@
+//! Guests of a few instructions on a real QEMU, where one is installed.
+
+use firstlight_base::VcpuState;
+use firstlight_boot::{BootPlan, Protocol, ProtocolChoice, Request, Unpack, plan};
+use firstlight_image::testing::elf64;
+use firstlight_image::{Image, Limits as ImageLimits};
+use firstlight_load::Sources;
+use firstlight_vmm::{Console, Ending, Engine, EngineChoice, Limits, choose};
+use rustix::fd::OwnedFd;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::thread;
+use std::time::Duration;
+
+/// Where these guests are loaded and entered.
+const LOAD: u64 = 0x100_0000;
+
+/// An invalid opcode, without a table to handle it by: a triple fault.
+const CRASH: [u8; 2] = [0x0f, 0x0b];
+/// A jump to itself.
+const HANG: [u8; 2] = [0xeb, 0xfe];
+/// Sends back what it gets from the serial port, up to and with a byte 4; then turns itself off
+/// through the ACPI sleep control register. 32-bit code.
+const ECHO: [u8; 46] = [
+    0x66, 0xba, 0xfd, 0x03, // next: mov dx, 0x3fd (line status)
+    0xec, // empty: in al, dx
+    0xa8, 0x01, // test al, 0x01 (data ready)
+    0x74, 0xfb, // jz empty
+    0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8 (data)
+    0xec, // in al, dx
+    0x88, 0xc4, // mov ah, al
+    0x66, 0xba, 0xfd, 0x03, // mov dx, 0x3fd
+    0xec, // full: in al, dx
+    0xa8, 0x20, // test al, 0x20 (transmitter empty)
+    0x74, 0xfb, // jz full
+    0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
+    0x88, 0xe0, // mov al, ah
+    0xee, // out dx, al
+    0x3c, 0x04, // cmp al, 4
+    0x75, 0xdc, // jne next
+    0xc6, 0x05, 0x00, 0x02, 0xa0, 0xfe, 0x34, // mov byte [0xfea00200], S5 and enable
+    0xf4, // off: hlt
+    0xeb, 0xfd, // jmp off
+];
+
+/// Whether there is a QEMU; says so where there is none.
+fn there_is_a_qemu(test: &str) -> bool {
+    match choose(EngineChoice::Only(Engine::Qemu)) {
+        Ok(_) => true,
+        Err(error) => {
+            // Not by a macro: what those print is shown only where a test fails.
+            let skipped = format!("SKIPPED {test}: {error}\n");
+            io::stderr().write_all(skipped.as_bytes()).expect("stderr");
+            false
+        }
+    }
+}
+
+/// A kernel of this code, and the plan to boot it.
+fn planned(code: &[u8], protocol: Protocol, memory: u64) -> (Vec<u8>, BootPlan) {
+    let mut kernel = elf64().segment(LOAD, code, 0x1000);
+    if protocol == Protocol::Pvh {
+        kernel = kernel.pvh(0x100_0000);
+    }
+    let kernel = kernel.build();
+    let image = Image::open(&kernel, &ImageLimits::default()).expect("it is an ELF");
+    let request = Request {
+        memory,
+        cpus: 2,
+        cmdline: String::new(),
+        initrd: None,
+        protocol: ProtocolChoice::Only(protocol),
+        unpack: Unpack::Host,
+        debug_exit: false,
+        rng_seed: [7; 32],
+    };
+    let plan = plan(&image, &request).expect("there is room for it");
+    (kernel, plan)
+}
+
+/// Runs `code` with `input` typed at its console; how it ends, and what it prints.
+fn run(
+    code: &[u8],
+    protocol: Protocol,
+    limits: &Limits,
+    input: File,
+) -> (BootPlan, Ending, Vec<u8>) {
+    let (kernel, plan) = planned(code, protocol, 64 << 20);
+    let sources = Sources {
+        layers: &[&kernel],
+        initrd: &[],
+    };
+    let (reader, writer) = io::pipe().expect("a pipe");
+    let mut console = Console::new(OwnedFd::from(input), OwnedFd::from(writer)).expect("a console");
+    let printed = thread::spawn(move || {
+        let mut printed = Vec::new();
+        BufReader::new(reader)
+            .read_to_end(&mut printed)
+            .map(|_| printed)
+    });
+    let machine = Engine::Qemu.prepare(&plan, &sources).expect("a machine");
+    let ending = machine.run(&plan, limits, &mut console).expect("a run");
+    drop(console);
+    let printed = printed.join().expect("no panic").expect("a readable pipe");
+    (plan, ending, printed)
+}
+
+fn nothing_typed() -> File {
+    File::open("/dev/null").expect("every system has it")
+}
+
+fn within(timeout: u64) -> Limits {
+    Limits {
+        timeout: Some(Duration::from_secs(timeout)),
+        boot_watchdog: None,
+    }
+}
+
+#[test]
+fn the_first_instruction_finds_exactly_the_plans_registers() {
+    if !there_is_a_qemu("registers at the entry") {
+        return;
+    }
+    for protocol in [Protocol::Linux64, Protocol::Pvh] {
+        let (plan, ending, _) = run(&CRASH, protocol, &within(50), nothing_typed());
+        let Ending::Crashed(report) = ending else {
+            panic!("{protocol}: {ending:?}");
+        };
+        let VcpuState::X86(planned) = plan.boot_vcpu();
+        assert_eq!(report.registers.as_ref(), Some(planned), "{protocol}");
+        let text = report.to_string();
+        assert!(text.contains("triple fault"), "{text}");
+        assert!(text.contains("ud2"), "{text}");
+    }
+}
+
+#[test]
+fn a_guest_that_hangs_is_found_where_it_hangs() {
+    if !there_is_a_qemu("a guest that hangs") {
+        return;
+    }
+    let (_, ending, printed) = run(&HANG, Protocol::Linux64, &within(2), nothing_typed());
+    let Ending::TimedOut(Some(report)) = ending else {
+        panic!("{ending:?}");
+    };
+    let registers = report.registers.expect("QEMU answers");
+    assert_eq!(registers.gprs.rip, LOAD);
+    assert!(printed.is_empty());
+}
+
+#[test]
+fn not_a_byte_that_is_typed_is_lost_or_doubled() {
+    if !there_is_a_qemu("input") {
+        return;
+    }
+    // More than any socket or FIFO on the way holds.
+    let mut typed: Vec<u8> = (0..60_000_u32).map(|n| b' ' + (n % 95) as u8).collect();
+    typed.push(4);
+    let (reader, mut writer) = io::pipe().expect("a pipe");
+    let to_type = typed.clone();
+    let typist = thread::spawn(move || writer.write_all(&to_type));
+    let input = File::from(OwnedFd::from(reader));
+    let (_, ending, printed) = run(&ECHO, Protocol::Pvh, &within(100), input);
+    assert!(matches!(ending, Ending::PowerOff), "{ending:?}");
+    typist.join().expect("no panic").expect("all was read");
+    assert!(
+        printed == typed,
+        "{} of {} bytes",
+        printed.len(),
+        typed.len()
+    );
+}
