@@ -51,14 +51,20 @@ fn engines(test: &str) -> Vec<&'static str> {
     ["kvm", "qemu"].into_iter().filter(there).collect()
 }
 
-/// Boots `code` on every engine, and hands each run to `check`.
+/// Boots `code` on every engine, sees that it speaks, and hands each run to `check`.
 fn boot(test: &str, code: &[u8], options: &[&str], check: impl Fn(&Run)) {
+    boot_silent(test, code, options, |run| {
+        assert_eq!(run.stdout, "Hi\n", "{run:#?}");
+        check(run);
+    });
+}
+
+/// The same for a guest that need not come so far as to speak.
+fn boot_silent(test: &str, code: &[u8], options: &[&str], check: impl Fn(&Run)) {
     let kernel = kernel(test, code);
     for engine in engines(test) {
         let words = ["boot", "--engine", engine, &kernel, GUARD[0], GUARD[1]];
-        let run = firstlight(&[&words, options].concat());
-        assert_eq!(run.stdout, "Hi\n", "{run:#?}");
-        check(&run);
+        check(&firstlight(&[&words, options].concat()));
     }
 }
 
@@ -111,15 +117,20 @@ fn a_panic_is_told_from_a_crash() {
 fn a_crash_leaves_registers_and_instruction() {
     boot("crash", &CRASH, &[], |run| {
         assert_eq!(run.status, Some(33), "{run:#?}");
-        for word in ["rip", "ud2", "kernel segment 0"] {
-            assert!(run.stderr.contains(word), "{word:?} is missing: {run:#?}");
+        assert!(run.stderr.contains("rip"), "{run:#?}");
+        // On AMD processors KVM has reset the vCPU by the time it tells (`shutdown_interception`
+        // in Linux' arch/x86/kvm/svm/svm.c), and nobody can say where it was.
+        if run.stderr.contains("qemu:") {
+            for word in ["ud2", "kernel segment 0"] {
+                assert!(run.stderr.contains(word), "{word:?} is missing: {run:#?}");
+            }
         }
     });
 }
 
 #[test]
 fn a_guest_that_takes_too_long_is_ended() {
-    boot("too_long", &[], &["--timeout", "1"], |run| {
+    boot_silent("too_long", &[], &["--timeout", "1"], |run| {
         assert_eq!(run.status, Some(124), "{run:#?}");
         assert!(run.stderr.contains("--timeout 1 seconds"), "{run:#?}");
     });
