@@ -25,15 +25,27 @@ pub(crate) fn plan(args: &PlanArgs, progress: Progress) -> Result<(), Failure> {
         PlanFormat::Json => json::plan(&plan, &args.guest),
         PlanFormat::Svg => draw::svg(&plan),
     };
-    if args.format == PlanFormat::Text && args.guest.cmdline_is_default() {
-        drawn.push_str("\nThe command line is the default one; --cmdline replaces it.\n");
+    if args.format == PlanFormat::Text {
+        drawn.push_str(&cmdline_notes(args));
     }
     output::write(&drawn, args.output.as_deref())
 }
 
+/// Where the command line comes from, and what a boot does to it.
+fn cmdline_notes(args: &PlanArgs) -> String {
+    let default = if args.guest.cmdline_is_default() {
+        "The command line is the default one; --cmdline replaces it.\n"
+    } else {
+        ""
+    };
+    format!(
+        "\n{default}On the qemu engine a boot puts tsc_early_khz= in front of the command line.\n"
+    )
+}
+
 /// The terminal's width within what is pleasant to read; a fixed one for everything else.
 fn width(args: &PlanArgs) -> usize {
-    const FIXED: usize = 120;
+    const FIXED: usize = 100;
     let stdout = io::stdout();
     if args.output.is_some() || !isatty(&stdout) {
         return FIXED;
