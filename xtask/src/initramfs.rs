@@ -3,8 +3,8 @@
 use crate::cache::{self, Cache};
 use crate::cpio::Archive;
 use crate::failure::{Because, Outcome};
+use crate::guest_program;
 use crate::kernel;
-use crate::outb;
 use crate::project::Project;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,8 @@ const INIT: &str = include_str!("../guest/init");
 pub(crate) fn build(project: &Project, cache: &Cache) -> Outcome<PathBuf> {
     let mut archive = skeleton(&kernel::busybox(cache)?)?;
     archive.program("init", INIT.as_bytes());
-    archive.program("bin/outb", &outb::program());
+    archive.program("bin/outb", &guest_program::outb());
+    archive.program("bin/tsc", &guest_program::tsc());
     let file = project.scratch("guest")?.join("initramfs.cpio");
     cache::write_whole(&file, &archive.finish())?;
     Ok(file)

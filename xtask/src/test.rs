@@ -331,7 +331,7 @@ fn boots_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally) -> Outcome {
     initramfs::build(shop.project, shop.cache)?;
     let mut lab = Lab::prepare(shop.project, shop.cache)?;
     lab.memory = 3072;
-    lab.time_limit = 1200;
+    lab.time_limit = 900;
     let ourselves = shop.project.this_program()?;
     let command = [ourselves.into(), "inside-the-lab".into()];
     let mut seen = Tally::default();
