@@ -239,9 +239,14 @@ pub(crate) fn command() -> clap::Command {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
+    /// Some thirty years: longer than anybody waits, and far from where clocks overflow.
+    const MOST: f64 = 1e9;
     let seconds: f64 = text
         .parse()
         .map_err(|error| format!("{text:?} is no number of seconds: {error}"))?;
+    if seconds > MOST {
+        return Err(format!("{text} seconds are more than {MOST}"));
+    }
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
@@ -289,6 +294,14 @@ mod tests {
         let args = boot(&["k", "--timeout", "1.5"]);
         assert_eq!(args.timeout(), Some(Duration::from_millis(1500)));
         assert_eq!(args.boot_watchdog(), Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for text in ["soon", "-1", "inf", "NaN", "1e10", ""] {
+            assert!(seconds(text).is_err(), "{text:?}");
+        }
+        assert_eq!(seconds("1e9"), Ok(Duration::from_secs(1_000_000_000)));
     }
 
     #[test]
