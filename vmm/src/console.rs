@@ -450,3 +450,6 @@ impl fmt::Debug for ConsoleOutput {
         f.debug_struct("ConsoleOutput").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,8 @@ mod post_mortem;
 mod session;
 mod signals;
 mod terminal;
+#[cfg(test)]
+mod testing;
 
 pub use console::{Console, ConsoleOutput};
 pub use ending::{Crash, CrashKind, Ending, RunError, Stop};

@@ -24,7 +24,9 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(running: Box<dyn Running>) -> Self {
+    /// A machine of any engine.
+    #[must_use]
+    pub fn new(running: Box<dyn Running>) -> Self {
         Self { running }
     }
 

@@ -99,3 +99,14 @@ fn set(terminal: impl AsFd, mode: &Termios) -> io::Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_terminal_is_left_alone() {
+        let (input, _keyboard) = rustix::pipe::pipe().unwrap();
+        assert!(RawMode::enter(input).unwrap().is_none());
+    }
+}

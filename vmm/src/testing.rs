@@ -1,0 +1,76 @@
+//! What several modules' tests need: a plan for a guest of no importance, a console of pipes.
+
+use crate::Console;
+use firstlight_base::MIB;
+use firstlight_boot::{BootPlan, ProtocolChoice, Request, Unpack};
+use firstlight_image::testing::elf64;
+use firstlight_image::{Image, Limits};
+use rustix::pipe::pipe;
+use std::fs::File;
+use std::io::{Read, Write};
+
+/// A plan for a machine with `cpus` vCPUs, and the image it is for.
+pub(crate) fn plan(cpus: u32) -> (BootPlan, Vec<u8>) {
+    let file = elf64()
+        .segment(0x10_0000, &[0xf4], 0x1000)
+        .pvh(0x10_0000)
+        .build();
+    let image = Image::open(&file, &Limits::default()).unwrap();
+    let request = Request {
+        memory: 16 * MIB,
+        cpus,
+        cmdline: "console=ttyS0".to_owned(),
+        initrd: None,
+        protocol: ProtocolChoice::Auto,
+        unpack: Unpack::Host,
+        debug_exit: true,
+        rng_seed: [0; 32],
+    };
+    let plan = firstlight_boot::plan(&image, &request).unwrap();
+    (plan, file)
+}
+
+/// The far ends of a console of pipes.
+pub(crate) struct Person {
+    keyboard: Option<File>,
+    screen: File,
+}
+
+impl Person {
+    /// A console and the person at it.
+    pub(crate) fn at_a_console() -> (Console, Self) {
+        let (input, keyboard) = pipe().unwrap();
+        let (screen, output) = pipe().unwrap();
+        let person = Self {
+            keyboard: Some(keyboard.into()),
+            screen: screen.into(),
+        };
+        (Console::new(input, output).unwrap(), person)
+    }
+
+    pub(crate) fn types(&mut self, keys: &[u8]) {
+        self.keyboard.as_mut().unwrap().write_all(keys).unwrap();
+    }
+
+    /// What has been on the screen, once nobody writes any more.
+    pub(crate) fn saw(mut self) -> String {
+        self.keyboard = None;
+        let mut seen = String::new();
+        self.screen.read_to_string(&mut seen).unwrap();
+        seen
+    }
+
+    /// Reads until `text` has appeared, and returns all that was read.
+    pub(crate) fn waits_for(&mut self, text: &str) -> String {
+        let mut seen = Vec::new();
+        let mut byte = [0];
+        while !String::from_utf8_lossy(&seen).contains(text) {
+            self.screen.read_exact(&mut byte).unwrap();
+            seen.push(byte[0]);
+        }
+        String::from_utf8(seen).unwrap()
+    }
+
+    /// Goes away: nobody reads the screen any more.
+    pub(crate) fn leaves(self) {}
+}
