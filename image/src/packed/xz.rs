@@ -33,7 +33,11 @@ fn read_all(mut reader: impl Read, output: &mut Output) -> Result<(), Fault> {
 
 /// The decoder's error; it has words for people only in quotation marks inside its `Debug`.
 fn broken(error: impl Debug) -> Fault {
+    const OVER_MEMORY: &str = "mem_limit_kb";
     let text = format!("{error:?}");
+    if text.contains(OVER_MEMORY) {
+        return Fault::broken("its dictionary is larger than 128 MiB");
+    }
     match text.split('"').nth(1) {
         Some(words) => Fault::Broken(words.to_string()),
         None if text.contains("Eof") => Fault::Ends,

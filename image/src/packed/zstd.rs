@@ -253,3 +253,6 @@ impl Checksum {
         u32::from_le_bytes([a, b, c, d])
     }
 }
+
+#[cfg(test)]
+mod tests;

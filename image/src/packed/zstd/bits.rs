@@ -43,7 +43,7 @@ impl<'a> Bits<'a> {
     pub(super) fn refill(&mut self) {
         let back = usize::try_from(self.used >> 3).unwrap_or(0).min(self.at);
         self.at = self.at.wrapping_sub(back);
-        // At most `at`, and a stream of fewer than eight bytes begins at 0.
+        // A stream of fewer than eight bytes begins at 0, and has all its bits in `word`.
         if let Some(word) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk) {
             self.word = u64::from_le_bytes(*word);
             let back = u32::try_from(back).unwrap_or(0);
@@ -54,7 +54,8 @@ impl<'a> Bits<'a> {
     /// The next `count` bits, at most 56, without reading them.
     #[inline(always)]
     pub(super) fn peek(&self, count: u32) -> u64 {
-        self.word.wrapping_shl(self.used).wrapping_shr(1) >> 63_u32.wrapping_sub(count).min(63)
+        let left = self.word.wrapping_shl(self.used);
+        (left >> 1).wrapping_shr(63_u32.wrapping_sub(count))
     }
 
     /// Reads `count` bits that have been looked at.
