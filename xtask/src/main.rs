@@ -4,6 +4,7 @@
 //! ([`debian`]), the kernels in them ([`kernel`], [`module`]), the guests' first userspace
 //! ([`initramfs`], [`cpio`]), the machine with KVM ([`lab`]); and one for each verb.
 
+mod bench;
 mod cache;
 mod cpio;
 mod debian;
@@ -52,6 +53,17 @@ enum Task {
         #[arg(long)]
         list: bool,
     },
+    /// Measure: the program's size, start, guest instructions, and the race with QEMU on KVM.
+    Bench {
+        /// What to measure: size, start, count, boot; all if nothing is named.
+        which: Vec<String>,
+        /// How many runs a median is taken of.
+        #[arg(long, default_value_t = 9)]
+        rounds: usize,
+    },
+    /// Boot each guest of the race with each VMM; for use on the race's machine.
+    #[command(hide = true)]
+    InsideTheRace,
     /// Boot the guests of the kvm engine; for use within the lab.
     #[command(hide = true)]
     InsideTheLab,
@@ -134,6 +146,8 @@ fn perform(task: Task) -> Outcome<u8> {
         Task::Test { list: false, only } => {
             test::run(&project, &cache, &only).map(|passed| u8::from(!passed))
         }
+        Task::Bench { which, rounds } => bench::run(&project, &cache, &which, rounds).map(|()| 0),
+        Task::InsideTheRace => bench::inside_the_race().map(|()| 0),
         Task::InsideTheLab => {
             test::inside_the_lab(&project, &cache).map(|passed| u8::from(!passed))
         }

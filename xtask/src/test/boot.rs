@@ -366,7 +366,7 @@ impl Heard {
     fn engine_note(&self) -> String {
         let mut lines = self.complaints.lines();
         let note = lines.find_map(|line| line.strip_prefix("firstlight: "));
-        note.unwrap_or_default().to_owned()
+        note.unwrap_or_default().chars().take(100).collect()
     }
 }
 
