@@ -229,7 +229,7 @@ impl fmt::Display for PostMortem {
         }
         match &self.registers {
             Some(registers) => self.fmt_place(registers, f)?,
-            None => writeln!(f, "  at        unknown: the registers cannot be read")?,
+            None => writeln!(f, "  at        {}", self.why_no_registers())?,
         }
         for (index, sentence) in self.console.iter().enumerate() {
             let label = if index == 0 { "console" } else { "" };
@@ -240,6 +240,17 @@ impl fmt::Display for PostMortem {
 }
 
 impl PostMortem {
+    fn why_no_registers(&self) -> &'static str {
+        match self.reason {
+            Reason::Crashed(_, CrashKind::TripleFault) => {
+                "unknown: this host's processor resets itself in a triple fault and forgets"
+            }
+            Reason::Crashed(_, CrashKind::Other(_)) | Reason::Silent(_) | Reason::TimedOut => {
+                "unknown: the registers cannot be read"
+            }
+        }
+    }
+
     fn fmt_place(&self, registers: &Registers, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mode = match registers.mode() {
             Mode::Bits16 => "16-bit",

@@ -179,7 +179,7 @@ impl<V: Vcpu> Member<V> {
         Ok(Some(Stop::Crashed(Box::new(Crash {
             vcpu: self.id,
             kind,
-            registers: self.registers().ok(),
+            registers: self.registers().ok().filter(|now| !is_reset(now)),
             instruction,
         }))))
     }
@@ -200,6 +200,13 @@ impl<V: Vcpu> Member<V> {
         let VcpuState::X86(registers) = self.vcpu.state()?;
         Ok(registers)
     }
+}
+
+/// Whether these are the registers of a processor that has just been reset (SDM volume 3A, table
+/// 10-1). On AMD processors KVM can only reset one that shut itself down, which loses what it was
+/// doing.
+fn is_reset(registers: &x86::Registers) -> bool {
+    registers.gprs.rip == 0xfff0 && registers.cs.base == 0xffff_0000
 }
 
 struct Died {
