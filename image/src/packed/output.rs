@@ -116,9 +116,10 @@ impl Output {
 
     fn grow(&mut self, wanted: usize) -> Result<(), Fault> {
         let wanted = wanted.min(self.most.saturating_add(1));
-        let Some(more) = wanted.checked_sub(self.bytes.len()) else {
-            return Ok(());
-        };
+        let more = wanted
+            .checked_sub(self.bytes.len())
+            .filter(|&more| more > 0)
+            .ok_or(Fault::Full)?;
         if self.bytes.is_empty() {
             // Probed first, because only this way of asking for zeros gets pages that the host has
             // zeroed already, but it has no way to fail.

@@ -223,12 +223,18 @@ fn bombs_stop_at_the_limit() {
     assert_eq!(unpack(Codec::Gzip, &nothing, 10), Ok(vec![]));
 }
 
-/// The output is all the window there is, so the widest of all, 3.75 TiB, takes no memory.
 #[test]
-fn a_zstd_window_of_terabytes_costs_nothing() {
-    let mut frame = b"\x28\xb5\x2f\xfd\x00\xff".to_vec();
-    frame.extend([0x09, 0, 0, b'x']);
-    assert_eq!(unpack(Codec::Zstd, &frame, 1), Ok(b"x".to_vec()));
+fn a_zstd_window_of_gigabytes_is_refused() {
+    let mut frame = b"\x28\xb5\x2f\xfd\x00".to_vec();
+    // Exponent 21: 2 GiB; one raw block of one byte.
+    frame.extend([21 << 3, 0x09, 0, 0, b'x']);
+    assert!(matches!(
+        unpack(Codec::Zstd, &frame, 1 << 30),
+        Err(UnpackError::Broken { what, .. }) if what.contains("window")
+    ));
+    // 128 MiB, as kernels have it, is taken.
+    frame[5] = 17 << 3;
+    assert_eq!(unpack(Codec::Zstd, &frame, 1 << 30), Ok(b"x".to_vec()));
 }
 
 #[test]
