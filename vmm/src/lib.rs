@@ -15,6 +15,7 @@ mod signals;
 mod terminal;
 #[cfg(test)]
 mod testing;
+mod trim;
 
 pub use console::{Console, ConsoleOutput};
 pub use ending::{Crash, CrashKind, Ending, RunError, Stop};

@@ -6,7 +6,7 @@ use crate::ending::CrashKind;
 use crate::panic_watch::Said;
 use crate::post_mortem::{PostMortem, Reason};
 use crate::signals::{Signal, Signals};
-use crate::{Crash, Ending, Limits, RunError, Running, Stop};
+use crate::{Crash, Ending, Limits, RunError, Running, Stop, trim};
 use firstlight_boot::BootPlan;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -72,6 +72,7 @@ impl Session<'_> {
     fn serve(&mut self) -> Result<Ending, RunError> {
         self.console.attach()?;
         self.running.start(self.console.output())?;
+        trim::give_back_start_up_pages();
         loop {
             let woken = self.wait()?;
             if woken.signal

@@ -1,6 +1,6 @@
 //! Signals as something to wait for: they are blocked, and read from a file descriptor instead.
 //!
-//! This file holds all of the crate's `unsafe`; see signalfd(2) and sigaction(2).
+//! See signalfd(2) and sigaction(2).
 #![expect(
     unsafe_code,
     reason = "signal masks and signalfd are only to be had from libc"

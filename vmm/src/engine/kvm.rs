@@ -12,11 +12,11 @@ use firstlight_base::{VcpuId, x86};
 use firstlight_boot::BootPlan;
 use firstlight_hv::kvm::Kvm;
 use firstlight_hv::probe::{self, Verdict};
-use firstlight_hv::{Hypervisor, Vcpu, Vm};
+use firstlight_hv::{HvError, Hypervisor, Vcpu, Vm};
 use firstlight_load::{Backing, GuestMemory, PlaceError, Sources, place};
 use rustix::event::{PollFd, PollFlags};
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Lets KVM run a probe guest, and says in one line that it runs what kernels need.
 ///
@@ -24,7 +24,7 @@ use std::sync::Arc;
 ///
 /// Why it does not, and what to do.
 pub(crate) fn probe() -> Result<String, String> {
-    let verdict = Kvm::open().and_then(|kvm| probe::probe(&kvm));
+    let verdict = kvm().and_then(probe::probe);
     match verdict {
         Ok(Verdict::Passed) => Ok("/dev/kvm runs what stock kernels need".to_owned()),
         Ok(failed @ Verdict::Failed { .. }) => {
@@ -39,6 +39,18 @@ pub(crate) fn probe() -> Result<String, String> {
             ))
         }
         Err(error) => Err(chain(&error)),
+    }
+}
+
+/// The host's KVM, opened and asked what it can do once: its answer takes it as long as a machine.
+fn kvm() -> Result<&'static Kvm, HvError> {
+    static KVM: OnceLock<Kvm> = OnceLock::new();
+    match KVM.get() {
+        Some(kvm) => Ok(kvm),
+        None => {
+            let opened = Kvm::open()?;
+            Ok(KVM.get_or_init(|| opened))
+        }
     }
 }
 
@@ -62,7 +74,7 @@ pub(crate) fn prepare(
     let memory = GuestMemory::allocate(&plan.platform().ram, Backing::Private)?;
     place(plan, sources, &memory)?;
     reset_vector::put(&memory).map_err(PlaceError::from)?;
-    let machine = KvmMachine::new(&Kvm::open()?, Arc::new(memory), plan)?;
+    let machine = KvmMachine::new(kvm()?, Arc::new(memory), plan)?;
     Ok(Box::new(machine))
 }
 
