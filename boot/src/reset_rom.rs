@@ -6,6 +6,7 @@
 //! map memory to itself. Every value comes from the ROM, segment descriptors too; guest memory is
 //! not read before the kernel runs.
 
+use crate::Platform;
 use alloc::vec;
 use alloc::vec::Vec;
 use firstlight_base::x86::{Cr0, DescriptorTable, Efer, Mode, Registers, Segment};
@@ -354,6 +355,7 @@ fn enter_mode(rom: &mut Rom, registers: &Registers, table: &Descriptors) {
     // The stack segment of reset ends below the ROM.
     rom.move_eax(table.data.into());
     rom.put(&[0x8e, 0xd0]);
+    reset_a_machine_that_has_run(rom);
     // mov cr4, eax; mov cr3, eax
     rom.move_eax(low(registers.cr4.bits()));
     rom.put(&[0x0f, 0x22, 0xe0]);
@@ -373,6 +375,24 @@ fn enter_mode(rom: &mut Rom, registers: &Registers, table: &Descriptors) {
     rom.move_eax(low(registers.cr0.bits()));
     rom.put(&[0x0f, 0x22, 0xc0]);
     rom.jump_far_to_next(registers.cs.selector);
+}
+
+/// Asks for a reset where a kernel has jumped to the reset vector to be reset, as Linux does on a
+/// machine with hardware-reduced ACPI but no EFI (`arch/x86/kernel/reboot.c`). Memory is not what
+/// it was then. `IA32_LSTAR` tells: reset clears it, every 64-bit kernel puts the entry of its
+/// system calls there, and a jump leaves it alone.
+fn reset_a_machine_that_has_run(rom: &mut Rom) {
+    const IA32_LSTAR: u32 = 0xc000_0082;
+    const RESET_REGISTER: u64 = Platform::ACPI_REGS.get() + 2;
+    // mov ecx, IA32_LSTAR; rdmsr; or eax, edx; je behind the reset
+    rom.put(&[0xb9]);
+    rom.put(&IA32_LSTAR.to_le_bytes());
+    rom.put(&[0x0f, 0x32, 0x09, 0xd0, 0x74, 11]);
+    // mov byte ptr ss:[RESET_REGISTER], ACPI_RESET_VALUE
+    let [a, b, c, d, ..] = RESET_REGISTER.to_le_bytes();
+    rom.put(&[0x36, 0xc6, 0x05, a, b, c, d, Platform::ACPI_RESET_VALUE]);
+    // hlt; jmp to it
+    rom.put(&[0xf4, 0xeb, 0xfd]);
 }
 
 /// Loads everything else that takes a table or the stack to load.

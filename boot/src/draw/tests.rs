@@ -196,7 +196,7 @@ fn what_is_reserved_behind_ram_is_not_drawn_and_inside_a_hole_is_one_with_it() {
     });
     assert_eq!(rows(&plan).len(), before);
 
-    plan = super::tests::plan(8 * GIB);
+    plan = tests::plan(8 * GIB);
     let before = rows(&plan).len();
     let high = plan.e820.pop().unwrap();
     plan.e820.push(E820Entry {

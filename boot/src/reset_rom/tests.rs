@@ -11,6 +11,13 @@ struct Processor<'a> {
     registers: Registers,
     /// The descriptors that selectors name.
     table: Vec<u64>,
+    /// The register of the system calls' entry.
+    lstar: u64,
+    /// Whether the last result was zero.
+    zero: bool,
+    /// Where it has written what, before it halted.
+    written: Option<(u64, u64)>,
+    halted: bool,
 }
 
 impl<'a> Processor<'a> {
@@ -64,6 +71,10 @@ impl<'a> Processor<'a> {
             rom,
             registers,
             table: Vec::new(),
+            lstar: 0,
+            zero: false,
+            written: None,
+            halted: false,
         }
     }
 
@@ -71,8 +82,10 @@ impl<'a> Processor<'a> {
     fn run(mut self) -> Registers {
         for _ in 0..100 {
             if !self.in_rom() {
+                assert_eq!(self.written, None, "guest memory is the plan's");
                 return self.registers;
             }
+            assert!(!self.halted, "the ROM halts");
             self.step();
         }
         panic!("the ROM does not end");
@@ -141,6 +154,22 @@ impl<'a> Processor<'a> {
             Mnemonic::Lldt => {
                 self.registers.ldt = self.segment(self.get(instruction.op0_register()));
             }
+            Mnemonic::Rdmsr => {
+                let gprs = &mut self.registers.gprs;
+                assert_eq!(gprs.rcx, 0xc000_0082);
+                gprs.rax = self.lstar & 0xffff_ffff;
+                gprs.rdx = self.lstar >> 32;
+            }
+            Mnemonic::Or => {
+                assert_eq!(instruction.op1_register(), Register::EDX);
+                self.registers.gprs.rax |= self.registers.gprs.rdx;
+                self.zero = self.get(instruction.op0_register()) == 0;
+            }
+            Mnemonic::Je if self.zero => {
+                self.registers.gprs.rip = instruction.near_branch_target();
+            }
+            Mnemonic::Je => {}
+            Mnemonic::Hlt => self.halted = true,
             Mnemonic::Wrmsr => {
                 let gprs = &self.registers.gprs;
                 assert_eq!(gprs.rcx, 0xc000_0080);
@@ -174,6 +203,15 @@ impl<'a> Processor<'a> {
             OpKind::Register => self.get(instruction.op1_register()),
             _ => instruction.immediate(1),
         };
+        if instruction.op0_kind() == OpKind::Memory {
+            assert_eq!(
+                instruction.memory_segment(),
+                Register::SS,
+                "the one that is flat"
+            );
+            self.written = Some((instruction.memory_displacement64(), value));
+            return;
+        }
         match instruction.op0_register() {
             Register::CR0 => {
                 let registers = &mut self.registers;
@@ -375,6 +413,17 @@ fn refused(registers: Registers) -> &'static str {
 fn the_states_of_the_boot_protocols_are_reached() {
     assert_eq!(reached(flat32()), flat32());
     assert_eq!(reached(flat64()), flat64());
+}
+
+#[test]
+fn a_kernel_that_jumps_to_the_reset_vector_is_reset_and_not_entered_again() {
+    let rom = reset_rom(&VcpuState::X86(flat64())).unwrap();
+    let mut processor = Processor::reset(&rom);
+    processor.lstar = 0xffff_ffff_8100_0000;
+    while !processor.halted {
+        processor.step();
+    }
+    assert_eq!(processor.written, Some((0xfea0_0202, 0x42)));
 }
 
 #[test]
