@@ -5,7 +5,7 @@
 #![expect(unsafe_code, reason = "mapping host memory and copying by address")]
 
 use rustix::fd::AsFd;
-use rustix::io;
+use rustix::io::{self, Errno};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use std::ptr::{self, NonNull};
 
@@ -14,7 +14,18 @@ use std::ptr::{self, NonNull};
 pub(crate) struct Mapping {
     start: NonNull<u8>,
     len: usize,
+    _whole: Whole,
 }
+
+/// All that was mapped: the memory and what is left over round it. Unmapped when dropped.
+#[derive(Debug)]
+struct Whole {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+/// What x86, arm64 and riscv64 with pages of 4 KiB map by one entry of the second level.
+const LARGE_PAGE: usize = 2 << 20;
 
 // SAFETY: the mapping is plain memory owned by the value; nothing about it belongs to a thread.
 unsafe impl Send for Mapping {}
@@ -24,17 +35,28 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Private zeroed memory. `len` is not 0.
+    ///
+    /// It begins at a large page's border, as guest-physical ranges do: only so can the hypervisor
+    /// map it to the guest in large pages.
     pub(crate) fn anonymous(len: usize) -> io::Result<Self> {
+        let room = len.checked_add(LARGE_PAGE).ok_or(Errno::NOMEM)?;
         // SAFETY: no address is asked for, so no existing mapping is touched.
         let start = unsafe {
             mmap_anonymous(
                 ptr::null_mut(),
-                len,
+                room,
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::PRIVATE | MapFlags::NORESERVE,
             )
         }?;
-        Ok(Self::of(start, len))
+        let Self { start, _whole, .. } = Self::of(start, room);
+        let before = start.as_ptr().align_offset(LARGE_PAGE);
+        Ok(Self {
+            // SAFETY: the border is less than a large page away, so inside the mapping.
+            start: unsafe { start.add(before) },
+            len,
+            _whole,
+        })
     }
 
     /// The `len` bytes of `file` from `offset`, shared with everybody who maps it.
@@ -55,7 +77,8 @@ impl Mapping {
 
     fn of(start: *mut core::ffi::c_void, len: usize) -> Self {
         let start = NonNull::new(start.cast()).expect("mmap never answers with page 0");
-        Self { start, len }
+        let _whole = Whole { start, len };
+        Self { start, len, _whole }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -107,10 +130,28 @@ impl Mapping {
     }
 }
 
-impl Drop for Mapping {
+impl Drop for Whole {
     fn drop(&mut self) {
         // SAFETY: the mapping is owned by this value and nothing outlives it that points into it.
         let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
         debug_assert!(unmapped.is_ok(), "a whole mapping can always be unmapped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_memory_begins_where_a_large_page_may_and_is_there_to_its_last_byte() {
+        for len in [4096, LARGE_PAGE, LARGE_PAGE + 4096, 16 * LARGE_PAGE] {
+            let mapping = Mapping::anonymous(len).unwrap();
+            assert_eq!(mapping.host_address() % LARGE_PAGE as u64, 0);
+            assert!(mapping.write(len - 1, &[7]));
+            assert!(!mapping.write(len, &[7]));
+            let mut last = [0; 2];
+            assert!(mapping.read(len - 2, &mut last));
+            assert_eq!(last, [0, 7]);
+        }
     }
 }
