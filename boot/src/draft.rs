@@ -51,6 +51,15 @@ impl Draft {
                 ram: self.ram.clone(),
             });
         }
+        self.put_firmware(piece)
+    }
+
+    /// Places `piece` where it says, RAM or not: what stands for the machine's firmware.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::Overlap`].
+    pub(crate) fn put_firmware(&mut self, piece: Piece) -> Result<(), PlanError> {
         if let Some(other) = self
             .pieces
             .iter()

@@ -17,11 +17,15 @@ pub enum PlanError {
         /// How many there can be.
         most: u32,
     },
-    /// Memory that the machine cannot address.
-    #[error("{asked:#x} bytes of memory were asked for; this machine can have 1 to {most:#x}")]
+    /// Less memory than a PC begins with, or more than it can address.
+    #[error(
+        "{asked:#x} bytes of memory were asked for; this machine can have {least:#x} to {most:#x}"
+    )]
     Memory {
         /// How many bytes were asked for.
         asked: u64,
+        /// How few bytes there can be.
+        least: u64,
         /// How many bytes there can be.
         most: u64,
     },

@@ -29,6 +29,7 @@ mod planner;
 pub mod platform;
 mod request;
 mod reset_rom;
+mod reset_vector;
 mod start_info;
 mod way;
 mod zero_page;

@@ -7,7 +7,7 @@ use crate::way::Way;
 use crate::zero_page::{self, ZeroPage};
 use crate::{
     BootPlan, Content, E820Entry, Piece, PlanError, Platform, Protocol, Request, acpi, e820,
-    kernel, paging, way,
+    kernel, paging, reset_vector, way,
 };
 use alloc::format;
 use alloc::string::ToString;
@@ -37,6 +37,7 @@ pub fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError>
     let kernel = kernel::put(&mut draft, &way)?;
     check_entry(&way, kernel)?;
     let tables = put_tables(&mut draft, &platform)?;
+    draft.put_firmware(reset_vector::piece())?;
     let parts = Parts {
         e820: e820::map(&platform, tables),
         rsdp: tables.start(),
@@ -77,10 +78,12 @@ fn platform(request: &Request) -> Result<Platform, PlanError> {
             most: Platform::MAX_CPUS,
         });
     }
-    if !(1..=Platform::MAX_MEMORY).contains(&request.memory) {
+    let (least, most) = (Platform::MIN_MEMORY, Platform::MAX_MEMORY);
+    if !(least..=most).contains(&request.memory) {
         return Err(PlanError::Memory {
             asked: request.memory,
-            most: Platform::MAX_MEMORY,
+            least,
+            most,
         });
     }
     let mut platform = Platform::pc(request.memory, request.cpus);

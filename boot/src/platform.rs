@@ -7,7 +7,7 @@
 use crate::draft::range;
 use alloc::vec;
 use alloc::vec::Vec;
-use firstlight_base::{GIB, Gpa, GpaRange, Irq, Port};
+use firstlight_base::{GIB, Gpa, GpaRange, Irq, MIB, Port};
 
 /// An x86 machine without PCI: interrupt controllers, legacy timer, serial ports, clock, and the
 /// ACPI register block that turns it off.
@@ -56,6 +56,8 @@ impl Platform {
     pub const HIGH_RAM: Gpa = Gpa::new(4 * GIB);
     /// The most vCPUs an 8-bit APIC id can name; 255 is the broadcast.
     pub const MAX_CPUS: u32 = 255;
+    /// The least RAM: what a PC has at fixed addresses lies below 1 MiB.
+    pub const MIN_MEMORY: u64 = MIB;
     /// The most RAM: the hole above it is where a guest-physical address has 46 bits.
     pub const MAX_MEMORY: u64 = 1 << 45;
 

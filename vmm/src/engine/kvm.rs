@@ -2,7 +2,6 @@
 
 mod board;
 mod crew;
-mod reset_vector;
 mod serial;
 
 use crate::{ConsoleOutput, RunError, Running, Stop};
@@ -13,7 +12,7 @@ use firstlight_boot::BootPlan;
 use firstlight_hv::kvm::Kvm;
 use firstlight_hv::probe::{self, Verdict};
 use firstlight_hv::{HvError, Hypervisor, Vcpu, Vm};
-use firstlight_load::{Backing, GuestMemory, PlaceError, Sources, place};
+use firstlight_load::{Backing, GuestMemory, Sources, place};
 use rustix::event::{PollFd, PollFlags};
 use std::error::Error;
 use std::sync::{Arc, OnceLock};
@@ -73,7 +72,6 @@ pub(crate) fn prepare(
 ) -> Result<Box<dyn Running>, RunError> {
     let memory = GuestMemory::allocate(&plan.platform().ram, Backing::Private)?;
     place(plan, sources, &memory)?;
-    reset_vector::put(&memory).map_err(PlaceError::from)?;
     let machine = KvmMachine::new(kvm()?, Arc::new(memory), plan)?;
     Ok(Box::new(machine))
 }
