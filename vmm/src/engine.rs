@@ -28,6 +28,14 @@ impl Engine {
         }
     }
 
+    /// Asks the host whether the engine can run guests here; says in one line why it can.
+    fn probe(self) -> Result<String, Unfit> {
+        match self {
+            Self::Kvm => kvm::probe(),
+            Self::Qemu => qemu::probe(),
+        }
+    }
+
     /// The command line to plan with, for a Linux guest that is wanted to boot with `wanted`.
     ///
     /// KVM tells a guest how fast its time stamp counter runs. QEMU does not, and its machine has
@@ -87,21 +95,41 @@ pub struct Chosen {
 pub fn choose(choice: EngineChoice) -> Result<Chosen, NoEngine> {
     let chosen = |engine, why| Chosen { engine, why };
     match choice {
-        EngineChoice::Only(Engine::Kvm) => kvm::probe()
-            .map(|why| chosen(Engine::Kvm, why))
-            .map_err(|why| NoEngine::of(Engine::Kvm, why)),
-        EngineChoice::Only(Engine::Qemu) => qemu::probe()
-            .map(|why| chosen(Engine::Qemu, why))
-            .map_err(|why| NoEngine::of(Engine::Qemu, why)),
-        EngineChoice::Auto => match kvm::probe() {
+        EngineChoice::Only(engine) => {
+            engine
+                .probe()
+                .map(|why| chosen(engine, why))
+                .map_err(|unfit| NoEngine {
+                    tried: vec![(engine, unfit.full)],
+                })
+        }
+        EngineChoice::Auto => match Engine::Kvm.probe() {
             Ok(why) => Ok(chosen(Engine::Kvm, why)),
-            Err(no_kvm) => match qemu::probe() {
-                Ok(why) => Ok(chosen(Engine::Qemu, format!("{why}, because {no_kvm}"))),
+            Err(no_kvm) => match Engine::Qemu.probe() {
+                Ok(why) => Ok(chosen(Engine::Qemu, format!("{}; {why}", no_kvm.brief))),
                 Err(no_qemu) => Err(NoEngine {
-                    tried: vec![(Engine::Kvm, no_kvm), (Engine::Qemu, no_qemu)],
+                    tried: vec![(Engine::Kvm, no_kvm.full), (Engine::Qemu, no_qemu.full)],
                 }),
             },
         },
+    }
+}
+
+/// Why an engine cannot run guests here.
+#[derive(Debug)]
+pub(crate) struct Unfit {
+    /// In a few words, for somebody who gets another engine instead.
+    brief: String,
+    /// All there is to say, and what to install or change.
+    full: String,
+}
+
+impl From<String> for Unfit {
+    fn from(why: String) -> Self {
+        Self {
+            brief: why.clone(),
+            full: why,
+        }
     }
 }
 
@@ -111,14 +139,6 @@ pub struct NoEngine {
     /// What was probed, and why it cannot: a sentence without its full stop that says what to
     /// install or change.
     pub tried: Vec<(Engine, String)>,
-}
-
-impl NoEngine {
-    fn of(engine: Engine, why: String) -> Self {
-        Self {
-            tried: vec![(engine, why)],
-        }
-    }
 }
 
 impl fmt::Display for NoEngine {

@@ -4,6 +4,7 @@ mod board;
 mod crew;
 mod serial;
 
+use super::Unfit;
 use crate::{ConsoleOutput, RunError, Running, Stop};
 use board::Board;
 use crew::Crew;
@@ -22,22 +23,29 @@ use std::sync::{Arc, OnceLock};
 /// # Errors
 ///
 /// Why it does not, and what to do.
-pub(crate) fn probe() -> Result<String, String> {
-    let verdict = kvm().and_then(probe::probe);
-    match verdict {
+pub(crate) fn probe() -> Result<String, Unfit> {
+    match kvm().and_then(probe::probe) {
         Ok(Verdict::Passed) => Ok("/dev/kvm runs what stock kernels need".to_owned()),
-        Ok(failed @ Verdict::Failed { .. }) => {
-            let hint = if Kvm::without_hardware() {
-                "; this host's KVM does without hardware virtualisation (kvm_pvm), which no \
-                 setting here changes"
-            } else {
-                ""
-            };
-            Err(format!(
-                "/dev/kvm is there, but cannot run a stock kernel: {failed}{hint}"
-            ))
-        }
-        Err(error) => Err(chain(&error)),
+        Ok(ref failed @ Verdict::Failed { step, .. }) => Err(Unfit {
+            brief: match step {
+                Some(step) => format!("/dev/kvm cannot run stock kernels, it fails at `{step}`"),
+                None => "/dev/kvm cannot run 64-bit kernels".to_owned(),
+            },
+            full: format!(
+                "/dev/kvm is there, but cannot run a stock kernel: {failed}{}",
+                without_hardware()
+            ),
+        }),
+        Err(error) => Err(Unfit::from(chain(&error))),
+    }
+}
+
+fn without_hardware() -> &'static str {
+    if Kvm::without_hardware() {
+        "; this host's KVM does without hardware virtualisation (kvm_pvm), which no setting here \
+         changes"
+    } else {
+        ""
     }
 }
 

@@ -13,6 +13,7 @@ mod timer_frequency;
 
 pub(crate) use timer_frequency::cmdline;
 
+use super::Unfit;
 use crate::{ConsoleOutput, Crash, CrashKind, RunError, Running, Stop};
 use command::Handed;
 use firstlight_base::{Port, VcpuId, x86};
@@ -40,11 +41,11 @@ const PROGRAM: &str = "qemu-system-x86_64";
 /// # Errors
 ///
 /// What is missing, and what to install.
-pub(crate) fn probe() -> Result<String, String> {
+pub(crate) fn probe() -> Result<String, Unfit> {
     timer_frequency::begin();
     match program() {
         Ok(path) => Ok(format!("{} emulates the machine", path.display())),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(Unfit::from(error.to_string())),
     }
 }
 
