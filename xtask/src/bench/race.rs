@@ -25,6 +25,18 @@ use std::process::{Child, Command, Stdio};
 const INIT: &str = include_str!("../../guest/race-init");
 /// What a result's line begins with.
 const RESULT: &str = "RESULT";
+/// What is said after the last result.
+const FINISH: &str = "FINISH";
+/// KVM's counters that are shown: what we call them, and their files.
+const COUNTERS: [(&str, &str); 7] = [
+    ("exits", "exits"),
+    ("I/O", "io_exits"),
+    ("MMIO", "mmio_exits"),
+    ("faults", "pf_taken"),
+    ("emulated", "insn_emulation"),
+    ("irqs", "irq_exits"),
+    ("halts", "halt_exits"),
+];
 /// Memory of each guest, in MiB.
 const MEMORY: u32 = 256;
 /// The longest that the whole race may take, in seconds.
@@ -52,22 +64,37 @@ pub(super) fn run(project: &Project, cache: &Cache) -> Outcome {
         .arg(&kernel.file)
         .arg("-initrd")
         .arg(&initrd);
-    let said = process::output_of(&mut machine)?;
-    let results: Vec<&str> = said
-        .lines()
-        .filter_map(|line| line.trim_end().strip_prefix(RESULT))
-        .collect();
-    if results.is_empty() {
-        return Err(Failure::new(format!("the race gave no results:\n{said}")));
+    let times = ["KVM_RUN", "output", "init", "own kB", "guest kB"];
+    print!("{:<16} {:<12}", "kernel", "VMM");
+    for column in times.iter().chain(COUNTERS.iter().map(|(title, _)| title)) {
+        print!(" {column:>9}");
     }
-    println!(
-        "{:<16} {:<12} {:>9} {:>9} {:>9} {:>9} {:>10} {:>8} {:>8} {:>8}",
-        "kernel", "VMM", "KVM_RUN", "output", "init", "own kB", "guest kB", "exits", "I/O", "MMIO"
-    );
-    for result in results {
-        println!("{}", result.trim_start());
+    println!();
+    let mut running = machine
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .because(|| format!("cannot start {}", process::shown(&machine)))?;
+    let mut said = String::new();
+    let mut finished = false;
+    for line in console_of(&mut running)?.lines() {
+        let line = line.because(|| "cannot read what the race prints".to_owned())?;
+        match line.trim_end().strip_prefix(RESULT) {
+            Some(result) => println!("{result}"),
+            None => said += &format!("  {}\n", line.trim_end()),
+        }
+        finished |= line.starts_with(FINISH);
     }
-    Ok(())
+    let status = running
+        .wait()
+        .because(|| "cannot wait for the race".to_owned())?;
+    if finished {
+        Ok(())
+    } else {
+        Err(Failure::new(format!(
+            "the race was not finished ({status}):\n{said}"
+        )))
+    }
 }
 
 /// Everything that the race's machine has.
@@ -99,7 +126,7 @@ fn machine_files(project: &Project, cache: &Cache) -> Outcome<Vec<u8>> {
     let programs = [
         (project.this_program()?, "race/xtask"),
         (project.built_firstlight(), "race/firstlight"),
-        (qemu, "race/qemu"),
+        (qemu, "usr/bin/qemu-system-x86_64"),
     ];
     let mut libraries = BTreeSet::new();
     for (program, place) in &programs {
@@ -191,26 +218,24 @@ pub(crate) fn inside_the_race() -> Outcome {
             ),
             (
                 "qemu microvm",
-                peer::qemu(Path::new("/race/qemu"), &guest, "kvm"),
+                peer::qemu(Path::new("/usr/bin/qemu-system-x86_64"), &guest, "kvm"),
             ),
         ];
         for (name, mut command) in runners {
             let first_run = first_run(&mut command)?;
             let seen = boot(&mut command)?;
-            println!(
-                "{RESULT}{:<16} {name:<12} {first_run:>9.2} {:>9.2} {:>9.2} {:>9} {:>10} {:>8} \
-                 {:>8} {:>8}",
-                release.name,
-                seen.first_output,
-                seen.init,
-                seen.memory.own,
-                seen.memory.guest,
-                seen.exits[0],
-                seen.exits[1],
-                seen.exits[2],
-            );
+            print!("{RESULT}{:<16} {name:<12}", release.name);
+            for time in [first_run, seen.first_output, seen.init] {
+                print!(" {time:>9.2}");
+            }
+            print!(" {:>9} {:>9}", seen.memory.own, seen.memory.guest);
+            for count in seen.counts {
+                print!(" {count:>9}");
+            }
+            println!();
         }
     }
+    println!("{FINISH}");
     Ok(())
 }
 
@@ -219,7 +244,7 @@ struct Seen {
     first_output: f64,
     init: f64,
     memory: Resident,
-    exits: [u64; 3],
+    counts: [u64; COUNTERS.len()],
 }
 
 fn boot(command: &mut Command) -> Outcome<Seen> {
@@ -243,7 +268,7 @@ fn boot(command: &mut Command) -> Outcome<Seen> {
             line.clear();
         }
     };
-    let exits = ["exits", "io_exits", "mmio_exits"].map(kvm_count);
+    let counts = COUNTERS.map(|(_, file)| kvm_count(file));
     let smaps = format!("/proc/{}/smaps", running.id());
     let smaps = fs::read_to_string(&smaps).because(|| format!("cannot read {smaps}"))?;
     end(&mut running)?;
@@ -251,7 +276,7 @@ fn boot(command: &mut Command) -> Outcome<Seen> {
         first_output: first_output.unwrap_or_default(),
         init,
         memory: resident(&smaps, u64::from(MEMORY) << 10),
-        exits,
+        counts,
     })
 }
 
