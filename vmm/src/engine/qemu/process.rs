@@ -7,7 +7,7 @@ use super::{QemuError, contents, file};
 use crate::RunError;
 use rustix::fd::OwnedFd;
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal, setsid};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -22,7 +22,10 @@ pub(super) struct Process {
 impl Process {
     /// Starts `program`, which keeps `inherited` under their numbers.
     ///
-    /// It has a process group of its own: the terminal's Ctrl-C is for us.
+    /// It has a session of its own. The terminal and its Ctrl-C are not its business, and Linux
+    /// gives every session a fair share of the processors (sched(7), "The autogroup feature"):
+    /// kernels that time their timers while they start mistake a pause for a slow timer, and a
+    /// busy build beside us would make many pauses.
     pub(super) fn start(
         program: &Path,
         arguments: &[String],
@@ -38,13 +41,13 @@ impl Process {
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(stderr.try_clone().map_err(failed)?)
-            .process_group(0);
+            .stderr(stderr.try_clone().map_err(failed)?);
         let parent = getpid();
         let prepare = move || {
             for fd in &inherited {
                 fcntl_setfd(fd, FdFlags::empty())?;
             }
+            setsid()?;
             set_parent_process_death_signal(Some(Signal::KILL))?;
             // The parent may have ended before it was watched.
             if getppid() == Some(parent) {
