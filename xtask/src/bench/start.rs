@@ -18,7 +18,7 @@ use std::time::Instant;
 const QEMU: &str = "qemu-system-x86_64";
 const MEMORY: u32 = 512;
 /// A machine that has not come to its init by then has stalled.
-const PATIENCE: &str = "120";
+const PATIENCE: &str = "60";
 
 /// Wall times on the qemu engine and on QEMU by itself, taking turns.
 pub(crate) fn wall(project: &Project, cache: &Cache, rounds: usize) -> Outcome {
