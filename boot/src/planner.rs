@@ -12,9 +12,7 @@ use crate::{
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
-use firstlight_base::x86::{
-    Cr0, Cr4, DescriptorTable, Efer, Gprs, RFLAGS_RESERVED, Registers, Segment,
-};
+use firstlight_base::x86::{Cr0, Cr4, Efer, Gprs, RFLAGS_RESERVED, Registers};
 use firstlight_base::{GIB, Gpa, GpaRange, VcpuState};
 use firstlight_image::Image;
 
@@ -224,7 +222,7 @@ fn enter_linux64(
         cr3: tables.start().get(),
         cr4: Cr4::PAE,
         efer: Efer::LME | Efer::LMA,
-        ..RESET
+        ..Registers::default()
     };
     put_gdt(draft, registers, Code::Bits64)
 }
@@ -243,7 +241,7 @@ fn enter_linux32(
         rflags: RFLAGS_RESERVED,
         ..Gprs::default()
     };
-    put_gdt(draft, Registers { gprs, ..RESET }, Code::Bits32)
+    put_gdt(draft, protected_mode(gprs), Code::Bits32)
 }
 
 /// The state of Xen's `docs/misc/pvh.pandoc`.
@@ -269,7 +267,7 @@ fn enter_pvh(draft: &mut Draft, way: &Way<'_>, parts: &Parts) -> Result<Register
         rflags: RFLAGS_RESERVED,
         ..Gprs::default()
     };
-    put_gdt(draft, Registers { gprs, ..RESET }, Code::Bits32)
+    put_gdt(draft, protected_mode(gprs), Code::Bits32)
 }
 
 fn put_zero_page(
@@ -323,41 +321,11 @@ fn put_gdt(draft: &mut Draft, registers: Registers, code: Code) -> Result<Regist
     Ok(gdt::load(registers, placed.start(), code))
 }
 
-/// Protected mode without paging, interrupts off, nothing loaded yet.
-const RESET: Registers = Registers {
-    gprs: Gprs {
-        rax: 0,
-        rbx: 0,
-        rcx: 0,
-        rdx: 0,
-        rsi: 0,
-        rdi: 0,
-        rsp: 0,
-        rbp: 0,
-        r8: 0,
-        r9: 0,
-        r10: 0,
-        r11: 0,
-        r12: 0,
-        r13: 0,
-        r14: 0,
-        r15: 0,
-        rip: 0,
-        rflags: RFLAGS_RESERVED,
-    },
-    cs: Segment::UNUSABLE,
-    ds: Segment::UNUSABLE,
-    es: Segment::UNUSABLE,
-    fs: Segment::UNUSABLE,
-    gs: Segment::UNUSABLE,
-    ss: Segment::UNUSABLE,
-    tr: Segment::UNUSABLE,
-    ldt: Segment::UNUSABLE,
-    gdt: DescriptorTable { base: 0, limit: 0 },
-    idt: DescriptorTable { base: 0, limit: 0 },
-    cr0: Cr0::PE.union(Cr0::ET),
-    cr2: 0,
-    cr3: 0,
-    cr4: Cr4::empty(),
-    efer: Efer::empty(),
-};
+/// Protected mode without paging; everything but the general registers is still to be loaded.
+fn protected_mode(gprs: Gprs) -> Registers {
+    Registers {
+        gprs,
+        cr0: Cr0::PE | Cr0::ET,
+        ..Registers::default()
+    }
+}

@@ -65,7 +65,7 @@ impl<'a> Processor<'a> {
                 base: 0,
                 limit: 0xffff,
             },
-            ..ZERO
+            ..Registers::default()
         };
         Self {
             rom,
@@ -325,44 +325,6 @@ impl<'a> Processor<'a> {
     }
 }
 
-const ZERO: Registers = Registers {
-    gprs: Gprs {
-        rax: 0,
-        rbx: 0,
-        rcx: 0,
-        rdx: 0,
-        rsi: 0,
-        rdi: 0,
-        rsp: 0,
-        rbp: 0,
-        r8: 0,
-        r9: 0,
-        r10: 0,
-        r11: 0,
-        r12: 0,
-        r13: 0,
-        r14: 0,
-        r15: 0,
-        rip: 0,
-        rflags: RFLAGS_RESERVED,
-    },
-    cs: Segment::UNUSABLE,
-    ds: Segment::UNUSABLE,
-    es: Segment::UNUSABLE,
-    fs: Segment::UNUSABLE,
-    gs: Segment::UNUSABLE,
-    ss: Segment::UNUSABLE,
-    tr: Segment::UNUSABLE,
-    ldt: Segment::UNUSABLE,
-    gdt: DescriptorTable { base: 0, limit: 0 },
-    idt: DescriptorTable { base: 0, limit: 0 },
-    cr0: Cr0::empty(),
-    cr2: 0,
-    cr3: 0,
-    cr4: Cr4::empty(),
-    efer: Efer::empty(),
-};
-
 fn flat32() -> Registers {
     let data = Segment::data32(0x18);
     Registers {
@@ -384,7 +346,7 @@ fn flat32() -> Registers {
             limit: 0x2f,
         },
         cr0: Cr0::PE | Cr0::ET,
-        ..ZERO
+        ..Registers::default()
     }
 }
 
