@@ -58,6 +58,8 @@ pub enum Class {
     Window,
     /// The initial ramdisk.
     Initrd,
+    /// Another file for the kernel.
+    Module,
     /// What the boot protocol hands over, and the processor's own tables.
     Handover,
     /// Tables that the guest finds by itself.
@@ -76,10 +78,11 @@ pub enum Class {
 
 impl Class {
     /// Every class, in the order of the legend.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Kernel,
         Self::Window,
         Self::Initrd,
+        Self::Module,
         Self::Handover,
         Self::Firmware,
         Self::Free,
@@ -96,6 +99,7 @@ impl Class {
             Self::Kernel => "kernel",
             Self::Window => "start-up window",
             Self::Initrd => "initrd",
+            Self::Module => "module",
             Self::Handover => "boot data",
             Self::Firmware => "firmware tables",
             Self::Free => "free",
@@ -111,6 +115,7 @@ impl Class {
             Content::Image { .. } => Self::Kernel,
             Content::Window => Self::Window,
             Content::Initrd => Self::Initrd,
+            Content::Module(_) => Self::Module,
             Content::Bytes(_) if is_firmware(piece.range, plan) => Self::Firmware,
             Content::Bytes(_) => Self::Handover,
         }

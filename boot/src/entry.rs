@@ -2,7 +2,6 @@
 
 use crate::way::{self, Form, Way};
 use crate::{Protocol, ProtocolChoice, Request, Unpack};
-use alloc::string::String;
 use alloc::vec::Vec;
 use firstlight_base::Gpa;
 use firstlight_image::Image;
@@ -51,14 +50,9 @@ pub fn entries(image: &Image<'_>) -> Vec<Entry> {
 /// A request of which only the choice of a way in is looked at.
 fn asking(protocol: ProtocolChoice, unpack: Unpack) -> Request {
     Request {
-        memory: 0,
-        cpus: 0,
-        cmdline: String::new(),
-        initrd: None,
         protocol,
         unpack,
-        debug_exit: false,
-        rng_seed: [0; 32],
+        ..Request::default()
     }
 }
 

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use firstlight_base::{GpaRange, VcpuState};
+use firstlight_image::Relocations;
 
 /// A sound plan: what lies where, what the tables say and what the boot vCPU's registers hold.
 #[derive(Clone, Debug)]
@@ -15,7 +16,27 @@ pub struct BootPlan {
     pub(crate) cmdline: String,
     pub(crate) pieces: Vec<Piece>,
     pub(crate) e820: Vec<E820Entry>,
+    pub(crate) relocate: Option<Relocate>,
     pub(crate) boot_vcpu: VcpuState,
+}
+
+/// A shift of the kernel's virtual addresses, to be applied to its code and data once they are in
+/// guest memory: what the kernel's own unpacking code would do
+/// (`arch/x86/boot/compressed/misc.c`, `handle_relocations`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relocate {
+    /// Which of the image's layers the places to change are listed in.
+    pub layer: usize,
+    /// Where they are listed. Every entry is a link-time virtual address.
+    pub places: Relocations,
+    /// What is added to a place's link-time virtual address, modulo 2⁶⁴, to get its
+    /// guest-physical one.
+    pub to_physical: u64,
+    /// What is added to the virtual addresses at the 64-bit and 32-bit places, and subtracted from
+    /// those at the inverse ones.
+    pub shift: u64,
+    /// The kernel: every place lies in it, whole.
+    pub within: GpaRange,
 }
 
 /// One thing in guest memory.
@@ -47,6 +68,8 @@ pub enum Content {
     },
     /// The initial ramdisk, whole.
     Initrd,
+    /// The request's module of that number, whole.
+    Module(usize),
     /// Nothing: the kernel uses the range while it starts, so it must be free RAM.
     Window,
 }
@@ -117,6 +140,12 @@ impl BootPlan {
     #[must_use]
     pub fn e820(&self) -> &[E820Entry] {
         &self.e820
+    }
+
+    /// The shift of the kernel's virtual addresses, where there is one.
+    #[must_use]
+    pub fn relocate(&self) -> Option<&Relocate> {
+        self.relocate.as_ref()
     }
 
     /// What the boot vCPU's registers hold when it is entered.

@@ -2,25 +2,23 @@
 
 use crate::draft::{Draft, Need, range};
 use crate::gdt::{self, Code};
-use crate::start_info::StartInfo;
 use crate::way::Way;
-use crate::zero_page::{self, ZeroPage};
 use crate::{
     BootPlan, Content, E820Entry, Piece, PlanError, Platform, Protocol, Request, acpi, e820,
-    kernel, paging, reset_vector, way,
+    kernel, linux, pvh, reset_vector, way,
 };
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
-use firstlight_base::x86::{Cr0, Cr4, Efer, Gprs, RFLAGS_RESERVED, Registers};
+use firstlight_base::x86::{Cr0, Gprs, Registers};
 use firstlight_base::{GIB, Gpa, GpaRange, VcpuState};
 use firstlight_image::Image;
 
 /// Conventional memory: what the boot protocols want low lies here.
-const LOW: GpaRange = range(0x1000, Platform::LEGACY_HOLE.0.get());
+pub(crate) const LOW: GpaRange = range(0x1000, Platform::LEGACY_HOLE.0.get());
 const BELOW_4_GIB: GpaRange = range(0, 4 * GIB);
 const ANYWHERE: GpaRange = range(0, u64::MAX);
-const PAGE: u64 = 0x1000;
+pub(crate) const PAGE: u64 = 0x1000;
 const LARGE_PAGE: u64 = 0x20_0000;
 
 /// Works out how `image` is booted as `request` wants it.
@@ -44,9 +42,9 @@ pub fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError>
         kernel,
     };
     let registers = match way.protocol {
-        Protocol::Linux64 => enter_linux64(&mut draft, &way, &parts, request)?,
-        Protocol::Linux32 => enter_linux32(&mut draft, &way, &parts, request)?,
-        Protocol::Pvh => enter_pvh(&mut draft, &way, &parts)?,
+        Protocol::Linux64 => linux::enter64(&mut draft, &way, &parts, request)?,
+        Protocol::Linux32 => linux::enter32(&mut draft, &way, &parts, request)?,
+        Protocol::Pvh => pvh::enter(&mut draft, &way, &parts)?,
     };
     Ok(BootPlan {
         platform,
@@ -55,18 +53,19 @@ pub fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError>
         cmdline: request.cmdline.clone(),
         pieces: draft.into_pieces(),
         e820: parts.e820,
+        relocate: None,
         boot_vcpu: VcpuState::X86(registers),
     })
 }
 
 /// What every protocol tells the kernel in its own way.
-struct Parts {
-    e820: Vec<E820Entry>,
-    rsdp: Gpa,
-    cmdline: GpaRange,
-    initrd: Option<GpaRange>,
+pub(crate) struct Parts {
+    pub(crate) e820: Vec<E820Entry>,
+    pub(crate) rsdp: Gpa,
+    pub(crate) cmdline: GpaRange,
+    pub(crate) initrd: Option<GpaRange>,
     /// Where the kernel is loaded and runs while it starts.
-    kernel: GpaRange,
+    pub(crate) kernel: GpaRange,
 }
 
 fn platform(request: &Request) -> Result<Platform, PlanError> {
@@ -187,128 +186,11 @@ fn up_to(last: Gpa) -> GpaRange {
         .unwrap_or(ANYWHERE)
 }
 
-/// The state of `boot.rst`, section "64-bit Boot Protocol".
-fn enter_linux64(
+pub(crate) fn put_gdt(
     draft: &mut Draft,
-    way: &Way<'_>,
-    parts: &Parts,
-    request: &Request,
+    registers: Registers,
+    code: Code,
 ) -> Result<Registers, PlanError> {
-    let boot_params = put_zero_page(draft, way, parts, request)?;
-    if parts.kernel.end() > paging::LIMIT {
-        return Err(PlanError::NotMapped {
-            kernel: parts.kernel,
-            limit: paging::LIMIT,
-        });
-    }
-    let mapped = paging::gibs([parts.kernel, parts.cmdline, boot_params]);
-    let need = Need {
-        name: "page tables",
-        len: paging::tables_len(&mapped),
-        align: PAGE,
-        within: LOW,
-        why: "an identity map of kernel, boot_params and command line",
-    };
-    let at = draft.lowest(&need)?.start();
-    let tables = draft.put_lowest(&need, paging::identity_map(at, &mapped))?;
-    let registers = Registers {
-        gprs: Gprs {
-            rip: way.entry(parts.kernel.start()).get(),
-            rsi: boot_params.start().get(),
-            rflags: RFLAGS_RESERVED,
-            ..Gprs::default()
-        },
-        cr0: Cr0::PE | Cr0::ET | Cr0::PG,
-        cr3: tables.start().get(),
-        cr4: Cr4::PAE,
-        efer: Efer::LME | Efer::LMA,
-        ..Registers::default()
-    };
-    put_gdt(draft, registers, Code::Bits64)
-}
-
-/// The state of `boot.rst`, section "32-bit Boot Protocol".
-fn enter_linux32(
-    draft: &mut Draft,
-    way: &Way<'_>,
-    parts: &Parts,
-    request: &Request,
-) -> Result<Registers, PlanError> {
-    let boot_params = put_zero_page(draft, way, parts, request)?;
-    let gprs = Gprs {
-        rip: way.entry(parts.kernel.start()).get(),
-        rsi: boot_params.start().get(),
-        rflags: RFLAGS_RESERVED,
-        ..Gprs::default()
-    };
-    put_gdt(draft, protected_mode(gprs), Code::Bits32)
-}
-
-/// The state of Xen's `docs/misc/pvh.pandoc`.
-fn enter_pvh(draft: &mut Draft, way: &Way<'_>, parts: &Parts) -> Result<Registers, PlanError> {
-    let info = StartInfo {
-        cmdline: parts.cmdline.start(),
-        initrd: parts.initrd,
-        rsdp: parts.rsdp,
-        memmap: &parts.e820,
-    };
-    let need = Need {
-        name: "hvm_start_info",
-        len: info.len(),
-        align: 8,
-        within: LOW,
-        why: "conventional memory; the guest writes into it",
-    };
-    let at = draft.lowest(&need)?.start();
-    let placed = draft.put_lowest(&need, info.encode(at))?;
-    let gprs = Gprs {
-        rip: way.entry(parts.kernel.start()).get(),
-        rbx: placed.start().get(),
-        rflags: RFLAGS_RESERVED,
-        ..Gprs::default()
-    };
-    put_gdt(draft, protected_mode(gprs), Code::Bits32)
-}
-
-fn put_zero_page(
-    draft: &mut Draft,
-    way: &Way<'_>,
-    parts: &Parts,
-    request: &Request,
-) -> Result<GpaRange, PlanError> {
-    let seed = zero_page::rng_seed(&request.rng_seed);
-    let seed = draft.put_lowest(
-        &Need {
-            name: "setup_data: random seed",
-            len: seed.len() as u64,
-            align: 8,
-            within: LOW,
-            why: "conventional memory, where KASLR and the kernel's allocator keep off it",
-        },
-        seed,
-    )?;
-    let page = ZeroPage {
-        setup_header: way.setup_header(),
-        load: parts.kernel.start(),
-        cmdline: parts.cmdline.start(),
-        initrd: parts.initrd,
-        rsdp: parts.rsdp,
-        setup_data: seed.start(),
-        e820: &parts.e820,
-    };
-    draft.put_lowest(
-        &Need {
-            name: "boot_params",
-            len: zero_page::LEN,
-            align: PAGE,
-            within: LOW,
-            why: "the zero page, in conventional memory; the 32-bit entry writes into it",
-        },
-        page.encode(),
-    )
-}
-
-fn put_gdt(draft: &mut Draft, registers: Registers, code: Code) -> Result<Registers, PlanError> {
     let table = gdt::table(code);
     let need = Need {
         name: "GDT",
@@ -322,7 +204,7 @@ fn put_gdt(draft: &mut Draft, registers: Registers, code: Code) -> Result<Regist
 }
 
 /// Protected mode without paging; everything but the general registers is still to be loaded.
-fn protected_mode(gprs: Gprs) -> Registers {
+pub(crate) fn protected_mode(gprs: Gprs) -> Registers {
     Registers {
         gprs,
         cr0: Cr0::PE | Cr0::ET,

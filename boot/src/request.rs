@@ -1,9 +1,13 @@
 //! What somebody wants booted, and how.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
+use firstlight_base::{Gpa, MIB};
 
 /// What is wanted of a boot, beside the kernel's image.
+///
+/// The [default](Self::default) is a machine of one vCPU and 512 MiB and nothing else.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Bytes of guest RAM.
@@ -14,14 +18,59 @@ pub struct Request {
     pub cmdline: String,
     /// Bytes of the initial ramdisk, where there is one.
     pub initrd: Option<u64>,
+    /// What else is put into memory for a kernel that takes modules (PVH, multiboot), in order;
+    /// the initial ramdisk, where there is one, is the module before them.
+    pub modules: Vec<Module>,
     /// The way in.
     pub protocol: ProtocolChoice,
     /// Who unpacks a packed kernel.
     pub unpack: Unpack,
+    /// Where the kernel is to lie, lowest byte first, instead of where it prefers.
+    pub load_address: Option<Gpa>,
+    /// Whether the kernel's addresses are chosen at random.
+    pub kaslr: Kaslr,
     /// Whether the guest may end its machine with a status of its own choice.
     pub debug_exit: bool,
     /// Random bytes for the kernel's entropy pool; fresh for every start.
     pub rng_seed: [u8; 32],
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            memory: 512 * MIB,
+            cpus: 1,
+            cmdline: String::new(),
+            initrd: None,
+            modules: Vec::new(),
+            protocol: ProtocolChoice::Auto,
+            unpack: Unpack::Host,
+            load_address: None,
+            kaslr: Kaslr::Off,
+            debug_exit: false,
+            rng_seed: [0; 32],
+        }
+    }
+}
+
+/// A file that the kernel is handed beside its initial ramdisk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// Its bytes.
+    pub len: u64,
+    /// Its command line, without a NUL.
+    pub cmdline: String,
+}
+
+/// Whether the host chooses a kernel's addresses at random (kernel address space layout
+/// randomisation).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kaslr {
+    /// Not: the kernel runs where it was linked to.
+    Off,
+    /// Where the image can be moved and it is the host that unpacks it; the seed decides, and has
+    /// to be fresh for every start.
+    Seeded(u64),
 }
 
 /// Who unpacks a packed kernel.

@@ -15,13 +15,9 @@ const XLF_CAN_BE_LOADED_ABOVE_4G: u16 = 1 << 1;
 fn request() -> Request {
     Request {
         memory: 128 * MIB,
-        cpus: 1,
         cmdline: "console=ttyS0".into(),
-        initrd: None,
-        protocol: ProtocolChoice::Auto,
-        unpack: Unpack::Host,
-        debug_exit: false,
         rng_seed: [7; 32],
+        ..Request::default()
     }
 }
 
@@ -459,7 +455,7 @@ prop_compose! {
         debug_exit in any::<bool>(),
     ) -> Request {
         let unpack = if guest { Unpack::Guest } else { Unpack::Host };
-        Request { memory, cpus, cmdline, initrd, protocol, unpack, debug_exit, rng_seed: [1; 32] }
+        Request { memory, cpus, cmdline, initrd, protocol, unpack, debug_exit, ..Request::default() }
     }
 }
 
@@ -481,7 +477,7 @@ fn assert_sound(plan: &BootPlan) {
         let len = match &piece.content {
             Content::Bytes(bytes) => bytes.len() as u64,
             Content::Image { len, .. } => *len,
-            Content::Initrd | Content::Window => 0,
+            Content::Initrd | Content::Module(_) | Content::Window => 0,
         };
         assert!(len <= piece.range.len(), "{piece:?} overflows");
     }

@@ -79,6 +79,7 @@ fn prepare(
     let sources = Sources {
         layers: &layers,
         initrd: &initrd,
+        modules: &[],
     };
     let machine = progress
         .step("filling the guest's memory", || {

@@ -84,8 +84,7 @@ pub(crate) fn request(args: &GuestArgs, files: &Files) -> Request {
         initrd: files.initrd.as_ref().map(InputFile::len),
         protocol: args.protocol(),
         unpack: args.unpack(),
-        debug_exit: false,
-        rng_seed: [0; 32],
+        ..Request::default()
     }
 }
 

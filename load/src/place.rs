@@ -11,6 +11,8 @@ pub struct Sources<'a> {
     pub layers: &'a [&'a [u8]],
     /// The initial ramdisk; empty where the plan has none.
     pub initrd: &'a [u8],
+    /// The request's modules.
+    pub modules: &'a [&'a [u8]],
 }
 
 /// Puts every piece of `plan` into `memory`, which is fresh: what no piece fills is already zero.
@@ -38,6 +40,7 @@ fn content<'a>(piece: &'a Piece, sources: &Sources<'a>) -> Result<&'a [u8], Plac
             .get(*layer)
             .and_then(|layer| part(layer, *offset, *len)),
         Content::Initrd => Some(sources.initrd),
+        Content::Module(number) => sources.modules.get(*number).copied(),
         Content::Window => Some([].as_slice()),
     };
     bytes

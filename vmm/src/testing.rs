@@ -2,7 +2,7 @@
 
 use crate::Console;
 use firstlight_base::MIB;
-use firstlight_boot::{BootPlan, ProtocolChoice, Request, Unpack};
+use firstlight_boot::{BootPlan, Request};
 use firstlight_image::testing::elf64;
 use firstlight_image::{Image, Limits};
 use rustix::pipe::pipe;
@@ -20,11 +20,8 @@ pub(crate) fn plan(cpus: u32) -> (BootPlan, Vec<u8>) {
         memory: 16 * MIB,
         cpus,
         cmdline: "console=ttyS0".to_owned(),
-        initrd: None,
-        protocol: ProtocolChoice::Auto,
-        unpack: Unpack::Host,
         debug_exit: true,
-        rng_seed: [0; 32],
+        ..Request::default()
     };
     let plan = firstlight_boot::plan(&image, &request).unwrap();
     (plan, file)

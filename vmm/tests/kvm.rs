@@ -2,7 +2,7 @@
 //! run a kernel: that is tested with kernels.
 
 use firstlight_base::{MIB, Port};
-use firstlight_boot::{BootPlan, Platform, ProtocolChoice, Request, Unpack, plan};
+use firstlight_boot::{BootPlan, Platform, ProtocolChoice, Request, plan};
 use firstlight_image::testing::elf64;
 use firstlight_image::{Image, Limits as ImageLimits};
 use firstlight_load::Sources;
@@ -83,11 +83,9 @@ fn planned(code: Code, cpus: u32) -> (Vec<u8>, BootPlan) {
         memory: 32 * MIB,
         cpus,
         cmdline: "quiet".to_owned(),
-        initrd: None,
         protocol: ProtocolChoice::Only(firstlight_boot::Protocol::Pvh),
-        unpack: Unpack::Host,
         debug_exit: true,
-        rng_seed: [0; 32],
+        ..Request::default()
     };
     let plan = plan(&image, &request).expect("there is room for it");
     (kernel, plan)
@@ -99,6 +97,7 @@ fn run(code: Code, cpus: u32, typed: &[u8], timeout: Duration) -> (Ending, Strin
     let sources = Sources {
         layers: &[&kernel],
         initrd: &[],
+        modules: &[],
     };
     let machine = Engine::Kvm.prepare(&plan, &sources);
     let machine = machine.expect("KVM makes a small machine");

@@ -1,7 +1,7 @@
 //! Guests of a few instructions on a real QEMU, where one is installed.
 
 use firstlight_base::VcpuState;
-use firstlight_boot::{BootPlan, Protocol, ProtocolChoice, Request, Unpack, plan};
+use firstlight_boot::{BootPlan, Protocol, ProtocolChoice, Request, plan};
 use firstlight_image::testing::elf64;
 use firstlight_image::{Image, Limits as ImageLimits};
 use firstlight_load::Sources;
@@ -67,12 +67,9 @@ fn planned(code: &[u8], protocol: Protocol, memory: u64) -> (Vec<u8>, BootPlan) 
     let request = Request {
         memory,
         cpus: 2,
-        cmdline: String::new(),
-        initrd: None,
         protocol: ProtocolChoice::Only(protocol),
-        unpack: Unpack::Host,
-        debug_exit: false,
         rng_seed: [7; 32],
+        ..Request::default()
     };
     let plan = plan(&image, &request).expect("there is room for it");
     (kernel, plan)
@@ -89,6 +86,7 @@ fn run(
     let sources = Sources {
         layers: &[&kernel],
         initrd: &[],
+        modules: &[],
     };
     let (reader, writer) = io::pipe().expect("a pipe");
     let mut console = Console::new(OwnedFd::from(input), OwnedFd::from(writer)).expect("a console");

@@ -4,7 +4,7 @@
 //! again with the name of its part in an environment variable.
 
 use firstlight_base::{Gpa, GpaRange, MIB, x86};
-use firstlight_boot::{BootPlan, ProtocolChoice, Request, Unpack};
+use firstlight_boot::{BootPlan, Request};
 use firstlight_image::testing::elf64;
 use firstlight_image::{Image, Limits as ImageLimits};
 use firstlight_load::{Backing, GuestMemory};
@@ -241,13 +241,7 @@ fn plan() -> BootPlan {
     let image = Image::open(&file, &ImageLimits::default()).expect("the builder makes kernels");
     let request = Request {
         memory: 16 * MIB,
-        cpus: 1,
-        cmdline: String::new(),
-        initrd: None,
-        protocol: ProtocolChoice::Auto,
-        unpack: Unpack::Host,
-        debug_exit: false,
-        rng_seed: [0; 32],
+        ..Request::default()
     };
     firstlight_boot::plan(&image, &request).expect("a small kernel fits")
 }

@@ -298,6 +298,7 @@ const fn colours(class: Class) -> (&'static str, &'static str) {
         Class::Kernel => ("#0072b2", "#dcebf6"),
         Class::Window => ("#56b4e9", "#e8f4fc"),
         Class::Initrd => ("#009e73", "#def3ec"),
+        Class::Module => ("#cc79a7", "#f7e6f0"),
         Class::Handover => ("#d55e00", "#fbe7da"),
         Class::Firmware => ("#e69f00", "#fcf1d9"),
         Class::Free => ("#e3e7ec", "#f6f7f9"),

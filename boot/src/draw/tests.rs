@@ -130,6 +130,7 @@ fn plan(memory: u64) -> BootPlan {
             ),
         ],
         e820,
+        relocate: None,
         boot_vcpu: VcpuState::X86(registers()),
     }
 }

@@ -4,9 +4,7 @@
 use crate::file::InputFile;
 use crate::json::Hex;
 use firstlight_base::MIB;
-use firstlight_boot::{
-    Entry, EntryPoint, Platform, ProtocolChoice, Request, Unpack, entries, plan,
-};
+use firstlight_boot::{Entry, EntryPoint, Platform, Request, Unpack, entries, plan};
 use firstlight_image::{BzImage, Elf, Format, Image, Kind, Packed, Segment, SegmentFlags};
 use serde::Serialize;
 
@@ -83,13 +81,7 @@ fn memory_needed(image: &Image<'_>) -> Option<u64> {
 fn plainest(memory: u64) -> Request {
     Request {
         memory,
-        cpus: 1,
-        cmdline: String::new(),
-        initrd: None,
-        protocol: ProtocolChoice::Auto,
-        unpack: Unpack::Host,
-        debug_exit: false,
-        rng_seed: [0; 32],
+        ..Request::default()
     }
 }
 

@@ -78,6 +78,7 @@ enum Source {
     Plan { len: u64 },
     Image { layer: usize, offset: u64, len: u64 },
     Initrd,
+    Module { number: usize },
     Nothing,
 }
 
@@ -93,6 +94,7 @@ fn map(plan: &BootPlan) -> Vec<Part<'_>> {
             },
             &Content::Image { layer, offset, len } => Source::Image { layer, offset, len },
             Content::Initrd => Source::Initrd,
+            &Content::Module(number) => Source::Module { number },
             Content::Window => Source::Nothing,
         }),
     });
