@@ -81,6 +81,17 @@ impl Suite {
         Ok(debs)
     }
 
+    /// Downloads `packages`, and unpacks their files into one new folder in `folder`.
+    pub(crate) fn unpacked(&self, packages: &[String], folder: &Path) -> Outcome<PathBuf> {
+        let (tree, debs) = (folder.join("tree"), folder.join("debs"));
+        fs::create_dir(&tree).because(|| format!("cannot make {}", tree.display()))?;
+        for deb in self.download(packages, &debs)? {
+            unpack(&deb, &tree)?;
+        }
+        fs::remove_dir_all(&debs).because(|| format!("cannot remove {}", debs.display()))?;
+        Ok(tree)
+    }
+
     fn is_fresh(&self) -> bool {
         fs::metadata(self.state.join("updated"))
             .and_then(|stamp| stamp.modified())
@@ -135,7 +146,7 @@ impl Suite {
 }
 
 /// Unpacks the files of the package `deb` into `folder`.
-pub(crate) fn unpack(deb: &Path, folder: &Path) -> Outcome {
+fn unpack(deb: &Path, folder: &Path) -> Outcome {
     let what = || format!("cannot unpack {}", deb.display());
     let mut archive = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")

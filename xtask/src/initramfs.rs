@@ -4,10 +4,10 @@ use crate::cache::{self, Cache};
 use crate::cpio::Archive;
 use crate::failure::{Because, Outcome};
 use crate::guest_program;
-use crate::kernel;
+use crate::package;
 use crate::project::Project;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What the script says first; no command line contains it, so only the guest can have said it.
 pub(crate) const MARKER: &str = "FIRSTLIGHT-INIT";
@@ -16,7 +16,7 @@ const INIT: &str = include_str!("../guest/init");
 
 /// Builds the initramfs of test guests.
 pub(crate) fn build(project: &Project, cache: &Cache) -> Outcome<PathBuf> {
-    let mut archive = skeleton(&kernel::busybox(cache)?)?;
+    let mut archive = skeleton(cache)?;
     archive.program("init", INIT.as_bytes());
     archive.program("bin/outb", &guest_program::outb());
     archive.program("bin/tsc", &guest_program::tsc());
@@ -27,8 +27,9 @@ pub(crate) fn build(project: &Project, cache: &Cache) -> Outcome<PathBuf> {
 
 /// What every initramfs here begins with: the folders that are mounted on, the console that the
 /// kernel opens for init, and busybox.
-pub(crate) fn skeleton(busybox: &Path) -> Outcome<Archive> {
-    let program = fs::read(busybox).because(|| format!("cannot read {}", busybox.display()))?;
+pub(crate) fn skeleton(cache: &Cache) -> Outcome<Archive> {
+    let busybox = package::fetch(cache, &package::BUSYBOX)?;
+    let program = fs::read(&busybox).because(|| format!("cannot read {}", busybox.display()))?;
     let mut archive = Archive::new();
     for folder in ["bin", "dev", "proc", "root", "sys", "tmp"] {
         archive.folder(folder);

@@ -1,7 +1,7 @@
 //! The kernels that guests run: Debian's, unmodified, by the name of their meta packages.
 
 use crate::cache::Cache;
-use crate::debian::{self, Suite};
+use crate::debian::Suite;
 use crate::failure::{Because, Failure, Outcome};
 use crate::module;
 use std::fs;
@@ -20,8 +20,8 @@ pub(crate) struct Release {
     pub(crate) payload: &'static str,
 }
 
-/// The kernels that are tried, one for each way of packing them.
-pub(crate) const RELEASES: [Release; 3] = [DEBIAN_12, DEBIAN_12_CLOUD, DEBIAN_13];
+/// The kernels that are tried: every way of packing them, and every layout of their relocations.
+pub(crate) const RELEASES: [Release; 4] = [DEBIAN_12, DEBIAN_12_CLOUD, DEBIAN_13, DEBIAN_14];
 /// Linux 6.1, as installed on machines; also the lab's own kernel.
 pub(crate) const DEBIAN_12: Release = Release {
     name: "debian12",
@@ -40,6 +40,14 @@ pub(crate) const DEBIAN_12_CLOUD: Release = Release {
 pub(crate) const DEBIAN_13: Release = Release {
     name: "debian13",
     suite: "trixie",
+    package: "linux-image-amd64",
+    payload: "zstd",
+};
+
+/// Linux 7, from the suite that is to become Debian 14.
+pub(crate) const DEBIAN_14: Release = Release {
+    name: "debian14",
+    suite: "forky",
     package: "linux-image-amd64",
     payload: "zstd",
 };
@@ -66,13 +74,11 @@ pub(crate) fn fetch(cache: &Cache, release: &Release) -> Outcome<Kernel> {
             release.package, release.suite
         );
         let suite = Suite::open(cache, release.suite)?;
-        let packages = suite.kernel_packages(release.package)?;
-        let tree = folder.join("tree");
-        fs::create_dir(&tree).because(|| format!("cannot make {}", tree.display()))?;
-        let debs = folder.join("debs");
-        for deb in suite.download(&packages, &debs)? {
-            debian::unpack(&deb, &tree)?;
+        let mut packages = suite.kernel_packages(release.package)?;
+        if wanted.is_empty() {
+            packages.retain(|name| !name.starts_with("linux-modules-"));
         }
+        let tree = suite.unpacked(&packages, folder)?;
         let (file, version) = find_kernel(&tree)?;
         fs::rename(&file, folder.join("vmlinuz")).because(|| "cannot move vmlinuz".to_owned())?;
         fs::write(folder.join("version"), &version)
@@ -80,10 +86,7 @@ pub(crate) fn fetch(cache: &Cache, release: &Release) -> Outcome<Kernel> {
         if !wanted.is_empty() {
             module::collect(&tree, wanted, &folder.join("modules"))?;
         }
-        for used in [tree, debs] {
-            fs::remove_dir_all(&used).because(|| format!("cannot remove {}", used.display()))?;
-        }
-        Ok(())
+        fs::remove_dir_all(&tree).because(|| format!("cannot remove {}", tree.display()))
     })?;
     let version = fs::read_to_string(entry.join("version"))
         .because(|| format!("cannot read the version in {}", entry.display()))?;
@@ -97,31 +100,6 @@ pub(crate) fn fetch(cache: &Cache, release: &Release) -> Outcome<Kernel> {
 /// Forgets the kernel of `release`, so that the newest is fetched next time.
 pub(crate) fn forget(cache: &Cache, release: &Release) -> Outcome {
     cache.forget(&entry_name(release))
-}
-
-/// The static busybox that guests' userspace consists of.
-pub(crate) fn busybox(cache: &Cache) -> Outcome<PathBuf> {
-    let entry = cache.entry("busybox", "bookworm busybox-static", |folder| {
-        eprintln!("set-up: fetching Debian's package busybox-static (bookworm)");
-        let suite = Suite::open(cache, "bookworm")?;
-        let tree = folder.join("tree");
-        fs::create_dir(&tree).because(|| format!("cannot make {}", tree.display()))?;
-        let debs = folder.join("debs");
-        for deb in suite.download(&["busybox-static".to_owned()], &debs)? {
-            debian::unpack(&deb, &tree)?;
-        }
-        let place = ["bin/busybox", "usr/bin/busybox"]
-            .map(|place| tree.join(place))
-            .into_iter()
-            .find(|place| place.is_file())
-            .ok_or_else(|| Failure::new("the package busybox-static holds no busybox"))?;
-        fs::rename(&place, folder.join("busybox")).because(|| "cannot move busybox".to_owned())?;
-        for used in [tree, debs] {
-            fs::remove_dir_all(&used).because(|| format!("cannot remove {}", used.display()))?;
-        }
-        Ok(())
-    })?;
-    Ok(entry.join("busybox"))
 }
 
 fn entry_name(release: &Release) -> String {

@@ -76,7 +76,7 @@ impl Lab {
         tools::install(&[tools::QEMU])?;
         require_qemu()?;
         let kernel = kernel::fetch(cache, &kernel::DEBIAN_12)?;
-        let mut archive = crate::initramfs::skeleton(&kernel::busybox(cache)?)?;
+        let mut archive = crate::initramfs::skeleton(cache)?;
         archive.program("init", INIT.as_bytes());
         archive.folder("modules");
         let entries = fs::read_dir(&kernel.modules)

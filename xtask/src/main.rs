@@ -1,7 +1,7 @@
 //! Work on the project itself: what `cargo xtask` does.
 //!
 //! One file for each noun: the programs a machine must have ([`tools`]), Debian's packages
-//! ([`debian`]), the kernels in them ([`kernel`], [`module`]), the guests' first userspace
+//! ([`debian`]), the kernels and other files in them ([`kernel`], [`module`], [`package`]), the guests' first userspace
 //! ([`initramfs`], [`cpio`]), the machine with KVM ([`lab`]); and one for each verb.
 
 mod bench;
@@ -15,6 +15,7 @@ mod initramfs;
 mod kernel;
 mod lab;
 mod module;
+mod package;
 mod process;
 mod project;
 mod test;

@@ -100,7 +100,7 @@ pub(super) fn run(project: &Project, cache: &Cache) -> Outcome {
 /// Everything that the race's machine has.
 fn machine_files(project: &Project, cache: &Cache) -> Outcome<Vec<u8>> {
     let mut files = Files {
-        archive: initramfs::skeleton(&kernel::busybox(cache)?)?,
+        archive: initramfs::skeleton(cache)?,
         folders: BTreeSet::new(),
     };
     files.archive.program("init", INIT.as_bytes());

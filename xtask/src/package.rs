@@ -1,0 +1,87 @@
+//! Single files out of Debian's packages: what guests run beside Linux kernels.
+
+use crate::cache::Cache;
+use crate::debian::Suite;
+use crate::failure::{Because, Failure, Outcome};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A file in a package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Packaged {
+    /// What we call it.
+    pub(crate) name: &'static str,
+    /// Debian's suite.
+    pub(crate) suite: &'static str,
+    /// The package.
+    pub(crate) package: &'static str,
+    /// How its path in the package ends.
+    pub(crate) path: &'static str,
+}
+
+/// The static busybox that guests' userspace consists of.
+pub(crate) const BUSYBOX: Packaged = Packaged {
+    name: "busybox",
+    suite: "bookworm",
+    package: "busybox-static",
+    path: "bin/busybox",
+};
+/// The Xen hypervisor, gzipped, with the headers of both versions of Multiboot.
+pub(crate) const XEN: Packaged = Packaged {
+    name: "xen.gz",
+    suite: "trixie",
+    package: "xen-hypervisor-4.20-amd64",
+    path: "boot/xen-4.20-amd64.gz",
+};
+/// The Xen hypervisor built as a guest that is entered by PVH.
+pub(crate) const XEN_SHIM: Packaged = Packaged {
+    name: "xen-shim",
+    suite: "trixie",
+    package: "xen-utils-4.20",
+    path: "boot/xen-shim",
+};
+/// A memory tester that is entered as a Linux kernel is.
+pub(crate) const MEMTEST: Packaged = Packaged {
+    name: "memtest86+",
+    suite: "trixie",
+    package: "memtest86+",
+    path: "boot/memtest86+x64.bin",
+};
+
+/// The file, fetched if it is not in the cache.
+pub(crate) fn fetch(cache: &Cache, file: &Packaged) -> Outcome<PathBuf> {
+    let recipe = format!("{} {} {}", file.suite, file.package, file.path);
+    let entry = cache.entry(&format!("files/{}", file.name), &recipe, |folder| {
+        eprintln!(
+            "set-up: fetching Debian's package {} ({})",
+            file.package, file.suite
+        );
+        let suite = Suite::open(cache, file.suite)?;
+        let tree = suite.unpacked(&[file.package.to_owned()], folder)?;
+        let found = find(&tree, Path::new(file.path))?.ok_or_else(|| {
+            Failure::new(format!("the package {} has no {}", file.package, file.path))
+        })?;
+        fs::rename(&found, folder.join(file.name))
+            .because(|| format!("cannot move {}", found.display()))?;
+        fs::remove_dir_all(&tree).because(|| format!("cannot remove {}", tree.display()))
+    })?;
+    Ok(entry.join(file.name))
+}
+
+/// The first regular file below `folder` whose path ends with `path`.
+fn find(folder: &Path, path: &Path) -> Outcome<Option<PathBuf>> {
+    let list = || format!("cannot list {}", folder.display());
+    for entry in fs::read_dir(folder).because(list)? {
+        let entry = entry.because(list)?;
+        let kind = entry.file_type().because(list)?;
+        let found = if kind.is_dir() {
+            find(&entry.path(), path)?
+        } else {
+            Some(entry.path()).filter(|file| kind.is_file() && file.ends_with(path))
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
