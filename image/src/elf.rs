@@ -5,6 +5,7 @@ use crate::relocations::Relocations;
 use alloc::vec::Vec;
 use bitflags::bitflags;
 use core::fmt;
+use core::ops::Range;
 use firstlight_base::{PastEnd, Reader};
 
 /// An ELF file's headers, as plain values.
@@ -27,8 +28,9 @@ pub struct Elf {
     pub pvh: Option<PvhEntry>,
     /// Where the ELF ends in its layer: behind headers, segments and sections.
     pub end: u64,
-    /// What Linux' build appends to a relocatable kernel: its relocation table.
-    pub relocations: Option<Relocations>,
+    /// What follows the ELF in its layer, where that may be the relocation table that Linux' build
+    /// appends to a relocatable kernel.
+    pub behind: Option<Range<u64>>,
 }
 
 /// Width of an ELF file's addresses.
@@ -135,8 +137,15 @@ impl Elf {
                 || programs.iter().any(|program| program.kind == PT_INTERP),
             pvh: notes.pvh(align.unwrap_or(0)),
             end,
-            relocations: Relocations::read(file, end),
+            behind: Some(end..bytes.len() as u64).filter(|range| Relocations::may_be(file, range)),
         })
+    }
+
+    /// The relocation table behind the ELF in `layer`, the bytes it was read from. It is searched
+    /// for only here: it may have megabytes, and headers alone are read at once.
+    #[must_use]
+    pub fn relocations(&self, layer: &[u8]) -> Option<Relocations> {
+        Relocations::find(Reader::new(layer), self.behind.as_ref()?)
     }
 
     /// The lowest physical address of a segment and the first one behind the highest.

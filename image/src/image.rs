@@ -4,6 +4,7 @@ use crate::bzimage::{BzImage, BzImageError};
 use crate::elf::{Elf, ElfError, Kind};
 use crate::other::Other;
 use crate::packed::{Codec, Packed, UnpackError};
+use crate::relocations::Relocations;
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -79,6 +80,62 @@ impl<'a> Image<'a> {
         image.check_is_kernel()
     }
 
+    /// The image that [`open`](Self::open) or [`open_outer`](Self::open_outer) gave, from the bytes
+    /// of its layers, which somebody kept: the file itself first.
+    ///
+    /// Every layer is parsed again, and must be what the one round it says: nothing is unpacked,
+    /// and nothing but headers is read. That the bytes are those that the outer layer would unpack
+    /// to cannot be told without unpacking; who keeps them answers for that.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open), and [`ImageError::Layers`] where the layers do not belong
+    /// together.
+    pub fn reopen(layers: Vec<Cow<'a, [u8]>>) -> Result<Self, ImageError> {
+        let mut image = Self { layers: Vec::new() };
+        for (index, bytes) in layers.into_iter().enumerate() {
+            if index > 0 {
+                image.check_holds(bytes.len() as u64)?;
+            }
+            image.push(bytes)?;
+        }
+        let Some(last) = image.layers.last() else {
+            return Err(ImageError::Layers {
+                of: "no layer".to_string(),
+                why: "an image has at least one",
+            });
+        };
+        if matches!(last.format, Format::Packed(_)) {
+            return Err(image.layers_error("what the last one unpacks to is missing"));
+        }
+        image.check_is_kernel()
+    }
+
+    /// Sees that the innermost layer unpacks to something, and to `len` bytes where it says to how
+    /// many.
+    fn check_holds(&self, len: u64) -> Result<(), ImageError> {
+        let Some(packed) = self.packed() else {
+            return Err(self.layers_error("there is nothing in the innermost that is one more"));
+        };
+        let known = match packed.codec {
+            Codec::Stored => packed.range.end.checked_sub(packed.range.start),
+            _ => packed.unpacked_len,
+        };
+        match known {
+            Some(known) if known != len => {
+                Err(self.layers_error("the next is not as long as the one before it says"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn layers_error(&self, why: &'static str) -> ImageError {
+        ImageError::Layers {
+            of: self.to_string(),
+            why,
+        }
+    }
+
     /// Takes `file` apart only so far that there is something to boot: a bzImage stays packed,
     /// for the guest to unpack.
     ///
@@ -138,6 +195,23 @@ impl<'a> Image<'a> {
     #[must_use]
     pub fn kernel_version(&self) -> Option<&str> {
         self.bzimage()?.1.kernel_version.as_deref()
+    }
+
+    /// The relocation table behind the ELF among the layers. It is searched for now, which takes
+    /// a look at every entry.
+    #[must_use]
+    pub fn relocations(&self) -> Option<Relocations> {
+        let (index, elf) = self.elf()?;
+        elf.relocations(self.layers.get(index)?.bytes())
+    }
+
+    /// What is packed in the innermost layer.
+    fn packed(&self) -> Option<Packed> {
+        match &self.layers.last()?.format {
+            Format::BzImage(bzimage) => bzimage.payload.clone(),
+            Format::Packed(packed) => Some(packed.clone()),
+            Format::Elf(_) | Format::Other(_) => None,
+        }
     }
 
     /// The compressed kernel in the innermost layer, where that is a bzImage.
@@ -345,6 +419,14 @@ pub enum ImageError {
         of: String,
         /// What is wrong.
         source: UnpackError,
+    },
+    /// Layers that were kept are not those of one image.
+    #[error("the layers that were kept do not belong together: {of}: {why}")]
+    Layers {
+        /// The chain of formats, as far as it holds together.
+        of: String,
+        /// What is wrong with the next.
+        why: &'static str,
     },
     /// Too many layers lie in each other.
     #[error("{of} is packed more than {depth} deep")]

@@ -44,5 +44,5 @@ pub use image::{Format, Image, ImageError, Layer, Limits};
 pub use note::{PvhEntry, PvhRelocation};
 pub use other::Other;
 pub use packed::{Codec, Packed, UnpackError};
-pub use relocations::Relocations;
+pub use relocations::{RelocationRuns, Relocations};
 pub use setup_header::{LoadFlags, SetupHeader, Version, XLoadFlags};

@@ -39,8 +39,9 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// The codec whose magic `stream` begins with.
-    pub(crate) fn of(stream: &[u8]) -> Self {
+    /// The codec whose magic `stream` begins with; [`Stored`](Self::Stored) for an ELF file.
+    #[must_use]
+    pub fn of(stream: &[u8]) -> Self {
         const MAGICS: [(&[u8], Codec); 9] = [
             (b"\x7fELF", Codec::Stored),
             (b"\x1f\x8b\x08", Codec::Gzip),

@@ -47,7 +47,7 @@ fn check(layer: &Layer<'_>) {
                 assert!(segment.filesz == 0 || end.is_some_and(|end| end <= len));
             }
             assert!(elf.end <= len);
-            if let Some(relocations) = &elf.relocations {
+            if let Some(relocations) = elf.relocations(layer.bytes()) {
                 assert_eq!(relocations.r32.end, len);
             }
         }

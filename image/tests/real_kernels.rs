@@ -53,9 +53,9 @@ fn every_kernel_is_unpacked_to_an_elf_with_a_pvh_entry_and_a_relocation_table() 
         );
         assert!(elf.pvh.is_some());
         let unpacked = image.layers()[layer].bytes();
-        let relocations = elf.relocations.as_ref().expect("a relocation table");
+        let relocations = image.relocations().expect("a relocation table");
         assert_eq!(relocations.r32.end, unpacked.len() as u64);
-        check_places(unpacked, elf, relocations);
+        check_places(unpacked, elf, &relocations);
     }
 }
 
@@ -167,6 +167,6 @@ fn debian_6_12_107_has_the_golden_values() {
         })
     );
     assert_eq!(elf.end, 56_626_536);
-    let relocations = elf.relocations.as_ref().expect("a relocation table");
+    let relocations = image.relocations().expect("a relocation table");
     assert_eq!(relocations.counts(), (158_369, 12_827, 83_365));
 }

@@ -5,7 +5,7 @@ use crate::file::InputFile;
 use crate::json::Hex;
 use firstlight_base::MIB;
 use firstlight_boot::{Entry, EntryPoint, Platform, Request, Unpack, entries, plan};
-use firstlight_image::{BzImage, Elf, Format, Image, Kind, Packed, Segment, SegmentFlags};
+use firstlight_image::{BzImage, Elf, Image, Kind, Packed, Relocations, Segment, SegmentFlags};
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -48,12 +48,8 @@ impl Facts {
                 .bzimage()
                 .map(|(_, bzimage)| BzImageFacts::of(bzimage)),
             elf: image
-                .layers()
-                .iter()
-                .find_map(|layer| match layer.format() {
-                    Format::Elf(elf) => Some(ElfFacts::of(elf)),
-                    Format::BzImage(_) | Format::Packed(_) | Format::Other(_) => None,
-                }),
+                .elf()
+                .map(|(_, elf)| ElfFacts::of(elf, image.relocations().as_ref())),
         }
     }
 }
@@ -246,7 +242,7 @@ pub(super) struct RelocationFacts {
 }
 
 impl ElfFacts {
-    fn of(elf: &Elf) -> Self {
+    fn of(elf: &Elf, relocations: Option<&Relocations>) -> Self {
         Self {
             format: elf.to_string(),
             kind: match elf.kind {
@@ -268,7 +264,7 @@ impl ElfFacts {
                     max: Hex(u64::from(range.max)),
                 }),
             }),
-            relocations: elf.relocations.as_ref().map(|table| {
+            relocations: relocations.map(|table| {
                 let (r64, inverse32, r32) = table.counts();
                 RelocationFacts {
                     r64,

@@ -40,7 +40,7 @@ fn headers_of_both_classes_say_the_same() {
         assert_eq!(elf.span(), Some((0x100_0000, 0x200_0020)));
         assert_eq!(elf.pvh.unwrap().entry, 0x100_0020);
         assert_eq!(elf.end, file.len() as u64);
-        assert_eq!(elf.relocations, None);
+        assert_eq!(elf.behind, None);
         assert!(!elf.is_program);
     }
 }

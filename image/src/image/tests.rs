@@ -84,6 +84,75 @@ fn a_packed_kernel_file_is_unpacked_first() {
     assert_eq!(outer.to_string(), "xz → gzip → bzImage 2.15");
 }
 
+fn layers_of(image: &Image<'_>) -> Vec<Vec<u8>> {
+    image
+        .layers()
+        .iter()
+        .map(|layer| layer.bytes().to_vec())
+        .collect()
+}
+
+fn reopen(layers: &[Vec<u8>]) -> Result<Image<'_>, ImageError> {
+    Image::reopen(layers.iter().map(|layer| layer.into()).collect())
+}
+
+#[test]
+fn kept_layers_are_the_image_again() {
+    let bzimage = bzimage().payload(Codec::Zstd, &kernel()).build();
+    for file in [kernel(), bzimage.clone(), pack(Codec::Xz, &bzimage)] {
+        for image in [
+            open(&file).unwrap(),
+            Image::open_outer(&file, &Limits::default()).unwrap(),
+        ] {
+            let layers = layers_of(&image);
+            let again = reopen(&layers).unwrap();
+            assert_eq!(again.to_string(), image.to_string());
+            for (layer, before) in again.layers().iter().zip(image.layers()) {
+                assert_eq!(layer.format(), before.format());
+                assert_eq!(layer.bytes(), before.bytes());
+            }
+        }
+    }
+}
+
+#[test]
+fn kept_layers_that_do_not_belong_together_are_told() {
+    let file = bzimage().payload(Codec::Zstd, &kernel()).build();
+    let layers = layers_of(&open(&file).unwrap());
+    let why = |layers: &[Vec<u8>]| words(&reopen(layers).unwrap_err());
+    let apart = "the layers that were kept do not belong together";
+    assert_eq!(
+        why(&[]),
+        format!("{apart}: no layer: an image has at least one")
+    );
+    assert_eq!(
+        why(&[layers.clone(), vec![kernel()]].concat()),
+        format!(
+            "{apart}: bzImage 2.15 → zstd → ELF64 x86-64: there is nothing in the innermost that \
+             is one more"
+        )
+    );
+    let shorter = layers[1][..layers[1].len() - 1].to_vec();
+    let longer = [&layers[1][..], &[0]].concat();
+    for wrong in [shorter, longer, Vec::new()] {
+        assert_eq!(
+            why(&[layers[0].clone(), wrong]),
+            format!("{apart}: bzImage 2.15: the next is not as long as the one before it says")
+        );
+    }
+    let packed = pack(Codec::Gzip, &file);
+    assert_eq!(
+        why(&[packed]),
+        format!("{apart}: gzip: what the last one unpacks to is missing")
+    );
+    // What is as long, but no kernel, is told as it would be had it been unpacked.
+    let zeros = vec![0; layers[1].len()];
+    assert_eq!(
+        why(&[layers[0].clone(), zeros]),
+        "it is bzImage 2.15 → zstd → a file of zeros: that is no kernel"
+    );
+}
+
 #[test]
 fn a_kernel_without_a_payload_is_one_layer() {
     let file = bzimage().version(0x207).build();
