@@ -157,6 +157,12 @@ impl<'a> Image<'a> {
         &self.layers
     }
 
+    /// The layers' bytes from the outside in, for [`reopen`](Self::reopen) to begin with.
+    #[must_use]
+    pub fn into_layers(self) -> Vec<Cow<'a, [u8]>> {
+        self.layers.into_iter().map(|layer| layer.bytes).collect()
+    }
+
     /// The innermost layer.
     ///
     /// # Panics
