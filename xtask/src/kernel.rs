@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Release {
     /// What we call it.
     pub(crate) name: &'static str,
+    /// What people call it.
+    pub(crate) title: &'static str,
     /// Debian's suite.
     pub(crate) suite: &'static str,
     /// The meta package.
@@ -25,6 +27,7 @@ pub(crate) const RELEASES: [Release; 4] = [DEBIAN_12, DEBIAN_12_CLOUD, DEBIAN_13
 /// Linux 6.1, as installed on machines; also the lab's own kernel.
 pub(crate) const DEBIAN_12: Release = Release {
     name: "debian12",
+    title: "12: Linux 6.1, xz",
     suite: "bookworm",
     package: "linux-image-amd64",
     payload: "xz",
@@ -32,6 +35,7 @@ pub(crate) const DEBIAN_12: Release = Release {
 /// Linux 6.1 with the drivers that clouds need.
 pub(crate) const DEBIAN_12_CLOUD: Release = Release {
     name: "debian12-cloud",
+    title: "12 cloud: Linux 6.1, lz4",
     suite: "bookworm",
     package: "linux-image-cloud-amd64",
     payload: "lz4",
@@ -39,6 +43,7 @@ pub(crate) const DEBIAN_12_CLOUD: Release = Release {
 /// Linux 6.12, as installed on machines.
 pub(crate) const DEBIAN_13: Release = Release {
     name: "debian13",
+    title: "13: Linux 6.12, zstd",
     suite: "trixie",
     package: "linux-image-amd64",
     payload: "zstd",
@@ -47,6 +52,7 @@ pub(crate) const DEBIAN_13: Release = Release {
 /// Linux 7, from the suite that is to become Debian 14.
 pub(crate) const DEBIAN_14: Release = Release {
     name: "debian14",
+    title: "14: Linux 7.2, zstd",
     suite: "forky",
     package: "linux-image-amd64",
     payload: "zstd",

@@ -13,6 +13,7 @@ use crate::lab::{Ending, Lab};
 use crate::process;
 use crate::project::Project;
 use crate::tools;
+use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -44,7 +45,7 @@ struct Workshop<'a> {
     cache: &'a Cache,
 }
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     Step {
         name: "rules",
         what: "the house's rules that can be read off the text",
@@ -123,6 +124,14 @@ const STEPS: [Step; 12] = [
         run: boots_in_the_lab,
     },
     Step {
+        name: "table",
+        what: "the README's table of what boots, against the guests that did",
+        run: |shop, tally| {
+            let passed = std::mem::take(&mut tally.names);
+            tally.check("table", || boot::table(shop.project, shop.cache, &passed))
+        },
+    },
+    Step {
         name: "lab",
         what: "the lab itself: status, output and time limit",
         run: |shop, tally| tally.check("lab", || lab_itself(shop)),
@@ -182,6 +191,8 @@ pub(crate) fn inside_the_lab(project: &Project, cache: &Cache) -> Outcome<bool> 
 /// What passed so far, and what did not.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
+    /// The names of what passed.
+    names: BTreeSet<String>,
     passed: u32,
     failed: u32,
     skipped: u32,
@@ -193,6 +204,7 @@ impl std::fmt::Display for Tally {
             passed,
             failed,
             skipped,
+            ..
         } = self;
         write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
     }
@@ -230,6 +242,7 @@ impl Tally {
         match verdict {
             Verdict::Passed(remark) => {
                 self.passed += 1;
+                self.names.insert(name.to_owned());
                 line("ok", remark);
             }
             Verdict::Skipped(why) => {
@@ -255,10 +268,19 @@ impl Tally {
             _ => return false,
         };
         *count += 1;
+        if line.starts_with("ok") {
+            // What stands between the time and a remark, two blanks from either.
+            let mut columns = line
+                .split("  ")
+                .map(str::trim)
+                .filter(|text| !text.is_empty());
+            self.names.extend(columns.nth(2).map(str::to_owned));
+        }
         true
     }
 
-    fn add(&mut self, other: &Self) {
+    fn add(&mut self, other: Self) {
+        self.names.extend(other.names);
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
@@ -345,10 +367,11 @@ fn boots_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally) -> Outcome {
             }
         }
     })?;
-    tally.add(&seen);
+    let count = seen.to_string();
+    tally.add(seen);
     match ending {
         // The count that it ends with shows that no line was lost.
-        Ending::Status(0 | 1) if other.last() == Some(&seen.to_string()) => Ok(()),
+        Ending::Status(0 | 1) if other.last() == Some(&count) => Ok(()),
         ending => Err(Failure::new(format!(
             "the lab ended before all guests had run: {ending:?}\n{}",
             other.join("\n")
@@ -396,11 +419,13 @@ mod tests {
     #[test]
     fn lines_of_another_run_are_counted_by_their_first_word() {
         let mut tally = Tally::default();
-        assert!(tally.take_over("ok          1.0 s  debian12"));
+        assert!(tally.take_over("ok          1.0 s  qemu debian12 pvh  a remark"));
         assert!(tally.take_over("FAILED      1.0 s  debian13"));
         assert!(tally.take_over("SKIPPED     0.0 s  other  no QEMU"));
         assert!(!tally.take_over("    | ok"));
         assert!(!tally.take_over(""));
         assert_eq!(tally.to_string(), "1 passed, 1 failed, 1 skipped");
+        let names: Vec<&str> = tally.names.iter().map(String::as_str).collect();
+        assert_eq!(names, ["qemu debian12 pvh"]);
     }
 }

@@ -1,12 +1,17 @@
 //! Guests: real kernels, booted by the program that is shipped, judged by what they say.
 
+mod cases;
+mod table;
+
+pub(crate) use table::check as table;
+
 use super::{Tally, Verdict};
 use crate::cache::Cache;
 use crate::failure::{Because, Failure, Outcome};
 use crate::initramfs::{self, MARKER};
-use crate::kernel::{self, Kernel};
 use crate::process;
 use crate::project::Project;
+use cases::{Case, Expected, Guest, Guests, Then};
 use rustix::process::{Pid, Signal};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -35,23 +40,11 @@ impl Engine {
 
 /// Boots every guest that `engine` is tried with, and adds up how they ended.
 pub(crate) fn run(project: &Project, cache: &Cache, engine: Engine, tally: &mut Tally) -> Outcome {
-    let kernels = kernel::RELEASES
-        .iter()
-        .map(|release| Ok((release.name, kernel::fetch(cache, release)?)))
-        .collect::<Outcome<Vec<_>>>()?;
     let place = Place {
         firstlight: project.built_firstlight(),
         initrd: initramfs::build(project, cache)?,
     };
-    let cases = match engine {
-        Engine::Qemu => cases(&kernels, Engine::Qemu),
-        Engine::Kvm => {
-            let mut cases = cases(&kernels, Engine::Kvm);
-            cases.push(auto_takes_kvm(&kernels));
-            cases
-        }
-        Engine::Auto => on_this_machine(&kernels),
-    };
+    let cases = cases::of(&Guests::fetch(cache)?, engine);
     let waiting = Mutex::new(cases.iter());
     let tally = Mutex::new(tally);
     std::thread::scope(|scope| {
@@ -89,170 +82,9 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .expect("no guest's thread panics while it holds the lock")
 }
 
-/// A guest and what is expected of it.
-struct Case {
-    name: String,
-    kernel: Kernel,
-    cpus: u32,
-    engine: Engine,
-    /// What its init does in the end.
-    todo: &'static str,
-    /// Further options of `firstlight boot`.
-    options: &'static [&'static str],
-    /// The longest that `firstlight` lets it run, in seconds.
-    timeout: u32,
-    /// What we do once its init has spoken.
-    then: Then,
-    expected: Expected,
-}
-
-/// What is done to a running guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
-    /// Nothing.
-    Wait,
-    /// Types a line on its console.
-    Type,
-    /// Sends SIGTERM to Firstlight.
-    Terminate,
-}
-
-/// How Firstlight is expected to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expected {
-    /// With this status, after init's line.
-    Status(i32),
-    /// With status 0 and init's line, and having said that it took this engine.
-    Taken(&'static str),
-    /// By this signal, after init's line.
-    Signal(i32),
-    /// With status 124, however far the guest came.
-    TimedOut,
-    /// With status 0 after init's line, or with status 5, where no engine can run it.
-    StatusOrNoEngine,
-}
-
-/// Long enough for a loaded machine under two layers of emulation.
-const PATIENCE: u32 = 180;
 /// What is typed on a guest's console, and what the guest answers.
 const TYPED: &str = "over the wire and back";
 const ECHO: &str = "FIRSTLIGHT-ECHO over the wire and back";
-
-/// The guests of one engine: every kernel with one and two vCPUs, and every way to end.
-fn cases(kernels: &[(&'static str, Kernel)], engine: Engine) -> Vec<Case> {
-    let mut cases = Vec::new();
-    for (name, kernel) in kernels {
-        for cpus in [1, 2] {
-            let title = format!("{} {name} cpus={cpus}", engine.name());
-            cases.push(plain(title, kernel, cpus, engine));
-        }
-    }
-    let Some((_, kernel)) = kernels.iter().find(|(name, _)| *name == PLAIN_KERNEL) else {
-        return cases;
-    };
-    let end = |what: &str, todo, options, then, expected| Case {
-        todo,
-        options,
-        then,
-        expected,
-        ..plain(format!("{} {what}", engine.name()), kernel, 1, engine)
-    };
-    cases.extend([
-        end("panic", "panic", &[], Then::Wait, Expected::Status(34)),
-        end(
-            "reset, no-reboot",
-            "reboot",
-            &["--no-reboot"],
-            Then::Wait,
-            Expected::Status(0),
-        ),
-        end(
-            "exit from guest",
-            "exit=42",
-            &["--exit-from-guest"],
-            Then::Wait,
-            Expected::Status(42),
-        ),
-        end(
-            "console input",
-            "echo",
-            &[],
-            Then::Type,
-            Expected::Status(0),
-        ),
-        end(
-            "SIGTERM",
-            "idle",
-            &[],
-            Then::Terminate,
-            Expected::Signal(Signal::TERM.as_raw()),
-        ),
-        Case {
-            timeout: 20,
-            ..end("timeout", "idle", &[], Then::Wait, Expected::TimedOut)
-        },
-        end(
-            "linux32",
-            "poweroff",
-            &["--protocol", "linux32"],
-            Then::Wait,
-            Expected::Status(0),
-        ),
-        end(
-            "pvh",
-            "poweroff",
-            &["--protocol", "pvh"],
-            Then::Wait,
-            Expected::Status(0),
-        ),
-        end(
-            "unpacked by the guest",
-            "poweroff",
-            &["--unpack", "guest"],
-            Then::Wait,
-            Expected::Status(0),
-        ),
-    ]);
-    cases
-}
-
-/// The kernel for what does not depend on the kernel: the quickest of them.
-const PLAIN_KERNEL: &str = "debian12-cloud";
-
-/// A guest that says its line and turns itself off.
-fn plain(name: String, kernel: &Kernel, cpus: u32, engine: Engine) -> Case {
-    Case {
-        name,
-        kernel: kernel.clone(),
-        cpus,
-        engine,
-        todo: "poweroff",
-        options: &[],
-        timeout: PATIENCE,
-        then: Then::Wait,
-        expected: Expected::Status(0),
-    }
-}
-
-/// In the lab, KVM passes the probe.
-fn auto_takes_kvm(kernels: &[(&'static str, Kernel)]) -> Case {
-    Case {
-        expected: Expected::Taken("kvm"),
-        ..plain("auto takes kvm".into(), &kernels[0].1, 1, Engine::Auto)
-    }
-}
-
-/// On any machine, some engine is found; and KVM alone either works or is refused.
-fn on_this_machine(kernels: &[(&'static str, Kernel)]) -> Vec<Case> {
-    let kernel = &kernels[0].1;
-    vec![
-        plain("auto finds an engine".into(), kernel, 2, Engine::Auto),
-        Case {
-            expected: Expected::StatusOrNoEngine,
-            ..plain("kvm works or is refused".into(), kernel, 1, Engine::Kvm)
-        },
-    ]
-}
 
 /// What every guest is booted with.
 struct Place {
@@ -283,16 +115,21 @@ impl Place {
         command
             .args(["--kill-after=10", &(case.timeout + 60).to_string()])
             .arg(&self.firstlight)
-            .args(["boot", "--kernel"])
-            .arg(&case.kernel.file)
-            .arg("--initrd")
-            .arg(&self.initrd)
-            .arg("--cmdline")
-            .arg(format!("console=ttyS0 panic=-1 fl.do={}", case.todo))
-            .args(["--memory", "512M", "--cpus", &case.cpus.to_string()])
-            .args(["--engine", case.engine.name()])
+            .args(["boot", "--engine", case.engine.name()])
             .args(["--timeout", &case.timeout.to_string()])
-            .args(case.options);
+            .args(["--memory", "512M"]);
+        match &case.guest {
+            Guest::Linux { kernel, cpus, todo } => command
+                .arg("--kernel")
+                .arg(&kernel.file)
+                .arg("--initrd")
+                .arg(&self.initrd)
+                .arg("--cmdline")
+                .arg(format!("console=ttyS0 panic=-1 fl.do={todo}"))
+                .args(["--cpus", &cpus.to_string()]),
+            Guest::Other { file, .. } => command.arg("--kernel").arg(file),
+        };
+        command.args(&case.options);
         command
     }
 }
@@ -342,11 +179,11 @@ impl Heard {
                     }
                 }
                 // `timeout` hands the signal on.
-                Then::Terminate if line.contains(MARKER) => {
+                Then::TerminateAfter(words) if line.contains(words) => {
                     rustix::process::kill_process(Pid::from_child(&running), Signal::TERM)
                         .because(|| "cannot send SIGTERM".to_owned())?;
                 }
-                Then::Wait | Then::Type | Then::Terminate => {}
+                Then::Wait | Then::Type | Then::TerminateAfter(_) => {}
             }
         }
         let status = running
@@ -397,7 +234,10 @@ fn complaint(case: &Case, heard: &Heard) -> Option<String> {
         }
         _ => {}
     }
-    if case.todo == "panic" && !heard.console.contains("Kernel panic - not syncing") {
+    let Guest::Linux { kernel, cpus, todo } = &case.guest else {
+        return None;
+    };
+    if *todo == "panic" && !heard.console.contains("Kernel panic - not syncing") {
         return Some("the console does not tell of a panic".to_owned());
     }
     if case.then == Then::Type && !heard.console.lines().any(|line| line == ECHO) {
@@ -406,8 +246,8 @@ fn complaint(case: &Case, heard: &Heard) -> Option<String> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     marker_complaint(
         &heard.console,
-        &case.kernel.version,
-        case.cpus,
+        &kernel.version,
+        *cpus,
         now.map_or(0, |since| since.as_secs()),
     )
 }

@@ -1,0 +1,281 @@
+//! The guests that are booted, and what is expected of each.
+
+use super::table::Shown;
+use super::{Engine, MARKER};
+use crate::cache::Cache;
+use crate::failure::Outcome;
+use crate::kernel::{self, Kernel, RELEASES, Release};
+use crate::package::{self, MEMTEST, XEN, XEN_SHIM};
+use rustix::process::Signal;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// A guest and what is expected of it.
+pub(super) struct Case {
+    pub(super) name: String,
+    pub(super) guest: Guest,
+    pub(super) engine: Engine,
+    /// Further options of `firstlight boot`.
+    pub(super) options: Vec<OsString>,
+    /// The longest that `firstlight` lets it run, in seconds.
+    pub(super) timeout: u32,
+    /// What we do once it has spoken.
+    pub(super) then: Then,
+    pub(super) expected: Expected,
+    /// The place in the table of what boots that its success fills.
+    pub(super) shows: Option<Shown>,
+}
+
+/// What is booted.
+#[derive(Clone)]
+pub(super) enum Guest {
+    /// Linux with our initramfs.
+    Linux {
+        kernel: Kernel,
+        cpus: u32,
+        /// What its init does in the end.
+        todo: &'static str,
+    },
+    /// Something that only has to say who it is.
+    Other { file: PathBuf },
+}
+
+/// What is done to a running guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Nothing.
+    Wait,
+    /// Types a line on its console once its init listens.
+    Type,
+    /// Sends SIGTERM to Firstlight once these words were on its console.
+    TerminateAfter(&'static str),
+}
+
+/// How Firstlight is expected to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// With this status, after init's line.
+    Status(i32),
+    /// With status 0 and init's line, and having said that it took this engine.
+    Taken(&'static str),
+    /// By this signal, after the words that are waited for.
+    Signal(i32),
+    /// With status 124, however far the guest came.
+    TimedOut,
+    /// With status 0 after init's line, or with status 5, where no engine can run it.
+    StatusOrNoEngine,
+}
+
+/// Long enough for a loaded machine under two layers of emulation.
+const PATIENCE: u32 = 180;
+
+/// Everything that is booted.
+pub(super) struct Guests {
+    linux: Vec<(Release, Kernel)>,
+    xen: PathBuf,
+    xen_shim: PathBuf,
+    memtest: PathBuf,
+}
+
+impl Guests {
+    /// Everything, fetched where it is not in the cache.
+    pub(super) fn fetch(cache: &Cache) -> Outcome<Self> {
+        let fetch = |release: &Release| Ok((*release, kernel::fetch(cache, release)?));
+        Ok(Self {
+            linux: RELEASES.iter().map(fetch).collect::<Outcome<_>>()?,
+            xen: package::fetch(cache, &XEN)?,
+            xen_shim: package::fetch(cache, &XEN_SHIM)?,
+            memtest: package::fetch(cache, &MEMTEST)?,
+        })
+    }
+
+    /// The kernel for what does not depend on the kernel: the quickest of them.
+    fn plain(&self) -> &(Release, Kernel) {
+        let plain = |(release, _): &&(Release, Kernel)| *release == kernel::DEBIAN_12_CLOUD;
+        self.linux
+            .iter()
+            .find(plain)
+            .expect("it is one of the releases")
+    }
+}
+
+/// The guests that `engine` is tried with.
+pub(super) fn of(guests: &Guests, engine: Engine) -> Vec<Case> {
+    match engine {
+        Engine::Auto => on_this_machine(guests),
+        Engine::Qemu | Engine::Kvm => {
+            let mut cases = with_every_kernel(guests, engine);
+            cases.extend(with_every_end(guests, engine));
+            cases.extend(other_systems(guests, engine));
+            if engine == Engine::Kvm {
+                cases.push(auto_takes_kvm(guests));
+            }
+            cases
+        }
+    }
+}
+
+/// Every kernel by each way in that `engine` is tried with, and once with two vCPUs.
+fn with_every_kernel(guests: &Guests, engine: Engine) -> Vec<Case> {
+    let ways: &[&str] = match engine {
+        Engine::Kvm => &["linux64", "pvh"],
+        Engine::Qemu | Engine::Auto => &["linux64", "linux32", "linux16", "pvh"],
+    };
+    let mut cases = Vec::new();
+    for (release, kernel) in &guests.linux {
+        for &way in ways {
+            cases.push(Case {
+                name: format!("{} {} {way}", engine.name(), release.name),
+                options: options(&["--protocol", way]),
+                shows: Some(Shown {
+                    image: format!("Debian {}", release.title),
+                    way,
+                    engine,
+                }),
+                ..plain(kernel, engine)
+            });
+        }
+        let guest = linux(kernel, 2, "poweroff");
+        cases.push(Case {
+            name: format!("{} {} cpus=2", engine.name(), release.name),
+            guest,
+            ..plain(kernel, engine)
+        });
+    }
+    cases
+}
+
+/// One kernel, and every way to end, to be loaded and to be spoken to.
+fn with_every_end(guests: &Guests, engine: Engine) -> Vec<Case> {
+    let (_, kernel) = guests.plain();
+    let case = |what: &str, todo| Case {
+        name: format!("{} {what}", engine.name()),
+        guest: linux(kernel, 1, todo),
+        ..plain(kernel, engine)
+    };
+    vec![
+        Case {
+            expected: Expected::Status(34),
+            ..case("panic", "panic")
+        },
+        Case {
+            options: options(&["--no-reboot"]),
+            ..case("reset, no-reboot", "reboot")
+        },
+        Case {
+            options: options(&["--exit-from-guest"]),
+            expected: Expected::Status(42),
+            ..case("exit from guest", "exit=42")
+        },
+        Case {
+            then: Then::Type,
+            ..case("console input", "echo")
+        },
+        Case {
+            then: Then::TerminateAfter(MARKER),
+            expected: Expected::Signal(Signal::TERM.as_raw()),
+            ..case("SIGTERM", "idle")
+        },
+        Case {
+            timeout: 20,
+            expected: Expected::TimedOut,
+            ..case("timeout", "idle")
+        },
+        Case {
+            options: options(&["--unpack", "guest"]),
+            ..case("unpacked by the guest", "poweroff")
+        },
+        Case {
+            options: options(&["--kaslr", "off"]),
+            ..case("not randomised", "poweroff")
+        },
+        Case {
+            options: options(&["--load-address", "0x4000000"]),
+            ..case("loaded at 64 MiB", "poweroff")
+        },
+    ]
+}
+
+/// Guests other than Linux. They are stopped once they have said who they are.
+fn other_systems(guests: &Guests, engine: Engine) -> Vec<Case> {
+    let xen = ["--cmdline", "console=com1 com1=115200,8n1"];
+    let says = |image: &str, way, file: &PathBuf, words, more: &[&str]| Case {
+        name: format!("{} {image} {way}", engine.name()),
+        guest: Guest::Other { file: file.clone() },
+        engine,
+        options: options(&[&["--protocol", way], more].concat()),
+        timeout: PATIENCE,
+        then: Then::TerminateAfter(words),
+        expected: Expected::Signal(Signal::TERM.as_raw()),
+        shows: Some(Shown {
+            image: image.to_owned(),
+            way,
+            engine,
+        }),
+    };
+    const BANNER: &str = "Xen version 4.20";
+    vec![
+        says("Xen 4.20", "multiboot", &guests.xen, BANNER, &xen),
+        says("Xen 4.20", "multiboot2", &guests.xen, BANNER, &xen),
+        says("Xen 4.20 shim", "pvh", &guests.xen_shim, BANNER, &xen),
+        says(
+            "Memtest86+ 7.20",
+            "linux64",
+            &guests.memtest,
+            "Memtest86+",
+            &["--cmdline", "console=ttyS0,115200"],
+        ),
+    ]
+}
+
+/// In the lab, KVM passes the probe.
+fn auto_takes_kvm(guests: &Guests) -> Case {
+    Case {
+        name: "auto takes kvm".into(),
+        expected: Expected::Taken("kvm"),
+        ..plain(&guests.plain().1, Engine::Auto)
+    }
+}
+
+/// On any machine, some engine is found; and KVM alone either works or is refused.
+fn on_this_machine(guests: &Guests) -> Vec<Case> {
+    let (_, kernel) = guests.plain();
+    vec![
+        Case {
+            name: "auto finds an engine".into(),
+            guest: linux(kernel, 2, "poweroff"),
+            ..plain(kernel, Engine::Auto)
+        },
+        Case {
+            name: "kvm works or is refused".into(),
+            expected: Expected::StatusOrNoEngine,
+            ..plain(kernel, Engine::Kvm)
+        },
+    ]
+}
+
+/// A guest with one vCPU that says its line and turns itself off.
+fn plain(kernel: &Kernel, engine: Engine) -> Case {
+    Case {
+        name: String::new(),
+        guest: linux(kernel, 1, "poweroff"),
+        engine,
+        options: Vec::new(),
+        timeout: PATIENCE,
+        then: Then::Wait,
+        expected: Expected::Status(0),
+        shows: None,
+    }
+}
+
+fn linux(kernel: &Kernel, cpus: u32, todo: &'static str) -> Guest {
+    Guest::Linux {
+        kernel: kernel.clone(),
+        cpus,
+        todo,
+    }
+}
+
+fn options(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
