@@ -57,18 +57,13 @@ fn asking(protocol: ProtocolChoice, unpack: Unpack) -> Request {
 }
 
 fn entry(way: &Way<'_>) -> Entry {
-    let (unpack, at) = match way.form {
-        Form::Packed { .. } => {
-            let offset = way.entry(Gpa::new(0)).get();
-            (Unpack::Guest, EntryPoint::Offset(offset))
-        }
-        // Where a vmlinux is loaded is in the file, so its entry is the same wherever that is.
-        Form::Vmlinux { .. } => (Unpack::Host, EntryPoint::Address(way.entry(Gpa::new(0)))),
-    };
     Entry {
         protocol: way.protocol,
-        unpack,
-        at,
+        unpack: match way.form {
+            Form::Packed { .. } => Unpack::Guest,
+            Form::Vmlinux { .. } => Unpack::Host,
+        },
+        at: way.entry,
         cmdline_limit: way.cmdline_limit(),
         initrd_limit: way.initrd_limit(),
     }

@@ -4,67 +4,168 @@
 use crate::draft::{Draft, Need};
 use crate::gdt::Code;
 use crate::planner::{LOW, PAGE, Parts, protected_mode, put_gdt};
-use crate::way::Way;
+use crate::way::{Form, Gate, Moves, Way};
 use crate::zero_page::{self, ZeroPage};
-use crate::{PlanError, Request, paging};
-use firstlight_base::GpaRange;
+use crate::{EntryPoint, PlanError, Request, paging};
 use firstlight_base::x86::{Cr0, Cr4, Efer, Gprs, RFLAGS_RESERVED, Registers};
+use firstlight_base::{GIB, Gpa, GpaRange};
+use firstlight_image::{Class, Machine, SetupHeader, XLoadFlags};
 
-/// The state of `boot.rst`, section "64-bit Boot Protocol".
-pub(crate) fn enter64(
-    draft: &mut Draft,
-    way: &Way<'_>,
-    parts: &Parts,
-    request: &Request,
-) -> Result<Registers, PlanError> {
-    let boot_params = put_zero_page(draft, way, parts, request)?;
-    if parts.kernel.end() > paging::LIMIT {
-        return Err(PlanError::NotMapped {
-            kernel: parts.kernel,
-            limit: paging::LIMIT,
-        });
+/// The 64-bit entry: of a bzImage's unpacking code, or of the kernel in it.
+#[derive(Debug)]
+pub(crate) struct Linux64;
+
+/// The 32-bit entry of a bzImage's unpacking code.
+#[derive(Debug)]
+pub(crate) struct Linux32;
+
+impl Gate for Linux64 {
+    fn entry(&self, form: &Form<'_>) -> Result<EntryPoint, &'static str> {
+        match form {
+            Form::Packed { bzimage, .. } => bzimage
+                .entry_64()
+                .map(EntryPoint::Offset)
+                .ok_or("its xloadflags have no XLF_KERNEL_64"),
+            Form::Vmlinux { elf, .. } => {
+                if elf.class == Class::Elf64 && elf.machine == Machine::X86_64 {
+                    Ok(EntryPoint::Address(Gpa::new(elf.entry)))
+                } else {
+                    Err("it is no 64-bit x86 ELF file")
+                }
+            }
+        }
     }
-    let mapped = paging::gibs([parts.kernel, parts.cmdline, boot_params]);
-    let need = Need {
-        name: "page tables",
-        len: paging::tables_len(&mapped),
-        align: PAGE,
-        within: LOW,
-        why: "an identity map of kernel, boot_params and command line",
-    };
-    let at = draft.lowest(&need)?.start();
-    let tables = draft.put_lowest(&need, paging::identity_map(at, &mapped))?;
-    let registers = Registers {
-        gprs: Gprs {
-            rip: way.entry(parts.kernel.start()).get(),
+
+    /// `startup_64` of a vmlinux takes its distance from where it was linked to out of the
+    /// instruction pointer, and stops where that is no multiple of 2 MiB
+    /// (`arch/x86/kernel/head64.c`).
+    fn moves(&self, form: &Form<'_>) -> Moves {
+        const LARGE_PAGE: u64 = 0x20_0000;
+        let header = form.header();
+        let align = header
+            .and_then(SetupHeader::kernel_alignment)
+            .map_or(0, u64::from);
+        let align = align.max(LARGE_PAGE);
+        let lowest = form.lowest();
+        if header.is_some_and(|header| !header.relocatable_kernel()) {
+            return Moves::No("its header says that it is not relocatable");
+        }
+        if !lowest.is_aligned(align) {
+            return Moves::No("the address it was linked to is no multiple of its alignment");
+        }
+        let above_4_gib = header.is_none_or(|header| {
+            header
+                .xloadflags()
+                .contains(XLoadFlags::CAN_BE_LOADED_ABOVE_4G)
+        });
+        let end = if above_4_gib {
+            paging::LIMIT
+        } else {
+            Gpa::new(4 * GIB)
+        };
+        match GpaRange::between(lowest, end) {
+            Some(within) => Moves::To {
+                align,
+                within,
+                declared: header.is_some(),
+            },
+            None => Moves::No("it was linked to the end of what it can be entered in"),
+        }
+    }
+
+    fn initrd_limit(&self, header: Option<&SetupHeader>) -> Option<Gpa> {
+        let above_4_gib = header.is_some_and(|header| {
+            header
+                .xloadflags()
+                .contains(XLoadFlags::CAN_BE_LOADED_ABOVE_4G)
+        });
+        (!above_4_gib).then(|| initrd_addr_max(header))
+    }
+
+    /// The state of `boot.rst`, section "64-bit Boot Protocol".
+    fn enter(
+        &self,
+        draft: &mut Draft,
+        way: &Way<'_>,
+        parts: &Parts,
+        request: &Request,
+    ) -> Result<Registers, PlanError> {
+        let boot_params = put_zero_page(draft, way, parts, request)?;
+        if parts.kernel.end() > paging::LIMIT {
+            return Err(PlanError::NotMapped {
+                kernel: parts.kernel,
+                limit: paging::LIMIT,
+            });
+        }
+        let mapped = paging::gibs([parts.kernel, parts.cmdline, boot_params]);
+        let need = Need {
+            name: "page tables",
+            len: paging::tables_len(&mapped),
+            align: PAGE,
+            within: LOW,
+            why: "an identity map of kernel, boot_params and command line",
+        };
+        let at = draft.lowest(&need)?.start();
+        let tables = draft.put_lowest(&need, paging::identity_map(at, &mapped))?;
+        let registers = Registers {
+            gprs: Gprs {
+                rip: parts.entry.get(),
+                rsi: boot_params.start().get(),
+                rflags: RFLAGS_RESERVED,
+                ..Gprs::default()
+            },
+            cr0: Cr0::PE | Cr0::ET | Cr0::PG,
+            cr3: tables.start().get(),
+            cr4: Cr4::PAE,
+            efer: Efer::LME | Efer::LMA,
+            ..Registers::default()
+        };
+        put_gdt(draft, registers, Code::Bits64)
+    }
+}
+
+impl Gate for Linux32 {
+    fn entry(&self, form: &Form<'_>) -> Result<EntryPoint, &'static str> {
+        match form {
+            Form::Packed { bzimage, .. } if bzimage.is_loaded_high() => Ok(EntryPoint::Offset(0)),
+            Form::Packed { .. } => Err("it is not loaded high"),
+            Form::Vmlinux { .. } => {
+                Err("the 32-bit entry belongs to the unpacking code of a bzImage")
+            }
+        }
+    }
+
+    fn moves(&self, _form: &Form<'_>) -> Moves {
+        Moves::No("only its unpacking code is entered this way")
+    }
+
+    fn initrd_limit(&self, header: Option<&SetupHeader>) -> Option<Gpa> {
+        Some(initrd_addr_max(header))
+    }
+
+    /// The state of `boot.rst`, section "32-bit Boot Protocol".
+    fn enter(
+        &self,
+        draft: &mut Draft,
+        way: &Way<'_>,
+        parts: &Parts,
+        request: &Request,
+    ) -> Result<Registers, PlanError> {
+        let boot_params = put_zero_page(draft, way, parts, request)?;
+        let gprs = Gprs {
+            rip: parts.entry.get(),
             rsi: boot_params.start().get(),
             rflags: RFLAGS_RESERVED,
             ..Gprs::default()
-        },
-        cr0: Cr0::PE | Cr0::ET | Cr0::PG,
-        cr3: tables.start().get(),
-        cr4: Cr4::PAE,
-        efer: Efer::LME | Efer::LMA,
-        ..Registers::default()
-    };
-    put_gdt(draft, registers, Code::Bits64)
+        };
+        put_gdt(draft, protected_mode(gprs), Code::Bits32)
+    }
 }
 
-/// The state of `boot.rst`, section "32-bit Boot Protocol".
-pub(crate) fn enter32(
-    draft: &mut Draft,
-    way: &Way<'_>,
-    parts: &Parts,
-    request: &Request,
-) -> Result<Registers, PlanError> {
-    let boot_params = put_zero_page(draft, way, parts, request)?;
-    let gprs = Gprs {
-        rip: way.entry(parts.kernel.start()).get(),
-        rsi: boot_params.start().get(),
-        rflags: RFLAGS_RESERVED,
-        ..Gprs::default()
-    };
-    put_gdt(draft, protected_mode(gprs), Code::Bits32)
+/// The header's limit, or what Linux has there since it has the field.
+fn initrd_addr_max(header: Option<&SetupHeader>) -> Gpa {
+    const LINUX: u32 = 0x7fff_ffff;
+    Gpa::new(header.map_or(LINUX, SetupHeader::initrd_addr_max).into())
 }
 
 fn put_zero_page(
@@ -85,7 +186,7 @@ fn put_zero_page(
         seed,
     )?;
     let page = ZeroPage {
-        setup_header: way.setup_header(),
+        setup_header: way.form.header().map_or(&[], SetupHeader::bytes),
         load: parts.kernel.start(),
         cmdline: parts.cmdline.start(),
         initrd: parts.initrd,

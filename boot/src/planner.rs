@@ -4,8 +4,8 @@ use crate::draft::{Draft, Need, range};
 use crate::gdt::{self, Code};
 use crate::way::Way;
 use crate::{
-    BootPlan, Content, E820Entry, Piece, PlanError, Platform, Protocol, Request, acpi, e820,
-    kernel, linux, pvh, reset_vector, way,
+    BootPlan, Content, E820Entry, EntryPoint, Piece, PlanError, Platform, Request, acpi, e820,
+    kernel, reset_vector, way,
 };
 use alloc::format;
 use alloc::string::ToString;
@@ -31,7 +31,7 @@ pub fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError>
     let way = way::choose(image, request)?;
     let mut draft = Draft::new(e820::usable(&platform.ram));
     let kernel = kernel::put(&mut draft, &way)?;
-    check_entry(&way, kernel)?;
+    let entry = entry(&way, kernel)?;
     let tables = put_tables(&mut draft, &platform)?;
     draft.put_firmware(reset_vector::piece())?;
     let parts = Parts {
@@ -40,12 +40,9 @@ pub fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError>
         cmdline: put_cmdline(&mut draft, &way, &request.cmdline)?,
         initrd: put_initrd(&mut draft, &way, request.initrd)?,
         kernel,
+        entry,
     };
-    let registers = match way.protocol {
-        Protocol::Linux64 => linux::enter64(&mut draft, &way, &parts, request)?,
-        Protocol::Linux32 => linux::enter32(&mut draft, &way, &parts, request)?,
-        Protocol::Pvh => pvh::enter(&mut draft, &way, &parts)?,
-    };
+    let registers = way.gate.enter(&mut draft, &way, &parts, request)?;
     Ok(BootPlan {
         platform,
         protocol: way.protocol,
@@ -66,6 +63,8 @@ pub(crate) struct Parts {
     pub(crate) initrd: Option<GpaRange>,
     /// Where the kernel is loaded and runs while it starts.
     pub(crate) kernel: GpaRange,
+    /// Where the kernel is entered.
+    pub(crate) entry: Gpa,
 }
 
 fn platform(request: &Request) -> Result<Platform, PlanError> {
@@ -88,11 +87,15 @@ fn platform(request: &Request) -> Result<Platform, PlanError> {
     Ok(platform)
 }
 
-/// A kernel that is entered outside of itself would run whatever lies there.
-fn check_entry(way: &Way<'_>, kernel: GpaRange) -> Result<(), PlanError> {
-    let entry = way.entry(kernel.start());
+/// Where the kernel is entered. One that is entered outside of itself would run whatever lies
+/// there.
+fn entry(way: &Way<'_>, kernel: GpaRange) -> Result<Gpa, PlanError> {
+    let entry = match way.entry {
+        EntryPoint::Address(address) => address,
+        EntryPoint::Offset(offset) => Gpa::new(kernel.start().get().saturating_add(offset)),
+    };
     match GpaRange::new(entry, 1) {
-        Some(byte) if kernel.contains(byte) => Ok(()),
+        Some(byte) if kernel.contains(byte) => Ok(entry),
         _ => Err(PlanError::EntryOutside { entry, kernel }),
     }
 }

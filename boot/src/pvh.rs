@@ -1,39 +1,86 @@
 //! The entry of the x86/HVM direct boot ABI (Xen's `docs/misc/pvh.pandoc`).
 
-use crate::PlanError;
 use crate::draft::{Draft, Need};
 use crate::gdt::Code;
 use crate::planner::{LOW, Parts, protected_mode, put_gdt};
 use crate::start_info::StartInfo;
-use crate::way::Way;
+use crate::way::{Form, Gate, Moves, Way};
+use crate::{EntryPoint, PlanError, Request};
 use firstlight_base::x86::{Gprs, RFLAGS_RESERVED, Registers};
+use firstlight_base::{Gpa, GpaRange};
+use firstlight_image::SetupHeader;
 
-/// The state of Xen's `docs/misc/pvh.pandoc`.
-pub(crate) fn enter(
-    draft: &mut Draft,
-    way: &Way<'_>,
-    parts: &Parts,
-) -> Result<Registers, PlanError> {
-    let info = StartInfo {
-        cmdline: parts.cmdline.start(),
-        initrd: parts.initrd,
-        rsdp: parts.rsdp,
-        memmap: &parts.e820,
-    };
-    let need = Need {
-        name: "hvm_start_info",
-        len: info.len(),
-        align: 8,
-        within: LOW,
-        why: "conventional memory; the guest writes into it",
-    };
-    let at = draft.lowest(&need)?.start();
-    let placed = draft.put_lowest(&need, info.encode(at))?;
-    let gprs = Gprs {
-        rip: way.entry(parts.kernel.start()).get(),
-        rbx: placed.start().get(),
-        rflags: RFLAGS_RESERVED,
-        ..Gprs::default()
-    };
-    put_gdt(draft, protected_mode(gprs), Code::Bits32)
+/// The entry that an ELF file's `XEN_ELFNOTE_PHYS32_ENTRY` names.
+#[derive(Debug)]
+pub(crate) struct Pvh;
+
+impl Gate for Pvh {
+    fn entry(&self, form: &Form<'_>) -> Result<EntryPoint, &'static str> {
+        match form {
+            Form::Packed { .. } => {
+                Err("the PVH entry is in the unpacked kernel, and this one is not unpacked")
+            }
+            Form::Vmlinux { elf, .. } => elf
+                .pvh
+                .map(|pvh| EntryPoint::Address(Gpa::new(pvh.entry.into())))
+                .ok_or("it has no PVH entry note"),
+        }
+    }
+
+    /// As the note `XEN_ELFNOTE_PHYS32_RELOC` says, where there is one.
+    fn moves(&self, form: &Form<'_>) -> Moves {
+        const FIXED: Moves = Moves::No("it has no PHYS32_RELOC note, which would say where to");
+        let Form::Vmlinux { elf, .. } = form else {
+            return FIXED;
+        };
+        let Some(note) = elf.pvh.and_then(|pvh| pvh.relocation) else {
+            return FIXED;
+        };
+        let end = u64::from(note.max).saturating_add(1);
+        match GpaRange::between(Gpa::new(note.min.into()), Gpa::new(end)) {
+            Some(within) => Moves::To {
+                align: note.align.into(),
+                within,
+                declared: true,
+            },
+            None => Moves::No("its PHYS32_RELOC note leaves no room"),
+        }
+    }
+
+    /// Linux truncates a module's address to 32 bits (`arch/x86/platform/pvh`).
+    fn initrd_limit(&self, _header: Option<&SetupHeader>) -> Option<Gpa> {
+        Some(Gpa::new(u64::from(u32::MAX)))
+    }
+
+    /// The state of Xen's `docs/misc/pvh.pandoc`.
+    fn enter(
+        &self,
+        draft: &mut Draft,
+        _way: &Way<'_>,
+        parts: &Parts,
+        _request: &Request,
+    ) -> Result<Registers, PlanError> {
+        let info = StartInfo {
+            cmdline: parts.cmdline.start(),
+            initrd: parts.initrd,
+            rsdp: parts.rsdp,
+            memmap: &parts.e820,
+        };
+        let need = Need {
+            name: "hvm_start_info",
+            len: info.len(),
+            align: 8,
+            within: LOW,
+            why: "conventional memory; the guest writes into it",
+        };
+        let at = draft.lowest(&need)?.start();
+        let placed = draft.put_lowest(&need, info.encode(at))?;
+        let gprs = Gprs {
+            rip: parts.entry.get(),
+            rbx: placed.start().get(),
+            rflags: RFLAGS_RESERVED,
+            ..Gprs::default()
+        };
+        put_gdt(draft, protected_mode(gprs), Code::Bits32)
+    }
 }

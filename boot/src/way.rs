@@ -1,16 +1,71 @@
 //! The ways into an image, and the choice of one.
+//!
+//! What a protocol asks of an image stands in the protocol's own file, as its [`Gate`].
 
-use crate::{PlanError, Protocol, ProtocolChoice, Request, Unpack};
-use alloc::string::{String, ToString};
+use crate::draft::Draft;
+use crate::planner::Parts;
+use crate::{EntryPoint, PlanError, Protocol, ProtocolChoice, Request, Unpack, linux, pvh};
+use alloc::string::ToString;
 use alloc::vec::Vec;
-use firstlight_base::Gpa;
-use firstlight_image::{BzImage, Class, Elf, Format, Image, Machine, SetupHeader, XLoadFlags};
+use core::fmt;
+use firstlight_base::x86::Registers;
+use firstlight_base::{Gpa, GpaRange};
+use firstlight_image::{BzImage, Elf, Format, Image, SetupHeader};
+
+/// What a protocol asks of an image, and how it enters one.
+pub(crate) trait Gate: fmt::Debug + Sync {
+    /// Where `form` is entered, or what it lacks.
+    fn entry(&self, form: &Form<'_>) -> Result<EntryPoint, &'static str>;
+
+    /// Where `form`, which is not packed, may be loaded.
+    fn moves(&self, form: &Form<'_>) -> Moves;
+
+    /// The highest address that the last byte of the initial ramdisk may have, if there is a limit;
+    /// `header` is the kernel's.
+    fn initrd_limit(&self, header: Option<&SetupHeader>) -> Option<Gpa>;
+
+    /// Puts what the kernel is told; returns what the registers hold.
+    fn enter(
+        &self,
+        draft: &mut Draft,
+        way: &Way<'_>,
+        parts: &Parts,
+        request: &Request,
+    ) -> Result<Registers, PlanError>;
+}
+
+/// The gate of `protocol`.
+fn gate(protocol: Protocol) -> &'static dyn Gate {
+    match protocol {
+        Protocol::Linux64 => &linux::Linux64,
+        Protocol::Linux32 => &linux::Linux32,
+        Protocol::Pvh => &pvh::Pvh,
+    }
+}
+
+/// Where a kernel that is not packed may be loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moves {
+    /// Where it was linked to and nowhere else, and why.
+    No(&'static str),
+    /// With its lowest byte at any multiple of `align`, and every byte within `within`.
+    To {
+        /// A power of two.
+        align: u64,
+        /// Where every byte has to lie.
+        within: GpaRange,
+        /// Whether the image itself says that it may be moved; otherwise it is known of its kind.
+        declared: bool,
+    },
+}
 
 /// One way in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Way<'a> {
     pub(crate) protocol: Protocol,
     pub(crate) form: Form<'a>,
+    pub(crate) gate: &'static dyn Gate,
+    pub(crate) entry: EntryPoint,
 }
 
 /// What is loaded.
@@ -38,33 +93,48 @@ pub(crate) fn choose<'a>(image: &'a Image<'_>, request: &Request) -> Result<Way<
             "this machine enters x86 bzImage and vmlinux files",
         ));
     };
-    let wanted = |protocol| {
-        forms.iter().find_map(|form| {
-            Way {
-                protocol,
-                form: *form,
-            }
-            .offered()
-        })
-    };
     match request.protocol {
-        ProtocolChoice::Only(protocol) => wanted(protocol).ok_or_else(|| PlanError::NoEntry {
-            image: image.to_string(),
-            protocol,
-            why: lacks(protocol, last),
-        }),
+        ProtocolChoice::Only(protocol) => {
+            way(protocol, &forms).map_err(|lack| PlanError::NoEntry {
+                image: image.to_string(),
+                protocol,
+                why: lack.into(),
+            })
+        }
         ProtocolChoice::Auto => preference(last)
-            .into_iter()
-            .find_map(wanted)
+            .iter()
+            .find_map(|&protocol| way(protocol, &forms).ok())
             .ok_or_else(|| bootable("it has none of the entries of Linux or PVH")),
     }
 }
 
+/// The way into the first of `forms` that `protocol` enters, or what the last of them lacks.
+fn way<'a>(protocol: Protocol, forms: &[Form<'a>]) -> Result<Way<'a>, &'static str> {
+    let gate = gate(protocol);
+    let mut lack = "there is nothing to load";
+    for &form in forms {
+        match gate.entry(&form) {
+            Ok(entry) => {
+                return Ok(Way {
+                    protocol,
+                    form,
+                    gate,
+                    entry,
+                });
+            }
+            Err(lacks) => lack = lacks,
+        }
+    }
+    Err(lack)
+}
+
 /// A vmlinux by itself need not be Linux: where it has a PVH entry, that is the one it declares.
-fn preference(form: &Form<'_>) -> [Protocol; 3] {
+fn preference(form: &Form<'_>) -> &'static [Protocol] {
     match form {
-        Form::Vmlinux { header: None, .. } => [Protocol::Pvh, Protocol::Linux64, Protocol::Linux32],
-        Form::Vmlinux { .. } | Form::Packed { .. } => Protocol::ALL,
+        Form::Vmlinux { header: None, .. } => {
+            &[Protocol::Pvh, Protocol::Linux64, Protocol::Linux32]
+        }
+        Form::Vmlinux { .. } | Form::Packed { .. } => &Protocol::ALL,
     }
 }
 
@@ -93,93 +163,39 @@ fn forms<'a>(image: &'a Image<'_>, unpack: Unpack) -> Vec<Form<'a>> {
     forms
 }
 
-fn lacks(protocol: Protocol, form: &Form<'_>) -> String {
-    match (protocol, form) {
-        (Protocol::Pvh, Form::Vmlinux { .. }) => "it has no PVH entry note",
-        (Protocol::Pvh, Form::Packed { .. }) => {
-            "the PVH entry is in the unpacked kernel, and this one is not unpacked"
+impl<'a> Form<'a> {
+    /// The setup header of the kernel, where it came with one.
+    pub(crate) fn header(&self) -> Option<&'a SetupHeader> {
+        match self {
+            Self::Packed { bzimage, .. } => Some(&bzimage.setup),
+            Self::Vmlinux { header, .. } => *header,
         }
-        (Protocol::Linux32, Form::Vmlinux { .. }) => {
-            "the 32-bit entry belongs to the unpacking code of a bzImage"
-        }
-        (Protocol::Linux64, Form::Vmlinux { .. }) => "it is no 64-bit x86 ELF file",
-        (Protocol::Linux64, Form::Packed { .. }) => "its xloadflags have no XLF_KERNEL_64",
-        (Protocol::Linux32, Form::Packed { .. }) => "it is not loaded high",
     }
-    .into()
+
+    /// The lowest address that the form was linked to; 0 where it has none.
+    pub(crate) fn lowest(&self) -> Gpa {
+        match self {
+            Self::Packed { .. } => Gpa::new(0),
+            Self::Vmlinux { elf, .. } => {
+                let lowest = elf.segments.iter().map(|segment| segment.paddr).min();
+                Gpa::new(lowest.unwrap_or(0))
+            }
+        }
+    }
 }
 
-impl<'a> Way<'a> {
-    fn offered(self) -> Option<Self> {
-        let offered = match (self.protocol, &self.form) {
-            (Protocol::Linux64, Form::Packed { bzimage, .. }) => {
-                bzimage.setup.xloadflags().contains(XLoadFlags::KERNEL_64)
-            }
-            (Protocol::Linux32, Form::Packed { bzimage, .. }) => bzimage.is_loaded_high(),
-            (Protocol::Pvh, Form::Packed { .. }) | (Protocol::Linux32, Form::Vmlinux { .. }) => {
-                false
-            }
-            (Protocol::Linux64, Form::Vmlinux { elf, .. }) => {
-                elf.class == Class::Elf64 && elf.machine == Machine::X86_64
-            }
-            (Protocol::Pvh, Form::Vmlinux { elf, .. }) => elf.pvh.is_some(),
-        };
-        offered.then_some(self)
-    }
-
-    /// The header that goes into the zero page; empty where there is none.
-    pub(crate) fn setup_header(&self) -> &'a [u8] {
-        self.header().map_or(&[], SetupHeader::bytes)
-    }
-
-    fn header(&self) -> Option<&'a SetupHeader> {
-        match self.form {
-            Form::Packed { bzimage, .. } => Some(&bzimage.setup),
-            Form::Vmlinux { header, .. } => header,
-        }
-    }
-
-    /// Where the kernel is entered that was loaded at `load`.
-    pub(crate) fn entry(&self, load: Gpa) -> Gpa {
-        /// `boot.rst`: the 64-bit entry of a bzImage lies 0x200 behind its start.
-        const ENTRY_64: u64 = 0x200;
-        match (self.protocol, &self.form) {
-            (Protocol::Linux64, Form::Packed { .. }) => {
-                Gpa::new(load.get().saturating_add(ENTRY_64))
-            }
-            (Protocol::Linux32 | Protocol::Pvh, Form::Packed { .. }) => load,
-            (Protocol::Pvh, Form::Vmlinux { elf, .. }) => {
-                Gpa::new(elf.pvh.map_or(elf.entry, |pvh| u64::from(pvh.entry)))
-            }
-            (Protocol::Linux64 | Protocol::Linux32, Form::Vmlinux { elf, .. }) => {
-                Gpa::new(elf.entry)
-            }
-        }
-    }
-
+impl Way<'_> {
     /// How many bytes the command line may have, without the NUL.
     pub(crate) fn cmdline_limit(&self) -> u64 {
         /// `COMMAND_LINE_SIZE` of Linux on x86, less the NUL.
         const LINUX: u64 = 2047;
-        self.header()
+        self.form
+            .header()
             .map_or(LINUX, |header| u64::from(header.cmdline_size()))
     }
 
     /// The highest address that the last byte of the initial ramdisk may have, if there is a limit.
     pub(crate) fn initrd_limit(&self) -> Option<Gpa> {
-        /// What Linux has in its header since it has a header field for it.
-        const LINUX: u32 = 0x7fff_ffff;
-        let flags = self
-            .header()
-            .map_or(XLoadFlags::empty(), SetupHeader::xloadflags);
-        match self.protocol {
-            Protocol::Linux64 if flags.contains(XLoadFlags::CAN_BE_LOADED_ABOVE_4G) => None,
-            Protocol::Linux64 | Protocol::Linux32 => {
-                let limit = self.header().map_or(LINUX, SetupHeader::initrd_addr_max);
-                Some(Gpa::new(u64::from(limit)))
-            }
-            // Linux truncates a module's address to 32 bits (`arch/x86/platform/pvh`).
-            Protocol::Pvh => Some(Gpa::new(u64::from(u32::MAX))),
-        }
+        self.gate.initrd_limit(self.form.header())
     }
 }
