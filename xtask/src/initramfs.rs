@@ -16,13 +16,19 @@ const INIT: &str = include_str!("../guest/init");
 
 /// Builds the initramfs of test guests.
 pub(crate) fn build(project: &Project, cache: &Cache) -> Outcome<PathBuf> {
+    let archive = userspace(cache)?;
+    let file = project.scratch("guest")?.join("initramfs.cpio");
+    cache::write_whole(&file, &archive.finish())?;
+    Ok(file)
+}
+
+/// The first userspace of test guests, to which more may be added.
+pub(crate) fn userspace(cache: &Cache) -> Outcome<Archive> {
     let mut archive = skeleton(cache)?;
     archive.program("init", INIT.as_bytes());
     archive.program("bin/outb", &guest_program::outb());
     archive.program("bin/tsc", &guest_program::tsc());
-    let file = project.scratch("guest")?.join("initramfs.cpio");
-    cache::write_whole(&file, &archive.finish())?;
-    Ok(file)
+    Ok(archive)
 }
 
 /// What every initramfs here begins with: the folders that are mounted on, the console that the

@@ -56,7 +56,7 @@ enum Task {
     },
     /// Measure: the program's size, start, guest instructions, and the race with QEMU on KVM.
     Bench {
-        /// What to measure: size, start, count, boot; all if nothing is named.
+        /// What to measure: size, start, first, count, boot; all if nothing is named.
         which: Vec<String>,
         /// How many runs a median is taken of.
         #[arg(long, default_value_t = 9)]

@@ -37,6 +37,24 @@ pub(crate) const CPIO: Tool = Tool {
     package: "cpio",
     what_for: "checks the initramfs writer",
 };
+/// What packs the initial ramdisks of a bench.
+pub(crate) const XZ: Tool = Tool {
+    file: "xz",
+    package: "xz-utils",
+    what_for: "packs a bench's initrd",
+};
+/// The same.
+pub(crate) const ZSTD: Tool = Tool {
+    file: "zstd",
+    package: "zstd",
+    what_for: "packs a bench's initrd",
+};
+/// The same.
+pub(crate) const LZ4: Tool = Tool {
+    file: "lz4",
+    package: "lz4",
+    what_for: "packs a bench's initrd",
+};
 /// The reference reader of the ACPI tables we write.
 pub(crate) const IASL: Tool = Tool {
     file: "iasl",
