@@ -2,6 +2,7 @@
 
 use crate::bzimage::{BzImage, BzImageError};
 use crate::elf::{Elf, ElfError, Kind};
+use crate::multiboot::{Multiboot, MultibootError};
 use crate::other::Other;
 use crate::packed::{Codec, Packed, UnpackError};
 use crate::relocations::Relocations;
@@ -30,15 +31,13 @@ pub struct Layer<'a> {
 
 /// What a layer is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "an image has a layer or three, and most have a bzImage"
-)]
 pub enum Format {
     /// A Linux/x86 kernel with its compressed self in it.
     BzImage(BzImage),
     /// An ELF file.
     Elf(Elf),
+    /// A flat file with a multiboot header.
+    Multiboot(Multiboot),
     /// A compressed stream from the first byte on.
     Packed(Packed),
     /// Something that is recognised, but is no kernel that can be booted.
@@ -181,7 +180,9 @@ impl<'a> Image<'a> {
             .enumerate()
             .find_map(|(index, layer)| match &layer.format {
                 Format::BzImage(bzimage) => Some((index, bzimage)),
-                Format::Elf(_) | Format::Packed(_) | Format::Other(_) => None,
+                Format::Elf(_) | Format::Multiboot(_) | Format::Packed(_) | Format::Other(_) => {
+                    None
+                }
             })
     }
 
@@ -193,8 +194,27 @@ impl<'a> Image<'a> {
             .enumerate()
             .find_map(|(index, layer)| match &layer.format {
                 Format::Elf(elf) => Some((index, elf)),
-                Format::BzImage(_) | Format::Packed(_) | Format::Other(_) => None,
+                Format::BzImage(_)
+                | Format::Multiboot(_)
+                | Format::Packed(_)
+                | Format::Other(_) => None,
             })
+    }
+
+    /// The multiboot headers of the innermost layer, and which layer that is: of a flat file, or of
+    /// an ELF file, whose first 32 KiB are searched for them now.
+    ///
+    /// # Errors
+    ///
+    /// [`MultibootError`] where one of them has a right checksum, and is broken all the same.
+    pub fn multiboot(&self) -> Result<Option<(usize, Multiboot)>, MultibootError> {
+        let kernel = self.kernel();
+        let headers = match &kernel.format {
+            Format::Multiboot(headers) => Some(headers.clone()),
+            Format::Elf(_) => Multiboot::find(kernel.bytes())?,
+            Format::BzImage(_) | Format::Packed(_) | Format::Other(_) => None,
+        };
+        Ok(headers.map(|headers| (self.layers.len().saturating_sub(1), headers)))
     }
 
     /// The kernel's version string, where the image carries one in a header.
@@ -216,7 +236,7 @@ impl<'a> Image<'a> {
         match &self.layers.last()?.format {
             Format::BzImage(bzimage) => bzimage.payload.clone(),
             Format::Packed(packed) => Some(packed.clone()),
-            Format::Elf(_) | Format::Other(_) => None,
+            Format::Elf(_) | Format::Multiboot(_) | Format::Other(_) => None,
         }
     }
 
@@ -224,7 +244,7 @@ impl<'a> Image<'a> {
     fn payload(&self) -> Option<Packed> {
         match &self.kernel().format {
             Format::BzImage(bzimage) => bzimage.payload.clone(),
-            Format::Elf(_) | Format::Packed(_) | Format::Other(_) => None,
+            Format::Elf(_) | Format::Multiboot(_) | Format::Packed(_) | Format::Other(_) => None,
         }
     }
 
@@ -246,15 +266,9 @@ impl<'a> Image<'a> {
     }
 
     fn push(&mut self, bytes: Cow<'a, [u8]>) -> Result<(), ImageError> {
-        let format = Format::of(&bytes).map_err(|error| match error {
-            FormatError::BzImage(source) => ImageError::BzImage {
-                of: self.chain(Some("bzImage")),
-                source,
-            },
-            FormatError::Elf(source) => ImageError::Elf {
-                of: self.chain(Some("ELF")),
-                source,
-            },
+        let format = Format::of(&bytes).map_err(|source| ImageError::Broken {
+            of: self.chain(Some(source.format())),
+            source,
         })?;
         self.layers.push(Layer { format, bytes });
         Ok(())
@@ -289,10 +303,13 @@ impl<'a> Image<'a> {
         let why = match &self.kernel().format {
             Format::Elf(elf) => why_no_kernel(elf),
             Format::Other(other) => Some(other.why_not()),
-            Format::BzImage(_) | Format::Packed(_) if is_inside_bzimage => {
+            Format::Multiboot(headers) if !headers.is_flat() => {
+                Some("its multiboot header does not say where to load it, and it is no ELF file")
+            }
+            Format::BzImage(_) | Format::Multiboot(_) | Format::Packed(_) if is_inside_bzimage => {
                 Some("what a bzImage has in it is an ELF file")
             }
-            Format::BzImage(_) | Format::Packed(_) => None,
+            Format::BzImage(_) | Format::Multiboot(_) | Format::Packed(_) => None,
         };
         let Some(why) = why else {
             return Ok(self);
@@ -356,21 +373,30 @@ impl Format {
     fn of(bytes: &[u8]) -> Result<Self, FormatError> {
         let file = Reader::new(bytes);
         if BzImage::is(file) {
-            return BzImage::parse(bytes)
-                .map(Self::BzImage)
-                .map_err(FormatError::BzImage);
+            return Ok(Self::BzImage(BzImage::parse(bytes)?));
         }
         if Elf::is(bytes) {
-            return Elf::parse(bytes).map(Self::Elf).map_err(FormatError::Elf);
+            return Ok(Self::Elf(Elf::parse(bytes)?));
         }
         match Codec::of(bytes) {
-            Codec::Unknown(_) | Codec::Stored => Ok(Self::Other(Other::of(bytes))),
-            codec => Ok(Self::Packed(Packed {
-                codec,
-                range: 0..bytes.len() as u64,
-                unpacked_len: None,
-            })),
+            Codec::Unknown(_) | Codec::Stored => {}
+            codec => {
+                return Ok(Self::Packed(Packed {
+                    codec,
+                    range: 0..bytes.len() as u64,
+                    unpacked_len: None,
+                }));
+            }
         }
+        if let Some(other) = Other::by_magic(bytes) {
+            return Ok(Self::Other(other));
+        }
+        // The headers are looked for all over the file's beginning, and so may be those of a kernel
+        // that lies in an archive.
+        if let Some(headers) = Multiboot::find(bytes)? {
+            return Ok(Self::Multiboot(headers));
+        }
+        Ok(Self::Other(Other::by_looks(bytes)))
     }
 }
 
@@ -379,16 +405,36 @@ impl fmt::Display for Format {
         match self {
             Self::BzImage(bzimage) => fmt::Display::fmt(bzimage, f),
             Self::Elf(elf) => fmt::Display::fmt(elf, f),
+            Self::Multiboot(headers) => fmt::Display::fmt(headers, f),
             Self::Packed(packed) => fmt::Display::fmt(&packed.codec, f),
             Self::Other(other) => fmt::Display::fmt(other, f),
         }
     }
 }
 
-/// A layer that carries a format's mark, and breaks its rules.
-enum FormatError {
-    BzImage(BzImageError),
-    Elf(ElfError),
+/// What is wrong with a layer that carries a format's mark, and breaks its rules.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// A broken Linux/x86 kernel.
+    #[error(transparent)]
+    BzImage(#[from] BzImageError),
+    /// A broken ELF file.
+    #[error(transparent)]
+    Elf(#[from] ElfError),
+    /// A flat file with a broken multiboot header.
+    #[error(transparent)]
+    Multiboot(#[from] MultibootError),
+}
+
+impl FormatError {
+    /// What it would be if it were not broken.
+    const fn format(&self) -> &'static str {
+        match self {
+            Self::BzImage(_) => "bzImage",
+            Self::Elf(_) => "ELF file",
+            Self::Multiboot(_) => "multiboot kernel",
+        }
+    }
 }
 
 /// Why a file cannot be booted.
@@ -402,21 +448,13 @@ pub enum ImageError {
         /// Why that is no kernel.
         why: &'static str,
     },
-    /// It is a broken bzImage.
+    /// It carries the marks of a format, and is broken.
     #[error("it is a broken {of}")]
-    BzImage {
+    Broken {
         /// The chain of formats.
         of: String,
         /// What is wrong.
-        source: BzImageError,
-    },
-    /// It is a broken ELF file.
-    #[error("it is a broken {of} file")]
-    Elf {
-        /// The chain of formats.
-        of: String,
-        /// What is wrong.
-        source: ElfError,
+        source: FormatError,
     },
     /// What is in it cannot be unpacked.
     #[error("cannot unpack the {of}")]

@@ -29,6 +29,7 @@ mod bzimage;
 mod crc32;
 mod elf;
 mod image;
+mod multiboot;
 mod note;
 mod other;
 mod packed;
@@ -40,7 +41,11 @@ pub mod testing;
 
 pub use bzimage::{BzImage, BzImageError, KernelInfo};
 pub use elf::{Class, Elf, ElfError, Kind, Machine, Segment, SegmentFlags};
-pub use image::{Format, Image, ImageError, Layer, Limits};
+pub use image::{Format, FormatError, Image, ImageError, Layer, Limits};
+pub use multiboot::{
+    Multiboot, Multiboot1, Multiboot1Flags, Multiboot2, MultibootAddresses, MultibootError,
+    MultibootLoad, MultibootRelocation, MultibootVideo,
+};
 pub use note::{PvhEntry, PvhRelocation};
 pub use other::Other;
 pub use packed::{Codec, Packed, UnpackError};

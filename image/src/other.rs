@@ -44,14 +44,15 @@ pub enum Other {
     DeviceTree,
     /// A flattened image tree: kernels, ramdisks and device trees for U-Boot.
     Fit,
-    /// A multiboot kernel that is not an ELF file; the number of the specification.
-    Multiboot(u8),
     /// An IGVM file.
     Igvm,
     /// An Android boot image.
     AndroidBoot,
     /// A cpio archive, as an initial ramdisk is.
     Cpio,
+    /// UEFI firmware, or a part of it (UEFI Platform Initialization Specification, volume 3, "Firmware
+    /// Volume").
+    FirmwareVolume,
     /// A boot sector: the start of a disk, or a kernel from before 1995.
     BootSector,
     /// A format of another field, by its name.
@@ -61,17 +62,22 @@ pub enum Other {
 }
 
 impl Other {
-    /// What `bytes` are, which are no bzImage, no ELF file and no compressed stream.
-    pub(crate) fn of(bytes: &[u8]) -> Self {
+    /// What `bytes` are, which are no kernel and no compressed stream, where their first bytes say
+    /// so.
+    pub(crate) fn by_magic(bytes: &[u8]) -> Option<Self> {
         let file = Reader::new(bytes);
-        if bytes.is_empty() {
-            return Self::Empty;
-        }
         image(file)
             .or_else(|| pe(file))
             .or_else(|| device_tree(file))
-            .or_else(|| multiboot(file))
-            .or_else(|| magic(file))
+            .or_else(|| magic(file, &FIRST))
+    }
+
+    /// What `bytes` look like, whose first bytes say nothing.
+    pub(crate) fn by_looks(bytes: &[u8]) -> Self {
+        if bytes.is_empty() {
+            return Self::Empty;
+        }
+        magic(Reader::new(bytes), &LATER)
             .or_else(|| text(bytes))
             .unwrap_or_else(|| {
                 let mut first = [0; 8];
@@ -104,10 +110,12 @@ impl Other {
             Self::Pe { .. } => "it needs EFI firmware to run, and is no Linux kernel",
             Self::UImage | Self::Fit => "it is for U-Boot; the kernel in it may be bootable",
             Self::DeviceTree => "it describes a machine, and is given to a kernel beside it",
-            Self::Multiboot(_) => "multiboot kernels cannot be booted yet",
             Self::Igvm => "IGVM files cannot be booted yet",
             Self::AndroidBoot => "the kernel in it may be bootable, from a file of its own",
             Self::Cpio => "an initial ramdisk is given to a kernel beside it",
+            Self::FirmwareVolume => {
+                "it is what a machine starts with, and boots kernels of its own choice"
+            }
             Self::BootSector => "it needs firmware that starts disks, or has no boot protocol",
             Self::Unknown(_) => "no known kernel format begins like that",
         }
@@ -131,11 +139,10 @@ impl fmt::Display for Other {
             Self::UImage => f.pad("a U-Boot uImage"),
             Self::DeviceTree => f.pad("a device tree blob"),
             Self::Fit => f.pad("a flattened image tree (FIT)"),
-            Self::Multiboot(1) => f.pad("a multiboot kernel"),
-            Self::Multiboot(number) => write!(f, "a multiboot{number} kernel"),
             Self::Igvm => f.pad("an IGVM file"),
             Self::AndroidBoot => f.pad("an Android boot image"),
             Self::Cpio => f.pad("a cpio archive (an initramfs)"),
+            Self::FirmwareVolume => f.pad("UEFI firmware (a firmware volume)"),
             Self::BootSector => f.pad("a boot sector or disk image"),
             Self::Known(name) => f.pad(name),
             Self::Unknown(first) => {
@@ -209,56 +216,43 @@ fn device_tree(file: Reader<'_>) -> Option<Other> {
     })
 }
 
-/// A multiboot header (Multiboot Specification 0.6.96, section 3.1; 2.0, section 3.1).
-fn multiboot(file: Reader<'_>) -> Option<Other> {
-    const MAGIC_1: u32 = 0x1bad_b002;
-    const MAGIC_2: u32 = 0xe852_50d6;
-    let word = |at: u64, index: u64| file.u32_le(at.checked_add(index.checked_mul(4)?)?).ok();
-    let sum = |at: u64, words: u64| {
-        (0..words).try_fold(0_u32, |sum, index| Some(sum.wrapping_add(word(at, index)?)))
-    };
-    let first = (0..8192_u64)
-        .step_by(4)
-        .any(|at| word(at, 0) == Some(MAGIC_1) && sum(at, 3) == Some(0));
-    if first {
-        return Some(Other::Multiboot(1));
-    }
-    (0..32_768_u64)
-        .step_by(8)
-        .any(|at| word(at, 0) == Some(MAGIC_2) && sum(at, 4) == Some(0))
-        .then_some(Other::Multiboot(2))
-}
+/// Formats whose files begin with a magic.
+const FIRST: [(u64, &[u8], Other); 18] = [
+    (0, b"\x27\x05\x19\x56", Other::UImage),
+    (0, b"IGVM", Other::Igvm),
+    (0, b"ANDROID!", Other::AndroidBoot),
+    (0, b"VNDRBOOT", Other::Known("an Android vendor boot image")),
+    (0, b"070701", Other::Cpio),
+    (0, b"070702", Other::Cpio),
+    (0, b"070707", Other::Cpio),
+    (0, b"\xc7\x71", Other::Cpio),
+    (0, b"#!", Other::Script),
+    (
+        0,
+        b"!<arch>\ndebian-binary",
+        Other::Known("a Debian package"),
+    ),
+    (0, b"!<arch>\n", Other::Known("an ar archive")),
+    (0, b"\xed\xab\xee\xdb", Other::Known("an RPM package")),
+    (0, b"PK\x03\x04", Other::Known("a zip archive")),
+    (0, b"QFI\xfb", Other::Known("a qcow2 disk image")),
+    (0, b"hsqs", Other::Known("a squashfs file system")),
+    (0, b"\xe2\xe1\xf5\xe0", Other::Known("an EROFS file system")),
+    (0, b"\xcf\xfa\xed\xfe", Other::Known("a Mach-O executable")),
+    (0x28, b"_FVH", Other::FirmwareVolume),
+];
 
-/// Formats with a magic at a fixed place.
-fn magic(file: Reader<'_>) -> Option<Other> {
-    const MAGICS: [(u64, &[u8], Other); 21] = [
-        (0, b"\x27\x05\x19\x56", Other::UImage),
-        (0, b"IGVM", Other::Igvm),
-        (0, b"ANDROID!", Other::AndroidBoot),
-        (0, b"070701", Other::Cpio),
-        (0, b"070702", Other::Cpio),
-        (0, b"070707", Other::Cpio),
-        (0, b"\xc7\x71", Other::Cpio),
-        (0, b"#!", Other::Script),
-        (
-            0,
-            b"!<arch>\ndebian-binary",
-            Other::Known("a Debian package"),
-        ),
-        (0, b"!<arch>\n", Other::Known("an ar archive")),
-        (0, b"\xed\xab\xee\xdb", Other::Known("an RPM package")),
-        (0, b"PK\x03\x04", Other::Known("a zip archive")),
-        (0, b"QFI\xfb", Other::Known("a qcow2 disk image")),
-        (0, b"hsqs", Other::Known("a squashfs file system")),
-        (0, b"\xe2\xe1\xf5\xe0", Other::Known("an EROFS file system")),
-        (0, b"\xcf\xfa\xed\xfe", Other::Known("a Mach-O executable")),
-        (0, b"MZ", Other::Known("a DOS executable")),
-        (0x101, b"ustar", Other::Known("a tar archive")),
-        (0x438, b"\x53\xef", Other::Known("an ext file system")),
-        (0x8001, b"CD001", Other::Known("an ISO 9660 image")),
-        (0x1fe, b"\x55\xaa", Other::BootSector),
-    ];
-    MAGICS
+/// Formats that leave their first bytes to others.
+const LATER: [(u64, &[u8], Other); 5] = [
+    (0, b"MZ", Other::Known("a DOS executable")),
+    (0x101, b"ustar", Other::Known("a tar archive")),
+    (0x438, b"\x53\xef", Other::Known("an ext file system")),
+    (0x8001, b"CD001", Other::Known("an ISO 9660 image")),
+    (0x1fe, b"\x55\xaa", Other::BootSector),
+];
+
+fn magic(file: Reader<'_>, magics: &[(u64, &[u8], Other)]) -> Option<Other> {
+    magics
         .iter()
         .find(|(offset, magic, _)| file.slice(*offset, magic.len() as u64) == Ok(*magic))
         .map(|(_, _, other)| other.clone())

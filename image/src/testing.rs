@@ -2,6 +2,10 @@
 //!
 //! What a test does not name is as Debian's kernels have it.
 
+mod multiboot;
+
+pub use multiboot::{Multiboot1Builder, Multiboot2Builder, multiboot1, multiboot2};
+
 use crate::{Codec, SetupHeader};
 use alloc::string::String;
 use alloc::vec;

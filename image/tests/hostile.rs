@@ -51,6 +51,15 @@ fn check(layer: &Layer<'_>) {
                 assert_eq!(relocations.r32.end, len);
             }
         }
+        Format::Multiboot(headers) => {
+            let one = headers.one.as_ref().map(|one| one.load(len));
+            let two = headers.two.as_ref().map(|two| two.load(len));
+            for load in [one, two].into_iter().flatten().flatten().flatten() {
+                assert!(load.bytes.start < load.bytes.end && load.bytes.end <= len);
+                let taken = u64::from(load.memory.end - load.memory.start);
+                assert!(load.bytes.end - load.bytes.start <= taken);
+            }
+        }
         Format::Packed(packed) => assert_eq!(packed.range, 0..len),
         Format::Other(other) => panic!("{other} is no kernel"),
     }
