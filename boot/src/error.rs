@@ -80,6 +80,28 @@ pub enum PlanError {
     /// An initial ramdisk without a byte.
     #[error("the initial ramdisk is empty")]
     EmptyInitrd,
+    /// The way in hands over no modules.
+    #[error("modules were given, but a kernel that is entered by {protocol} is handed none")]
+    NoModules {
+        /// The way in.
+        protocol: Protocol,
+    },
+    /// A module without a byte.
+    #[error("module {number} is empty")]
+    EmptyModule {
+        /// Which, counted from 0.
+        number: usize,
+    },
+    /// The memory map has more lines than the kernel has room for.
+    #[error("the memory map has {lines} lines, but a kernel entered by {protocol} takes {most}")]
+    MemoryMapTooLong {
+        /// The way in.
+        protocol: Protocol,
+        /// How many lines it has.
+        lines: usize,
+        /// How many it may have.
+        most: usize,
+    },
     /// Something would lie behind the last address there is.
     #[error("{name} has to lie at {at:#x} with {len:#x} bytes, which is no range of addresses")]
     Wraps {

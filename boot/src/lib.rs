@@ -41,5 +41,7 @@ pub use error::PlanError;
 pub use plan::{BootPlan, Content, E820Entry, E820Kind, Piece, Relocate};
 pub use planner::plan;
 pub use platform::Platform;
-pub use request::{Kaslr, Module, Protocol, ProtocolChoice, Request, Unpack};
+pub use request::{
+    Kaslr, Module, Protocol, ProtocolChoice, Request, StartInfoVersion, Unpack,
+};
 pub use reset_rom::{ResetRomError, reset_rom};

@@ -4,8 +4,8 @@ use crate::draft::{Draft, Need, range};
 use crate::gdt::{self, Code};
 use crate::way::Way;
 use crate::{
-    BootPlan, Content, E820Entry, EntryPoint, Piece, PlanError, Platform, Request, acpi, e820,
-    kernel, reset_vector, way,
+    BootPlan, Content, E820Entry, EntryPoint, Module, Piece, PlanError, Platform, Request, acpi,
+    e820, kernel, reset_vector, way,
 };
 use alloc::format;
 use alloc::string::ToString;
@@ -39,6 +39,7 @@ pub fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError>
         rsdp: tables.start(),
         cmdline: put_cmdline(&mut draft, &way, &request.cmdline)?,
         initrd: put_initrd(&mut draft, &way, request.initrd)?,
+        modules: put_modules(&mut draft, &way, &request.modules)?,
         kernel,
         entry,
     };
@@ -61,6 +62,8 @@ pub(crate) struct Parts {
     pub(crate) rsdp: Gpa,
     pub(crate) cmdline: GpaRange,
     pub(crate) initrd: Option<GpaRange>,
+    /// The request's modules, in its order.
+    pub(crate) modules: Vec<GpaRange>,
     /// Where the kernel is loaded and runs while it starts.
     pub(crate) kernel: GpaRange,
     /// Where the kernel is entered.
@@ -181,6 +184,44 @@ fn put_initrd(
         why,
     })?;
     Ok(Some(range))
+}
+
+/// The highest RAM below 4 GiB, because those who are given modules are entered without paging.
+fn put_modules(
+    draft: &mut Draft,
+    way: &Way<'_>,
+    modules: &[Module],
+) -> Result<Vec<GpaRange>, PlanError> {
+    let mut ranges = Vec::with_capacity(modules.len());
+    for (number, module) in modules.iter().enumerate() {
+        let Some(align) = way.gate.modules() else {
+            return Err(PlanError::NoModules {
+                protocol: way.protocol,
+            });
+        };
+        if module.len == 0 {
+            return Err(PlanError::EmptyModule { number });
+        }
+        if let Some(at) = module.cmdline.find('\0') {
+            return Err(PlanError::CmdlineNul { at });
+        }
+        let name = format!("module {number}");
+        let range = draft.highest(&Need {
+            name: &name,
+            len: module.len,
+            align,
+            within: BELOW_4_GIB,
+            why: "",
+        })?;
+        draft.put(Piece {
+            name,
+            range,
+            content: Content::Module(number),
+            why: "highest free RAM below 4 GiB, which is all that the kernel is told in".into(),
+        })?;
+        ranges.push(range);
+    }
+    Ok(ranges)
 }
 
 fn up_to(last: Gpa) -> GpaRange {

@@ -2,10 +2,11 @@
 
 use crate::draft::{Draft, Need};
 use crate::gdt::Code;
-use crate::planner::{LOW, Parts, protected_mode, put_gdt};
-use crate::start_info::StartInfo;
+use crate::planner::{LOW, PAGE, Parts, protected_mode, put_gdt};
+use crate::start_info::{MEMMAP_MOST, PlacedModule, StartInfo};
 use crate::way::{Form, Gate, Moves, Way};
 use crate::{EntryPoint, PlanError, Request};
+use alloc::vec::Vec;
 use firstlight_base::x86::{Gprs, RFLAGS_RESERVED, Registers};
 use firstlight_base::{Gpa, GpaRange};
 use firstlight_image::SetupHeader;
@@ -52,17 +53,30 @@ impl Gate for Pvh {
         Some(Gpa::new(u64::from(u32::MAX)))
     }
 
+    /// The ABI names no alignment; Linux and Xen take page-aligned modules from every toolstack.
+    fn modules(&self) -> Option<u64> {
+        Some(PAGE)
+    }
+
     /// The state of Xen's `docs/misc/pvh.pandoc`.
     fn enter(
         &self,
         draft: &mut Draft,
-        _way: &Way<'_>,
+        way: &Way<'_>,
         parts: &Parts,
-        _request: &Request,
+        request: &Request,
     ) -> Result<Registers, PlanError> {
+        if parts.e820.len() > MEMMAP_MOST {
+            return Err(PlanError::MemoryMapTooLong {
+                protocol: way.protocol,
+                lines: parts.e820.len(),
+                most: MEMMAP_MOST,
+            });
+        }
         let info = StartInfo {
+            version: request.start_info,
             cmdline: parts.cmdline.start(),
-            initrd: parts.initrd,
+            modules: &modules(parts, request),
             rsdp: parts.rsdp,
             memmap: &parts.e820,
         };
@@ -83,4 +97,17 @@ impl Gate for Pvh {
         };
         put_gdt(draft, protected_mode(gprs), Code::Bits32)
     }
+}
+
+/// Everything that the kernel is handed: the initial ramdisk first, as Linux expects it.
+pub(crate) fn modules<'a>(parts: &Parts, request: &'a Request) -> Vec<PlacedModule<'a>> {
+    let initrd = parts
+        .initrd
+        .map(|range| PlacedModule { range, cmdline: "" });
+    let others = parts.modules.iter().zip(&request.modules);
+    let others = others.map(|(&range, module)| PlacedModule {
+        range,
+        cmdline: &module.cmdline,
+    });
+    initrd.into_iter().chain(others).collect()
 }

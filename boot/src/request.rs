@@ -21,6 +21,8 @@ pub struct Request {
     /// What else is put into memory for a kernel that takes modules (PVH, multiboot), in order;
     /// the initial ramdisk, where there is one, is the module before them.
     pub modules: Vec<Module>,
+    /// Which version of `hvm_start_info` a PVH kernel is given.
+    pub start_info: StartInfoVersion,
     /// The way in.
     pub protocol: ProtocolChoice,
     /// Who unpacks a packed kernel.
@@ -43,6 +45,7 @@ impl Default for Request {
             cmdline: String::new(),
             initrd: None,
             modules: Vec::new(),
+            start_info: StartInfoVersion::V1,
             protocol: ProtocolChoice::Auto,
             unpack: Unpack::Host,
             load_address: None,
@@ -60,6 +63,16 @@ pub struct Module {
     pub len: u64,
     /// Its command line, without a NUL.
     pub cmdline: String,
+}
+
+/// A version of `hvm_start_info`, the structure that a PVH kernel is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum StartInfoVersion {
+    /// Without a memory map: for kernels that ask Xen for it. Linux needs one on any other host.
+    V0 = 0,
+    /// With a memory map.
+    V1 = 1,
 }
 
 /// Whether the host chooses a kernel's addresses at random (kernel address space layout

@@ -1,79 +1,131 @@
-//! What a PVH guest is told: `hvm_start_info` version 1 with one module
+//! What a PVH guest is told: `hvm_start_info`, version 0 or 1
 //! (Xen's `include/public/arch-x86/hvm/start_info.h`).
 
-use crate::{E820Entry, E820Kind};
+use crate::{E820Entry, StartInfoVersion};
 use alloc::vec::Vec;
 use firstlight_base::{Gpa, GpaRange};
 
-const MAGIC: u32 = 0x336e_c578;
-const VERSION: u32 = 1;
-/// `sizeof(struct hvm_start_info)`, version 1.
-const LEN: u64 = 56;
+pub(crate) const MAGIC: u32 = 0x336e_c578;
+/// `sizeof(struct hvm_start_info)`, version 0: it ends before the memory map.
+const LEN_0: u64 = 40;
+/// The same, version 1.
+const LEN_1: u64 = 56;
 /// `sizeof(struct hvm_modlist_entry)`.
 const MODULE_LEN: u64 = 32;
 /// `sizeof(struct hvm_memmap_table_entry)`.
 const MEMMAP_ENTRY_LEN: u64 = 24;
+/// Linux counts the map's entries in a byte and has room for so many
+/// (`arch/x86/platform/pvh/enlighten.c`, which fills the table of the zero page).
+pub(crate) const MEMMAP_MOST: usize = 128;
 
 /// What the guest is told.
 #[derive(Debug)]
 pub(crate) struct StartInfo<'a> {
+    pub(crate) version: StartInfoVersion,
     pub(crate) cmdline: Gpa,
-    pub(crate) initrd: Option<GpaRange>,
+    /// The initial ramdisk first, where there is one: the first module is what Linux takes for it.
+    pub(crate) modules: &'a [PlacedModule<'a>],
     pub(crate) rsdp: Gpa,
     pub(crate) memmap: &'a [E820Entry],
 }
 
+/// A file that lies in guest memory for the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PlacedModule<'a> {
+    /// Where it lies.
+    pub(crate) range: GpaRange,
+    /// Its command line; empty where it has none.
+    pub(crate) cmdline: &'a str,
+}
+
+/// How far behind the structure's start its parts lie.
+struct Layout {
+    modlist: u64,
+    memmap: u64,
+    strings: u64,
+    end: u64,
+}
+
 impl StartInfo<'_> {
     /// How many bytes [`Self::encode`] makes.
-    #[expect(
-        clippy::arithmetic_side_effects,
-        reason = "a handful of small structures"
-    )]
     pub(crate) fn len(&self) -> u64 {
-        LEN + self.modules() * MODULE_LEN + self.memmap.len() as u64 * MEMMAP_ENTRY_LEN
+        self.layout().end
     }
 
-    /// The structure to lie at `at`, with module list and memory map behind it. Linux writes into
-    /// its first bytes, so it has to be RAM.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "counts of structures that are in memory"
+    )]
+    fn layout(&self) -> Layout {
+        let (modlist, entries) = match self.version {
+            StartInfoVersion::V0 => (LEN_0, 0),
+            StartInfoVersion::V1 => (LEN_1, self.memmap.len() as u64),
+        };
+        let memmap = modlist + self.modules.len() as u64 * MODULE_LEN;
+        let strings = memmap + entries * MEMMAP_ENTRY_LEN;
+        let texts = self
+            .modules
+            .iter()
+            .map(|module| module.cmdline.len() as u64);
+        Layout {
+            modlist,
+            memmap,
+            strings,
+            end: strings + texts.filter(|&len| len > 0).map(|len| len + 1).sum::<u64>(),
+        }
+    }
+
+    /// The structure to lie at `at`, with module list, memory map and the modules' command lines
+    /// behind it. Linux writes into its first bytes, so it has to be RAM.
     #[expect(clippy::arithmetic_side_effects, reason = "addresses in the first MiB")]
     pub(crate) fn encode(&self, at: Gpa) -> Vec<u8> {
-        let modlist = at.get() + LEN;
-        let memmap = modlist + self.modules() * MODULE_LEN;
-        let entries = u32::try_from(self.memmap.len()).unwrap_or(u32::MAX);
+        let layout = self.layout();
+        let list = |offset: u64, empty: bool| if empty { 0 } else { at.get() + offset };
+        let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
         let mut out = Encoder::default();
         out.u32(MAGIC)
-            .u32(VERSION)
-            .u32(0 /* flags */)
-            .u32(u32::from(self.initrd.is_some()));
-        out.u64(if self.initrd.is_some() { modlist } else { 0 });
-        out.u64(self.cmdline.get())
-            .u64(self.rsdp.get())
-            .u64(memmap)
-            .u32(entries)
-            .u32(0);
-        if let Some(initrd) = self.initrd {
-            out.u64(initrd.start().get())
-                .u64(initrd.len())
-                .u64(0 /* its command line */)
-                .u64(0);
+            .u32(self.version as u32)
+            .u32(
+                0, /* flags: neither privileged nor the initial domain */
+            )
+            .u32(count(self.modules.len()))
+            .u64(list(layout.modlist, self.modules.is_empty()))
+            .u64(self.cmdline.get())
+            .u64(self.rsdp.get());
+        if self.version == StartInfoVersion::V1 {
+            out.u64(list(layout.memmap, self.memmap.is_empty()))
+                .u32(count(self.memmap.len()))
+                .u32(0 /* reserved */);
         }
-        for entry in self.memmap {
-            out.u64(entry.range.start().get())
-                .u64(entry.range.len())
-                .u32(kind(entry.kind))
-                .u32(0);
+        let mut text = at.get() + layout.strings;
+        for module in self.modules {
+            out.u64(module.range.start().get()).u64(module.range.len());
+            if module.cmdline.is_empty() {
+                out.u64(0);
+            } else {
+                out.u64(text);
+                text += module.cmdline.len() as u64 + 1;
+            }
+            out.u64(0 /* reserved */);
+        }
+        if self.version == StartInfoVersion::V1 {
+            for entry in self.memmap {
+                // `XEN_HVM_MEMMAP_TYPE_*` are the numbers of e820.
+                out.u64(entry.range.start().get())
+                    .u64(entry.range.len())
+                    .u32(entry.kind as u32)
+                    .u32(0 /* reserved */);
+            }
+        }
+        for module in self
+            .modules
+            .iter()
+            .filter(|module| !module.cmdline.is_empty())
+        {
+            out.text(module.cmdline);
         }
         out.bytes
     }
-
-    fn modules(&self) -> u64 {
-        u64::from(self.initrd.is_some())
-    }
-}
-
-/// `XEN_HVM_MEMMAP_TYPE_*`, which are those of e820.
-const fn kind(kind: E820Kind) -> u32 {
-    kind as u32
 }
 
 #[derive(Default)]
@@ -91,17 +143,24 @@ impl Encoder {
         self.bytes.extend(value.to_le_bytes());
         self
     }
+
+    fn text(&mut self, text: &str) {
+        self.bytes.extend(text.as_bytes());
+        self.bytes.push(0);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::E820Kind;
     use crate::draft::range;
     use firstlight_base::Reader;
 
-    #[test]
-    fn lists_follow_the_structure_and_are_found_by_their_addresses() {
-        let memmap = [
+    const AT: Gpa = Gpa::new(0x1000);
+
+    fn map() -> [E820Entry; 2] {
+        [
             E820Entry {
                 range: range(0, 0xa_0000),
                 kind: E820Kind::Ram,
@@ -110,40 +169,96 @@ mod tests {
                 range: range(0xa_0000, 0x10_0000),
                 kind: E820Kind::Reserved,
             },
-        ];
-        let info = StartInfo {
+        ]
+    }
+
+    fn module(start: u64, end: u64, cmdline: &str) -> PlacedModule<'_> {
+        PlacedModule {
+            range: range(start, end),
+            cmdline,
+        }
+    }
+
+    fn info<'a>(modules: &'a [PlacedModule<'a>], memmap: &'a [E820Entry]) -> StartInfo<'a> {
+        StartInfo {
+            version: StartInfoVersion::V1,
             cmdline: Gpa::new(0x7000),
-            initrd: Some(range(0x40_0000, 0x50_0000)),
+            modules,
             rsdp: Gpa::new(0x9_f000),
-            memmap: &memmap,
-        };
-        let bytes = info.encode(Gpa::new(0x1000));
+            memmap,
+        }
+    }
+
+    #[test]
+    fn lists_follow_the_structure_and_are_found_by_their_addresses() {
+        let (modules, memmap) = ([module(0x40_0000, 0x50_0000, "")], map());
+        let info = info(&modules, &memmap);
+        let bytes = info.encode(AT);
         assert_eq!(bytes.len() as u64, info.len());
         let read = Reader::new(&bytes);
         assert_eq!(read.u32_le(0), Ok(0x336e_c578));
         assert_eq!(read.u32_le(4), Ok(1));
+        assert_eq!(read.u32_le(8), Ok(0));
         assert_eq!(read.u32_le(12), Ok(1));
         assert_eq!(read.u64_le(16), Ok(0x1038));
         assert_eq!(read.u64_le(24), Ok(0x7000));
         assert_eq!(read.u64_le(32), Ok(0x9_f000));
         assert_eq!(read.u64_le(40), Ok(0x1058));
         assert_eq!(read.u32_le(48), Ok(2));
+        assert_eq!(read.u32_le(52), Ok(0));
         assert_eq!(read.u64_le(0x38), Ok(0x40_0000));
         assert_eq!(read.u64_le(0x40), Ok(0x10_0000));
+        assert_eq!(read.u64_le(0x48), Ok(0));
+        assert_eq!(read.u64_le(0x50), Ok(0));
         assert_eq!(read.u64_le(0x58), Ok(0));
+        assert_eq!(read.u64_le(0x60), Ok(0xa_0000));
+        assert_eq!(read.u32_le(0x68), Ok(1));
         assert_eq!(read.u32_le(0x58 + 24 + 16), Ok(2));
     }
 
     #[test]
-    fn without_a_ramdisk_there_is_no_module() {
+    fn version_0_ends_before_the_memory_map() {
+        let (modules, memmap) = ([module(0x40_0000, 0x50_0000, "")], map());
         let info = StartInfo {
-            cmdline: Gpa::new(1),
-            initrd: None,
-            rsdp: Gpa::new(2),
-            memmap: &[],
+            version: StartInfoVersion::V0,
+            ..info(&modules, &memmap)
         };
-        let bytes = info.encode(Gpa::new(0x1000));
-        assert_eq!(Reader::new(&bytes).u32_le(12), Ok(0));
-        assert_eq!(Reader::new(&bytes).u64_le(16), Ok(0));
+        let bytes = info.encode(AT);
+        assert_eq!(bytes.len(), 40 + 32, "the structure and one module");
+        let read = Reader::new(&bytes);
+        assert_eq!(read.u32_le(4), Ok(0));
+        assert_eq!(read.u64_le(16), Ok(0x1028));
+        assert_eq!(read.u64_le(40), Ok(0x40_0000));
+    }
+
+    #[test]
+    fn each_module_has_its_own_command_line() {
+        let modules = [
+            module(0x10_0000, 0x20_0000, "console=hvc0"),
+            module(0x20_0000, 0x30_0000, ""),
+            module(0x30_0000, 0x30_0001, "b"),
+        ];
+        let memmap = map();
+        let bytes = info(&modules, &memmap).encode(AT);
+        let read = Reader::new(&bytes);
+        let text = |number: u64| {
+            let at = read.u64_le(0x38 + 32 * number + 16).unwrap();
+            at.checked_sub(AT.get())
+                .map(|offset| read.tail(offset).unwrap())
+        };
+        assert_eq!(read.u32_le(12), Ok(3));
+        assert_eq!(text(0), Some(b"console=hvc0\0b\0".as_slice()));
+        assert_eq!(text(1), None, "a null pointer");
+        assert_eq!(text(2), Some(b"b\0".as_slice()));
+    }
+
+    #[test]
+    fn without_modules_there_is_no_list() {
+        let bytes = info(&[], &[]).encode(AT);
+        let read = Reader::new(&bytes);
+        assert_eq!(read.u32_le(12), Ok(0));
+        assert_eq!(read.u64_le(16), Ok(0));
+        assert_eq!(read.u64_le(40), Ok(0));
+        assert_eq!(read.u32_le(48), Ok(0));
     }
 }

@@ -24,6 +24,12 @@ pub(crate) trait Gate: fmt::Debug + Sync {
     /// `header` is the kernel's.
     fn initrd_limit(&self, header: Option<&SetupHeader>) -> Option<Gpa>;
 
+    /// Whether the kernel can be handed modules beside its initial ramdisk, and what the address of
+    /// each is a multiple of.
+    fn modules(&self) -> Option<u64> {
+        None
+    }
+
     /// Puts what the kernel is told; returns what the registers hold.
     fn enter(
         &self,

@@ -110,6 +110,9 @@ fn plan_status(error: &PlanError) -> ExitStatus {
         | PlanError::CmdlineTooLong { .. }
         | PlanError::CmdlineNul { .. }
         | PlanError::EmptyInitrd
+        | PlanError::NoModules { .. }
+        | PlanError::EmptyModule { .. }
+        | PlanError::MemoryMapTooLong { .. }
         | PlanError::Wraps { .. }
         | PlanError::NotRam { .. }
         | PlanError::Overlap { .. }
