@@ -45,7 +45,7 @@ struct Workshop<'a> {
     cache: &'a Cache,
 }
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step {
         name: "rules",
         what: "the house's rules that can be read off the text",
@@ -117,6 +117,14 @@ const STEPS: [Step; 13] = [
         name: "boots-auto",
         what: "guests on the engine that Firstlight chooses on this machine",
         run: |shop, tally| boots_here(shop, tally, boot::Engine::Auto),
+    },
+    Step {
+        name: "exports",
+        what: "exported boots, by QEMU's own firmware and by ourselves",
+        run: |shop, tally| {
+            shop.project.firstlight()?;
+            boot::exports(shop.project, shop.cache, tally)
+        },
     },
     Step {
         name: "boots-kvm",

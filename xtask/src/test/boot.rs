@@ -1,8 +1,10 @@
 //! Guests: real kernels, booted by the program that is shipped, judged by what they say.
 
 mod cases;
+mod export;
 mod table;
 
+pub(crate) use export::run as exports;
 pub(crate) use table::check as table;
 
 use super::{Tally, Verdict};
@@ -99,13 +101,7 @@ impl Place {
         let wrong = complaint(case, &heard);
         Ok(match wrong {
             None => Verdict::Passed(heard.engine_note()),
-            Some(wrong) => Verdict::Failed(format!(
-                "{wrong}\n{}\nended: {}\nstderr:\n{}\nlast lines of the console:\n{}",
-                process::shown(&command),
-                heard.status,
-                heard.complaints,
-                last_lines(&heard.console, 40),
-            )),
+            Some(wrong) => Verdict::Failed(heard.told(&wrong, &command)),
         })
     }
 
@@ -199,6 +195,17 @@ impl Heard {
         })
     }
 
+    /// What is wrong, and everything that may tell why.
+    fn told(&self, wrong: &str, command: &Command) -> String {
+        format!(
+            "{wrong}\n{}\nended: {}\nstderr:\n{}\nlast lines of the console:\n{}",
+            process::shown(command),
+            self.status,
+            self.complaints,
+            last_lines(&self.console, 40),
+        )
+    }
+
     /// The line in which Firstlight says which engine it took.
     fn engine_note(&self) -> String {
         let mut lines = self.complaints.lines();
@@ -243,13 +250,13 @@ fn complaint(case: &Case, heard: &Heard) -> Option<String> {
     if case.then == Then::Type && !heard.console.lines().any(|line| line == ECHO) {
         return Some("what was typed did not come back".to_owned());
     }
+    marker_complaint(&heard.console, &kernel.version, *cpus, now())
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    marker_complaint(
-        &heard.console,
-        &kernel.version,
-        *cpus,
-        now.map_or(0, |since| since.as_secs()),
-    )
+    now.map_or(0, |since| since.as_secs())
 }
 
 /// What is wrong with init's line, if anything is.
