@@ -16,6 +16,8 @@
 extern crate alloc;
 
 mod acpi;
+pub mod cmdline;
+pub mod configurator;
 mod draft;
 pub mod draw;
 mod e820;
@@ -24,6 +26,7 @@ mod error;
 mod gdt;
 mod kernel;
 mod linux;
+pub mod loader;
 mod paging;
 mod plan;
 mod planner;
