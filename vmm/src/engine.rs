@@ -51,6 +51,10 @@ impl Engine {
     /// Puts the plan into fresh guest memory and makes the machine around it. Neither `sources`
     /// nor the image they come from are needed afterwards.
     ///
+    /// A QEMU is killed by the host when the thread that calls this ends, so that none is left
+    /// behind however that comes (`PR_SET_PDEATHSIG`): call it from a thread that outlives the
+    /// machine.
+    ///
     /// # Errors
     ///
     /// [`RunError`] where the host fails.
