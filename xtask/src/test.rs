@@ -45,7 +45,7 @@ struct Workshop<'a> {
     cache: &'a Cache,
 }
 
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     Step {
         name: "rules",
         what: "the house's rules that can be read off the text",
@@ -79,7 +79,12 @@ const STEPS: [Step; 14] = [
     Step {
         name: "tests",
         what: "unit and integration tests",
-        run: |shop, tally| tally.check("tests", || rust_tests(shop)),
+        run: |shop, tally| tally.check("tests", || rust_tests(shop, &["--workspace"])),
+    },
+    Step {
+        name: "vm-memory",
+        what: "clippy and the tests of what is there for rust-vmm's memory only",
+        run: |shop, tally| tally.check("vm-memory", || with_vm_memory(shop)),
     },
     Step {
         name: "docs",
@@ -313,10 +318,9 @@ fn whole_output(command: &mut Command) -> Outcome<String> {
     )))
 }
 
-fn rust_tests(shop: &Workshop<'_>) -> Checked {
-    let mut tests = shop
-        .project
-        .cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
+fn rust_tests(shop: &Workshop<'_>, packages: &[&str]) -> Checked {
+    let mut tests = shop.project.cargo(&["test", "--locked", "--no-fail-fast"]);
+    tests.args(packages);
     let text = whole_output(&mut tests)?;
     let (passed, ignored) = test_results(&text);
     // Tests that lack a tool say so themselves.
@@ -330,6 +334,15 @@ fn rust_tests(shop: &Workshop<'_>) -> Checked {
         format!(", {ignored} ignored")
     };
     Ok(Verdict::Passed(format!("({passed} tests{ignored})")))
+}
+
+/// The only feature that is no test's: other steps leave it off, as users do by default.
+fn with_vm_memory(shop: &Workshop<'_>) -> Checked {
+    const PACKAGE: [&str; 4] = ["--package", "firstlight-boot", "--features", "vm-memory"];
+    let mut clippy = shop.project.cargo(&["clippy", "--locked", "--all-targets"]);
+    clippy.args(PACKAGE).args(["--", "--deny=warnings"]);
+    whole_output(&mut clippy)?;
+    rust_tests(shop, &PACKAGE)
 }
 
 /// How many tests passed and were ignored, from what cargo printed.
