@@ -79,7 +79,7 @@ fn prepare(
     let sources = Sources {
         layers: &layers,
         initrd: &initrd,
-        modules: &[],
+        ..Sources::default()
     };
     let machine = progress
         .step("filling the guest's memory", || {

@@ -90,13 +90,90 @@ impl Mapping {
         self.start.as_ptr() as u64
     }
 
-    /// Asks for huge pages; a host that has none to give loses nothing.
-    pub(crate) fn prefer_huge_pages(&self) {
-        // SAFETY: the range is this mapping, and the advice changes no byte of it.
-        let advised =
-            unsafe { madvise(self.start.as_ptr().cast(), self.len, Advice::LinuxHugepage) };
+    /// Asks for huge pages from `offset` on; a host that has none to give loses nothing.
+    pub(crate) fn prefer_huge_pages(&self, offset: usize) {
+        let Some(len) = self.len.checked_sub(offset) else {
+            return;
+        };
+        // SAFETY: the offset is inside the mapping, or its end, as just seen.
+        let start = unsafe { self.start.add(offset) };
+        // SAFETY: the range is in this mapping, and the advice changes no byte of it.
+        let advised = unsafe { madvise(start.as_ptr().cast(), len, Advice::LinuxHugepage) };
         // Advice only: without huge pages the guest is slower, not wrong.
         let _ = advised;
+    }
+
+    /// Puts the `len` bytes of `file` from `from` at `offset`, in place of the memory there: read
+    /// from the file as they are touched, and private from the first write on. All three numbers
+    /// are whole pages.
+    pub(crate) fn put_file(
+        &self,
+        offset: usize,
+        len: usize,
+        file: impl AsFd,
+        from: u64,
+    ) -> io::Result<()> {
+        let start = self.pages(offset, len)?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+        // SAFETY: `pages` found the range inside this mapping, which is memory that no Rust
+        // reference points into; its address stays mapped throughout.
+        unsafe { mmap(start.as_ptr().cast(), len, access, flags, file, from) }?;
+        Ok(())
+    }
+
+    /// Puts fresh zeroed memory at `offset`, in place of what is there. Both numbers are whole
+    /// pages.
+    pub(crate) fn put_zeros(&self, offset: usize, len: usize) -> io::Result<()> {
+        let start = self.pages(offset, len)?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+        // SAFETY: as in `put_file`.
+        unsafe { mmap_anonymous(start.as_ptr().cast(), len, access, flags) }?;
+        Ok(())
+    }
+
+    /// Makes the pages from `offset` ready to be written, all at once: cheaper than a fault for
+    /// each. Both numbers are whole pages.
+    pub(crate) fn populate(&self, offset: usize, len: usize) {
+        let Ok(start) = self.pages(offset, len) else {
+            return;
+        };
+        // SAFETY: the range is in this mapping, and no byte of it changes.
+        let populated = unsafe { madvise(start.as_ptr().cast(), len, Advice::LinuxPopulateWrite) };
+        // A host without it faults page by page.
+        let _ = populated;
+    }
+
+    /// Adds `value` to the little-endian number at `offset`, modulo 2⁶⁴; false, and nothing
+    /// changed, where it does not all lie inside.
+    pub(crate) fn add_u64(&self, offset: usize, value: u64) -> bool {
+        if !self.holds(offset, size_of::<u64>()) {
+            return false;
+        }
+        // SAFETY: `holds` found the whole number inside the mapping.
+        let at = unsafe { self.start.add(offset) }.cast::<u64>();
+        // SAFETY: as just seen; it need not be aligned.
+        let old = unsafe { at.read_unaligned() };
+        let new = u64::from_le(old).wrapping_add(value).to_le();
+        // SAFETY: as for the read.
+        unsafe { at.write_unaligned(new) };
+        true
+    }
+
+    /// As [`add_u64`](Self::add_u64), for a number of 32 bits.
+    pub(crate) fn add_u32(&self, offset: usize, value: u32) -> bool {
+        if !self.holds(offset, size_of::<u32>()) {
+            return false;
+        }
+        // SAFETY: `holds` found the whole number inside the mapping.
+        let at = unsafe { self.start.add(offset) }.cast::<u32>();
+        // SAFETY: as just seen; it need not be aligned.
+        let old = unsafe { at.read_unaligned() };
+        let new = u32::from_le(old).wrapping_add(value).to_le();
+        // SAFETY: as for the read.
+        unsafe { at.write_unaligned(new) };
+        true
     }
 
     /// Copies `from` to `offset`; false, and nothing copied, where it does not all fit.
@@ -123,6 +200,15 @@ impl Mapping {
         // never lies in guest memory.
         unsafe { ptr::copy_nonoverlapping(from.as_ptr(), into.as_mut_ptr(), into.len()) };
         true
+    }
+
+    /// The address of `len` bytes at `offset`, which has to be inside.
+    fn pages(&self, offset: usize, len: usize) -> io::Result<NonNull<u8>> {
+        if !self.holds(offset, len) {
+            return Err(Errno::INVAL);
+        }
+        // SAFETY: the offset is inside the mapping, as just seen.
+        Ok(unsafe { self.start.add(offset) })
     }
 
     fn holds(&self, offset: usize, len: usize) -> bool {

@@ -1,10 +1,12 @@
 //! Guest RAM in the host's memory.
 
+use crate::lease::{Guard, Lease};
 use crate::mapping::Mapping;
 use firstlight_base::{Gpa, GpaRange, GuestMem, OutsideRam};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::io::Errno;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Who else can map the guest's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +20,18 @@ pub enum Backing {
 /// Guest RAM: one host mapping for every range of guest-physical addresses.
 #[derive(Debug)]
 pub struct GuestMemory {
+    /// Of the memory that is a file's; dropped before it is unmapped.
+    guards: Mutex<Vec<Guard>>,
     regions: Vec<Region>,
     file: Option<OwnedFd>,
 }
+
+/// The size of the host's pages, on every host where KVM runs x86 guests, and of the least that
+/// is mapped anywhere.
+pub(crate) const PAGE: u64 = 0x1000;
+
+/// What the host gives at once where it is asked for huge pages.
+const HUGE_PAGE: usize = 2 << 20;
 
 /// A range of guest RAM and the host memory behind it.
 #[derive(Debug)]
@@ -67,11 +78,86 @@ impl GuestMemory {
                 Some(file) => Mapping::shared(file, offset, len),
             }
             .map_err(failed)?;
-            mapping.prefer_huge_pages();
             regions.push(Region { range, mapping });
             offset += range.len();
         }
-        Ok(Self { regions, file })
+        Ok(Self {
+            guards: Mutex::default(),
+            regions,
+            file,
+        })
+    }
+
+    /// Lets the host give memory in huge pages from here on, but for the first of them: what a boot
+    /// needs there is a few small things, which are not worth the time that zeroing it takes.
+    ///
+    /// [`place`](crate::place()) does it, before it copies what is large.
+    pub fn prefer_huge_pages(&self) {
+        for region in &self.regions {
+            let first = if region.range.start().get() == 0 {
+                HUGE_PAGE
+            } else {
+                0
+            };
+            region.mapping.prefer_huge_pages(first);
+        }
+    }
+
+    /// Whether the memory can be files' that are mapped where the guest is to find them.
+    pub(crate) fn takes_files(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// Maps `len` bytes of the leased file from offset `from` at `at`, all three whole pages;
+    /// false, and nothing mapped, where that cannot be.
+    pub(crate) fn put_file(&self, at: Gpa, len: u64, lease: &Arc<Lease>, from: u64) -> bool {
+        let Some((mapping, offset, len)) = self.pages(at, len) else {
+            return false;
+        };
+        let address = mapping.host_address() + offset as u64;
+        // Guarded first: whoever breaks the lease from here on waits for this range as well.
+        let Some(guard) = lease.guard(address, len) else {
+            return false;
+        };
+        if mapping.put_file(offset, len, lease, from).is_err() {
+            return false;
+        }
+        self.guards
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(guard);
+        true
+    }
+
+    /// Puts fresh zeroed memory at `at`; both numbers are whole pages.
+    pub(crate) fn put_zeros(&self, at: Gpa, len: u64) -> Result<(), Errno> {
+        let (mapping, offset, len) = self.pages(at, len).ok_or(Errno::INVAL)?;
+        mapping.put_zeros(offset, len)
+    }
+
+    /// Makes the pages of `len` bytes from `at` ready to be written.
+    pub(crate) fn populate(&self, at: Gpa, len: u64) {
+        if let Some((mapping, offset, len)) = self.pages(at, len) {
+            mapping.populate(offset, len);
+        }
+    }
+
+    /// The mapping that holds all of `range`, and where in it the range begins.
+    pub(crate) fn mapping_of(&self, range: GpaRange) -> Result<(&Mapping, usize), OutsideRam> {
+        let outside = OutsideRam {
+            at: range.start(),
+            len: range.len(),
+        };
+        let len = usize::try_from(range.len()).or(Err(outside))?;
+        self.find(range.start(), len)
+    }
+
+    fn pages(&self, at: Gpa, len: u64) -> Option<(&Mapping, usize, usize)> {
+        let len = usize::try_from(len).ok()?;
+        let (mapping, offset) = self.find(at, len).ok()?;
+        (offset as u64)
+            .is_multiple_of(PAGE)
+            .then_some((mapping, offset, len))
     }
 
     /// The ranges with the host memory behind them, ascending.

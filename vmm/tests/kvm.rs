@@ -96,8 +96,7 @@ fn run(code: Code, cpus: u32, typed: &[u8], timeout: Duration) -> (Ending, Strin
     let (kernel, plan) = planned(code, cpus);
     let sources = Sources {
         layers: &[&kernel],
-        initrd: &[],
-        modules: &[],
+        ..Sources::default()
     };
     let machine = Engine::Kvm.prepare(&plan, &sources);
     let machine = machine.expect("KVM makes a small machine");

@@ -85,8 +85,7 @@ fn run(
     let (kernel, plan) = planned(code, protocol, 64 << 20);
     let sources = Sources {
         layers: &[&kernel],
-        initrd: &[],
-        modules: &[],
+        ..Sources::default()
     };
     let (reader, writer) = io::pipe().expect("a pipe");
     let mut console = Console::new(OwnedFd::from(input), OwnedFd::from(writer)).expect("a console");
