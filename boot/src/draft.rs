@@ -1,16 +1,17 @@
 //! A plan in the making: pieces find a place, and none is given away twice.
 
 use crate::{Content, Piece, PlanError};
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use firstlight_base::{Gpa, GpaRange};
 
 /// The pieces placed so far, and the RAM they are placed in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Draft {
     ram: Vec<GpaRange>,
+    reserved: Vec<GpaRange>,
     pieces: Vec<Piece>,
 }
 
@@ -30,10 +31,12 @@ pub(crate) struct Need<'a> {
 }
 
 impl Draft {
-    /// Nothing placed yet in `ram`, ascending and disjoint.
-    pub(crate) fn new(ram: Vec<GpaRange>) -> Self {
+    /// Nothing placed yet in `ram`, from which `reserved` has been taken out; both ascending and
+    /// disjoint.
+    pub(crate) fn new(ram: Vec<GpaRange>, reserved: Vec<GpaRange>) -> Self {
         Self {
             ram,
+            reserved,
             pieces: vec![],
         }
     }
@@ -45,8 +48,17 @@ impl Draft {
     /// [`PlanError::NotRam`] and [`PlanError::Overlap`].
     pub(crate) fn put(&mut self, piece: Piece) -> Result<(), PlanError> {
         if !self.ram.iter().any(|ram| ram.contains(piece.range)) {
+            let reserved = |reserved: &&GpaRange| reserved.overlaps(piece.range);
+            if let Some(&other_range) = self.reserved.iter().find(reserved) {
+                return Err(PlanError::Overlap {
+                    name: piece.name.into(),
+                    range: piece.range,
+                    other: "reserved memory".into(),
+                    other_range,
+                });
+            }
             return Err(PlanError::NotRam {
-                name: piece.name,
+                name: piece.name.into(),
                 range: piece.range,
                 ram: self.ram.clone(),
             });
@@ -60,21 +72,23 @@ impl Draft {
     ///
     /// [`PlanError::Overlap`].
     pub(crate) fn put_firmware(&mut self, piece: Piece) -> Result<(), PlanError> {
-        if let Some(other) = self
-            .pieces
-            .iter()
-            .find(|other| other.range.overlaps(piece.range))
-        {
-            return Err(PlanError::Overlap {
-                name: piece.name,
-                range: piece.range,
-                other: other.name.clone(),
-                other_range: other.range,
-            });
-        }
+        // The pieces are disjoint and in order, so what overlaps is next to where this one goes.
         let at = self
             .pieces
             .partition_point(|other| other.range.start() < piece.range.start());
+        let below = at.checked_sub(1).and_then(|below| self.pieces.get(below));
+        let neighbours = below.into_iter().chain(self.pieces.get(at));
+        if let Some(other) = neighbours
+            .into_iter()
+            .find(|other| other.range.overlaps(piece.range))
+        {
+            return Err(PlanError::Overlap {
+                name: piece.name.into(),
+                range: piece.range,
+                other: other.name.clone().into(),
+                other_range: other.range,
+            });
+        }
         self.pieces.insert(at, piece);
         Ok(())
     }
@@ -121,15 +135,15 @@ impl Draft {
     /// [`PlanError::NoRoom`].
     pub(crate) fn put_lowest(
         &mut self,
-        need: &Need<'_>,
+        need: &Need<'static>,
         bytes: Vec<u8>,
     ) -> Result<GpaRange, PlanError> {
         let range = self.lowest(need)?;
         self.put(Piece {
-            name: need.name.to_string(),
+            name: need.name.into(),
             range,
             content: Content::Bytes(bytes),
-            why: need.why.to_string(),
+            why: need.why.into(),
         })?;
         Ok(range)
     }
@@ -139,8 +153,14 @@ impl Draft {
         self.pieces
     }
 
+    /// Whether all of `range` is RAM and no piece lies in it.
+    pub(crate) fn is_free(&self, range: GpaRange) -> bool {
+        self.ram.iter().any(|ram| ram.contains(range))
+            && !self.pieces.iter().any(|piece| piece.range.overlaps(range))
+    }
+
     /// RAM that no piece lies in, ascending.
-    fn free(&self) -> Vec<GpaRange> {
+    pub(crate) fn free(&self) -> Vec<GpaRange> {
         let mut free = vec![];
         for ram in &self.ram {
             let mut next = ram.start();
@@ -192,7 +212,7 @@ mod tests {
     }
 
     fn draft() -> Draft {
-        Draft::new(vec![range(0x1000, 0x5000), range(0x8000, 0x2_0000)])
+        Draft::new(vec![range(0x1000, 0x5000), range(0x8000, 0x2_0000)], vec![])
     }
 
     fn piece(range: GpaRange) -> Piece {
@@ -200,7 +220,7 @@ mod tests {
             name: "piece".into(),
             range,
             content: Content::Window,
-            why: String::new(),
+            why: "".into(),
         }
     }
 

@@ -33,8 +33,7 @@ impl<'a> Row<'a> {
     /// What lies there, in a word or three.
     #[must_use]
     pub fn name(&self) -> &'a str {
-        self.piece
-            .map_or(self.class.name(), |piece| piece.name.as_str())
+        self.piece.map_or(self.class.name(), |piece| &piece.name)
     }
 
     /// Why it is there, where there is something to say.

@@ -4,6 +4,7 @@ use crate::draft::range;
 use crate::{E820Entry, E820Kind, Platform};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::slice;
 use firstlight_base::GpaRange;
 
 /// Legacy video memory and option ROMs: never RAM to the guest.
@@ -12,44 +13,69 @@ pub(crate) const LEGACY_HOLE: GpaRange =
 
 /// The map of `platform` with its firmware tables at `tables`: ascending, disjoint.
 pub(crate) fn map(platform: &Platform, tables: GpaRange) -> Vec<E820Entry> {
-    let mut map = vec![
-        E820Entry {
-            range: tables,
-            kind: E820Kind::AcpiTables,
-        },
-        E820Entry {
-            range: LEGACY_HOLE,
-            kind: E820Kind::Reserved,
-        },
-        E820Entry {
-            range: Platform::KVM_PRIVATE,
-            kind: E820Kind::Reserved,
-        },
-    ];
-    map.extend(
-        usable(&platform.ram)
-            .into_iter()
-            .flat_map(|ram| without(ram, tables))
-            .map(|range| E820Entry {
-                range,
-                kind: E820Kind::Ram,
-            }),
-    );
-    map.sort_by_key(|entry| entry.range.start());
+    let line = |kind| move |range| E820Entry { range, kind };
+    let reserved = reserved(platform);
+    let ram = usable(platform)
+        .into_iter()
+        .flat_map(|ram| without(ram, slice::from_ref(&tables)));
+    let mut map = vec![E820Entry {
+        range: tables,
+        kind: E820Kind::AcpiTables,
+    }];
+    map.extend(ram.map(line(E820Kind::Ram)));
+    map.extend(reserved.into_iter().map(line(E820Kind::Reserved)));
+    map.sort_unstable_by_key(|entry| entry.range.start());
     map
 }
 
-/// RAM that may be used: all but the legacy hole.
-pub(crate) fn usable(ram: &[GpaRange]) -> Vec<GpaRange> {
-    ram.iter()
-        .flat_map(|&ram| without(ram, LEGACY_HOLE))
+/// RAM that may be used, ascending: all but the legacy hole and what is reserved.
+pub(crate) fn usable(platform: &Platform) -> Vec<GpaRange> {
+    let reserved = reserved(platform);
+    platform
+        .ram
+        .iter()
+        .flat_map(|&ram| without(ram, &reserved))
         .collect()
 }
 
-fn without(range: GpaRange, hole: GpaRange) -> impl Iterator<Item = GpaRange> {
-    let below = GpaRange::between(range.start(), hole.start().min(range.end()));
-    let above = GpaRange::between(hole.end().max(range.start()), range.end());
-    below.into_iter().chain(above)
+fn reserved(platform: &Platform) -> Vec<GpaRange> {
+    let always = [LEGACY_HOLE, Platform::KVM_PRIVATE];
+    if platform.reserved.is_empty() {
+        return always.into();
+    }
+    merged(platform.reserved.iter().copied().chain(always).collect())
+}
+
+/// The same addresses in ranges of which no two meet, ascending.
+pub(crate) fn merged(mut ranges: Vec<GpaRange>) -> Vec<GpaRange> {
+    ranges.sort_unstable_by_key(|range| range.start());
+    let mut merged: Vec<GpaRange> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start() <= last.end() => {
+                let end = last.end().max(range.end());
+                *last = GpaRange::between(last.start(), end).unwrap_or(*last);
+            }
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+/// What is left of `range` without `holes`, which are ascending and disjoint.
+fn without(range: GpaRange, holes: &[GpaRange]) -> Vec<GpaRange> {
+    let mut left = Vec::new();
+    let mut next = range.start();
+    let first = holes.partition_point(|hole| hole.end() <= range.start());
+    for hole in holes.get(first..).unwrap_or_default() {
+        if hole.start() >= range.end() {
+            break;
+        }
+        left.extend(GpaRange::between(next, hole.start()));
+        next = hole.end();
+    }
+    left.extend(GpaRange::between(next, range.end()));
+    left
 }
 
 #[cfg(test)]

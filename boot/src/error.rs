@@ -63,6 +63,31 @@ pub enum PlanError {
         /// How far the tables reach.
         limit: Gpa,
     },
+    /// A kernel was asked for at an address where it cannot go.
+    #[error("the kernel was asked for at {asked}, but has to lie at {must}: {why}")]
+    Immovable {
+        /// Where it was asked for.
+        asked: Gpa,
+        /// Where it has to lie.
+        must: Gpa,
+        /// Why.
+        why: &'static str,
+    },
+    /// A kernel that can be moved was asked for where it cannot be moved to.
+    #[error(
+        "the kernel was asked for at {asked} with {len:#x} bytes, but may lie only at a multiple \
+         of {align:#x} within {within}"
+    )]
+    Misplaced {
+        /// Where it was asked for.
+        asked: Gpa,
+        /// How many bytes it takes there.
+        len: u64,
+        /// What its address has to be a multiple of.
+        align: u64,
+        /// Where every byte of it has to lie.
+        within: GpaRange,
+    },
     /// The command line is longer than the kernel takes.
     #[error("the command line has {len} bytes, but this kernel takes {limit} (its cmdline_size)")]
     CmdlineTooLong {

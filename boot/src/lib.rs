@@ -24,6 +24,7 @@ mod e820;
 mod entry;
 mod error;
 mod gdt;
+mod kaslr;
 mod kernel;
 mod linux;
 pub mod loader;
@@ -44,7 +45,5 @@ pub use error::PlanError;
 pub use plan::{BootPlan, Content, E820Entry, E820Kind, Piece, Relocate};
 pub use planner::plan;
 pub use platform::Platform;
-pub use request::{
-    Kaslr, Module, Protocol, ProtocolChoice, Request, StartInfoVersion, Unpack,
-};
+pub use request::{Kaslr, Module, Protocol, ProtocolChoice, Request, StartInfoVersion, Unpack};
 pub use reset_rom::{ResetRomError, reset_rom};

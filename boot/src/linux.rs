@@ -73,6 +73,10 @@ impl Gate for Linux64 {
         }
     }
 
+    fn shifts(&self) -> bool {
+        true
+    }
+
     fn initrd_limit(&self, header: Option<&SetupHeader>) -> Option<Gpa> {
         let above_4_gib = header.is_some_and(|header| {
             header
@@ -91,13 +95,15 @@ impl Gate for Linux64 {
         request: &Request,
     ) -> Result<Registers, PlanError> {
         let boot_params = put_zero_page(draft, way, parts, request)?;
-        if parts.kernel.end() > paging::LIMIT {
+        let kernel = parts.kernel.range;
+        let window = parts.kernel.window.unwrap_or(kernel);
+        if kernel.end().max(window.end()) > paging::LIMIT {
             return Err(PlanError::NotMapped {
-                kernel: parts.kernel,
+                kernel,
                 limit: paging::LIMIT,
             });
         }
-        let mapped = paging::gibs([parts.kernel, parts.cmdline, boot_params]);
+        let mapped = paging::gibs([kernel, window, parts.cmdline, boot_params]);
         let need = Need {
             name: "page tables",
             len: paging::tables_len(&mapped),
@@ -187,7 +193,9 @@ fn put_zero_page(
     )?;
     let page = ZeroPage {
         setup_header: way.form.header().map_or(&[], SetupHeader::bytes),
-        load: parts.kernel.start(),
+        load: parts.kernel.range.start(),
+        alignment: parts.kernel.alignment,
+        randomised: parts.kernel.relocate.is_some(),
         cmdline: parts.cmdline.start(),
         initrd: parts.initrd,
         rsdp: parts.rsdp,

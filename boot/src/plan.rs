@@ -1,6 +1,7 @@
 //! The boot plan: every byte and every register, decided and checked, nothing written yet.
 
 use crate::{Platform, Protocol};
+use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -43,13 +44,13 @@ pub struct Relocate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// What it is, in a word or three: `boot_params`, `kernel segment 0`, `initrd`.
-    pub name: String,
+    pub name: Cow<'static, str>,
     /// Where it lies.
     pub range: GpaRange,
     /// What is put there.
     pub content: Content,
     /// Why it is there and not elsewhere.
-    pub why: String,
+    pub why: Cow<'static, str>,
 }
 
 /// What a [`Piece`] is filled with. What the content does not fill of its range is zero.

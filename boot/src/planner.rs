@@ -2,11 +2,13 @@
 
 use crate::draft::{Draft, Need, range};
 use crate::gdt::{self, Code};
+use crate::kernel::Kernel;
 use crate::way::Way;
 use crate::{
-    BootPlan, Content, E820Entry, EntryPoint, Module, Piece, PlanError, Platform, Request, acpi,
-    e820, kernel, reset_vector, way,
+    BootPlan, Content, E820Entry, Module, Piece, PlanError, Platform, Request, acpi, e820, kernel,
+    reset_vector, way,
 };
+use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -29,9 +31,9 @@ const LARGE_PAGE: u64 = 0x20_0000;
 pub fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError> {
     let platform = platform(request)?;
     let way = way::choose(image, request)?;
-    let mut draft = Draft::new(e820::usable(&platform.ram));
-    let kernel = kernel::put(&mut draft, &way)?;
-    let entry = entry(&way, kernel)?;
+    let mut draft = Draft::new(e820::usable(&platform), platform.reserved.clone());
+    let kernel = kernel::put(&mut draft, image, &way, request)?;
+    let entry = kernel.entry(way.entry)?;
     let tables = put_tables(&mut draft, &platform)?;
     draft.put_firmware(reset_vector::piece())?;
     let parts = Parts {
@@ -51,7 +53,7 @@ pub fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError>
         cmdline: request.cmdline.clone(),
         pieces: draft.into_pieces(),
         e820: parts.e820,
-        relocate: None,
+        relocate: parts.kernel.relocate,
         boot_vcpu: VcpuState::X86(registers),
     })
 }
@@ -64,8 +66,7 @@ pub(crate) struct Parts {
     pub(crate) initrd: Option<GpaRange>,
     /// The request's modules, in its order.
     pub(crate) modules: Vec<GpaRange>,
-    /// Where the kernel is loaded and runs while it starts.
-    pub(crate) kernel: GpaRange,
+    pub(crate) kernel: Kernel,
     /// Where the kernel is entered.
     pub(crate) entry: Gpa,
 }
@@ -87,20 +88,8 @@ fn platform(request: &Request) -> Result<Platform, PlanError> {
     }
     let mut platform = Platform::pc(request.memory, request.cpus);
     platform.debug_exit = request.debug_exit.then_some(Platform::DEBUG_EXIT);
+    platform.reserved = e820::merged(request.reserved.clone());
     Ok(platform)
-}
-
-/// Where the kernel is entered. One that is entered outside of itself would run whatever lies
-/// there.
-fn entry(way: &Way<'_>, kernel: GpaRange) -> Result<Gpa, PlanError> {
-    let entry = match way.entry {
-        EntryPoint::Address(address) => address,
-        EntryPoint::Offset(offset) => Gpa::new(kernel.start().get().saturating_add(offset)),
-    };
-    match GpaRange::new(entry, 1) {
-        Some(byte) if kernel.contains(byte) => Ok(entry),
-        _ => Err(PlanError::EntryOutside { entry, kernel }),
-    }
 }
 
 fn put_tables(draft: &mut Draft, platform: &Platform) -> Result<GpaRange, PlanError> {
@@ -143,7 +132,7 @@ fn put_cmdline(draft: &mut Draft, way: &Way<'_>, cmdline: &str) -> Result<GpaRan
 
 /// The highest RAM that the kernel allows, below 4 GiB and on a large page where that can be had:
 /// there it is in nobody's way, whatever the kernel uses while it starts.
-fn put_initrd(
+pub(crate) fn put_initrd(
     draft: &mut Draft,
     way: &Way<'_>,
     len: Option<u64>,
@@ -174,8 +163,10 @@ fn put_initrd(
         })
         .map_or_else(|| draft.highest(&need), Ok)?;
     let why = match way.initrd_limit() {
-        Some(last) => format!("highest free RAM up to {last}, which the kernel sets as its limit"),
-        None => "highest free RAM; the kernel sets no limit".into(),
+        Some(last) => {
+            format!("highest free RAM up to {last}, which the kernel sets as its limit").into()
+        }
+        None => Cow::Borrowed("highest free RAM; the kernel sets no limit"),
     };
     draft.put(Piece {
         name: "initrd".into(),
@@ -187,7 +178,7 @@ fn put_initrd(
 }
 
 /// The highest RAM below 4 GiB, because those who are given modules are entered without paging.
-fn put_modules(
+pub(crate) fn put_modules(
     draft: &mut Draft,
     way: &Way<'_>,
     modules: &[Module],
@@ -214,7 +205,7 @@ fn put_modules(
             why: "",
         })?;
         draft.put(Piece {
-            name,
+            name: name.into(),
             range,
             content: Content::Module(number),
             why: "highest free RAM below 4 GiB, which is all that the kernel is told in".into(),

@@ -16,6 +16,9 @@ pub struct Platform {
     /// Guest RAM as the hypervisor maps it, ascending: from 0, and from 4 GiB what does not fit
     /// below the hole for devices.
     pub ram: Vec<GpaRange>,
+    /// What is not the guest's to use, beside what no such machine has as RAM: ascending, and no two
+    /// meet.
+    pub reserved: Vec<GpaRange>,
     /// How many vCPUs; their APIC ids count from 0.
     pub cpus: u32,
     /// The 16550 serial ports, console first.
@@ -44,6 +47,7 @@ impl Platform {
         ];
         Self {
             ram: ram.into_iter().flatten().collect(),
+            reserved: vec![],
             cpus,
             serial: vec![Self::COM1],
             debug_exit: None,

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use firstlight_base::{Gpa, MIB};
+use firstlight_base::{Gpa, GpaRange, MIB};
 
 /// What is wanted of a boot, beside the kernel's image.
 ///
@@ -29,6 +29,8 @@ pub struct Request {
     pub unpack: Unpack,
     /// Where the kernel is to lie, lowest byte first, instead of where it prefers.
     pub load_address: Option<Gpa>,
+    /// Memory that is not the guest's to use, whether RAM or not: told to it as reserved.
+    pub reserved: Vec<GpaRange>,
     /// Whether the kernel's addresses are chosen at random.
     pub kaslr: Kaslr,
     /// Whether the guest may end its machine with a status of its own choice.
@@ -49,6 +51,7 @@ impl Default for Request {
             protocol: ProtocolChoice::Auto,
             unpack: Unpack::Host,
             load_address: None,
+            reserved: Vec::new(),
             kaslr: Kaslr::Off,
             debug_exit: false,
             rng_seed: [0; 32],

@@ -20,6 +20,11 @@ pub(crate) trait Gate: fmt::Debug + Sync {
     /// Where `form`, which is not packed, may be loaded.
     fn moves(&self, form: &Form<'_>) -> Moves;
 
+    /// Whether the virtual addresses of a kernel that is entered this way may be shifted.
+    fn shifts(&self) -> bool {
+        false
+    }
+
     /// The highest address that the last byte of the initial ramdisk may have, if there is a limit;
     /// `header` is the kernel's.
     fn initrd_limit(&self, header: Option<&SetupHeader>) -> Option<Gpa>;

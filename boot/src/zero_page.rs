@@ -39,6 +39,8 @@ const E820_MAX: usize = 128;
 const LOADER_UNDEFINED: u8 = 0xff;
 /// `LOADED_HIGH`: the kernel is at 1 MiB or above.
 const LOADED_HIGH: u8 = 1 << 0;
+/// `KASLR_FLAG`: addresses have been chosen at random.
+const KASLR_FLAG: u8 = 1 << 1;
 
 /// What the kernel is told, beside what its own header says.
 #[derive(Debug)]
@@ -47,6 +49,10 @@ pub(crate) struct ZeroPage<'a> {
     pub(crate) setup_header: &'a [u8],
     /// Where the kernel has been loaded.
     pub(crate) load: Gpa,
+    /// What the kernel aligns itself to, where that is not what its header says.
+    pub(crate) alignment: Option<u32>,
+    /// Whether the kernel's addresses have been chosen at random.
+    pub(crate) randomised: bool,
     /// The command line, NUL-terminated.
     pub(crate) cmdline: Gpa,
     /// The initial ramdisk.
@@ -74,6 +80,10 @@ impl ZeroPage<'_> {
         }
         page.put(TYPE_OF_LOADER, &[LOADER_UNDEFINED]);
         page.low(CODE32_START, self.load.get());
+        page.loadflags(self.randomised);
+        if let Some(alignment) = self.alignment {
+            page.low(KERNEL_ALIGNMENT, alignment.into());
+        }
         page.low(CMD_LINE_PTR, self.cmdline.get());
         page.high(EXT_CMD_LINE_PTR, self.cmdline.get());
         if let Some(initrd) = self.initrd {
@@ -108,6 +118,18 @@ impl Page {
 
     fn high(&mut self, at: usize, value: u64) {
         self.low(at, value >> 32);
+    }
+
+    /// The unpacking code tells the kernel by a flag whether it may place other memory at random
+    /// too; a kernel that the host has unpacked is told so here.
+    fn loadflags(&mut self, randomised: bool) {
+        let Some(flags) = self.0.get_mut(LOADFLAGS) else {
+            return;
+        };
+        *flags &= !KASLR_FLAG;
+        if randomised {
+            *flags |= KASLR_FLAG;
+        }
     }
 
     /// A vmlinux has no setup header, but the kernel reads a few of its fields.
@@ -163,6 +185,8 @@ mod tests {
         ZeroPage {
             setup_header,
             load: Gpa::new(0x100_0000),
+            alignment: None,
+            randomised: false,
             cmdline: Gpa::new(0x9000),
             initrd: GpaRange::new(Gpa::new(0x1_2345_6000), 0x1_0000_0001),
             rsdp: Gpa::new(0x9_f000),

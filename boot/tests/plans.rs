@@ -183,19 +183,47 @@ fn the_ramdisk_stays_out_of_the_start_up_window() {
 
 #[test]
 fn a_fixed_kernel_is_never_moved() {
-    let file = bzimage()
-        .xloadflags(XLF_KERNEL_64)
-        .relocatable(false)
-        .pref_address(0x800_0000);
+    let file = bzimage().xloadflags(XLF_KERNEL_64).relocatable(false);
     let wanted = Request {
         unpack: Unpack::Guest,
         ..request()
     };
-    let refused = planned(&file.init_size(0x10_0000).build(), &wanted);
+    let at = |pref| file.clone().pref_address(pref).init_size(0x10_0000).build();
+    let plan = planned(&at(0x100_0000), &wanted).unwrap();
+    assert_eq!(
+        piece(&plan, "kernel, packed").range.start(),
+        Gpa::new(0x10_0000),
+        "only a relocatable kernel may be loaded elsewhere"
+    );
+    let window = plan
+        .pieces()
+        .iter()
+        .find(|piece| piece.range.start() == Gpa::new(0x100_0000));
+    assert_eq!(
+        window.map(|window| window.range),
+        Some(range(0x100_0000, 0x110_0000)),
+        "but it runs where it was built to"
+    );
+    let refused = planned(&at(0x800_0000), &wanted);
+    assert!(
+        matches!(refused, Err(PlanError::NotRam { .. })),
+        "{refused:?}"
+    );
+    let taken = Request {
+        reserved: vec![range(0x10_0000, 0x10_1000)],
+        ..wanted.clone()
+    };
+    let refused = planned(&at(0x100_0000), &taken);
     assert!(
         matches!(refused, Err(PlanError::NoRoom { .. })),
         "{refused:?}"
     );
+    let elsewhere = Request {
+        load_address: Some(Gpa::new(0x20_0000)),
+        ..wanted
+    };
+    let refused = planned(&at(0x100_0000), &elsewhere).unwrap_err();
+    assert!(refused.to_string().contains("not relocatable"), "{refused}");
 }
 
 #[test]

@@ -107,6 +107,8 @@ fn plan_status(error: &PlanError) -> ExitStatus {
         | PlanError::EntryOutside { .. }
         | PlanError::NotMapped { .. } => ExitStatus::Image,
         PlanError::NoEntry { .. }
+        | PlanError::Immovable { .. }
+        | PlanError::Misplaced { .. }
         | PlanError::CmdlineTooLong { .. }
         | PlanError::CmdlineNul { .. }
         | PlanError::EmptyInitrd

@@ -173,7 +173,7 @@ fn piece(at: Gpa, plan: &BootPlan) -> Option<(String, u64)> {
         .iter()
         .filter(|piece| piece.range.start() <= at && at < piece.range.end())
         .min_by_key(|piece| piece.range.len())?;
-    Some((piece.name.clone(), at.get() - piece.range.start().get()))
+    Some((piece.name.to_string(), at.get() - piece.range.start().get()))
 }
 
 fn progress(registers: Option<&Registers>, plan: &BootPlan, printed: bool) -> Progress {

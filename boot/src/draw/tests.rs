@@ -13,10 +13,10 @@ fn range(start: u64, end: u64) -> GpaRange {
 
 fn piece(name: &str, start: u64, end: u64, content: Content, why: &str) -> Piece {
     Piece {
-        name: name.to_string(),
+        name: name.to_string().into(),
         range: range(start, end),
         content,
-        why: why.to_string(),
+        why: why.to_string().into(),
     }
 }
 
@@ -68,6 +68,7 @@ fn plan(memory: u64) -> BootPlan {
     };
     let mut platform = Platform {
         ram: vec![range(0, low_end)],
+        reserved: vec![],
         cpus: 2,
         serial: vec![Platform::COM1],
         debug_exit: None,
