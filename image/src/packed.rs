@@ -86,6 +86,39 @@ impl Codec {
     }
 }
 
+impl Codec {
+    /// Unpacks the stream that `bytes` begin with, into at most `limit` bytes, whatever follows it;
+    /// gives what does.
+    ///
+    /// Where a codec's streams have no end of their own, the whole of `bytes` is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Packed::unpack`].
+    pub fn unpack_first(self, bytes: &[u8], limit: u64) -> Result<(Vec<u8>, &[u8]), UnpackError> {
+        let packed = Packed {
+            codec: self,
+            range: 0..bytes.len() as u64,
+            unpacked_len: None,
+        };
+        let first = match self {
+            Self::Gzip => gzip::member,
+            Self::Zstd => zstd::first,
+            Self::Xz => xz::first,
+            Self::Lzma => xz::first_lzma,
+            Self::Lz4Legacy => lz4::first,
+            Self::Stored | Self::Lz4Frame | Self::Bzip2 | Self::Lzo | Self::Unknown(_) => {
+                return Ok((packed.unpack(bytes, limit)?, &[]));
+            }
+        };
+        let plausible = (bytes.len() as u64).saturating_mul(self.most_per_byte());
+        let fault = |fault| packed.error(fault, limit);
+        let mut output = Output::new(None, plausible, limit).map_err(fault)?;
+        let rest = first(bytes, &mut output).map_err(fault)?;
+        Ok((output.into_bytes(), rest))
+    }
+}
+
 impl fmt::Display for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

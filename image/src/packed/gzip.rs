@@ -23,7 +23,8 @@ pub(super) fn unpack(stream: &[u8], output: &mut Output) -> Result<(), Fault> {
     }
 }
 
-fn member<'a>(stream: &'a [u8], output: &mut Output) -> Result<&'a [u8], Fault> {
+/// Unpacks the first member of `stream`; gives what follows it.
+pub(super) fn member<'a>(stream: &'a [u8], output: &mut Output) -> Result<&'a [u8], Fault> {
     let start = output.len();
     let body = skip_header(stream)?;
     let trailer = inflate(body, start, output)?;

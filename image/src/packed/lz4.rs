@@ -40,6 +40,27 @@ pub(super) fn unpack(stream: &[u8], output: &mut Output) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Unpacks what `stream` begins with, as far as the kernel does (`lib/decompress_unlz4.c`): up to
+/// its end, or a length of 0, or what is too short for one. Gives what follows.
+pub(super) fn first<'a>(stream: &'a [u8], output: &mut Output) -> Result<&'a [u8], Fault> {
+    let mut rest = stream;
+    loop {
+        let reader = Reader::new(rest);
+        match reader.u32_le(0) {
+            Err(_) | Ok(0) => return Ok(rest),
+            Ok(MAGIC) => rest = reader.tail(4)?,
+            Ok(len) if u64::from(len) > PACKED_MAX => {
+                return Err(Fault::broken("a block is longer than a block can be"));
+            }
+            Ok(len) => {
+                let len = u64::from(len);
+                block(reader.slice(4, len)?, output)?;
+                rest = reader.tail(len.saturating_add(4))?;
+            }
+        }
+    }
+}
+
 /// Unpacks one block into the room there is, and only where that is too small asks for more: the
 /// claimed length is usually right, and the last block short.
 fn block(packed: &[u8], output: &mut Output) -> Result<(), Fault> {

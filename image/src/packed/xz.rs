@@ -12,16 +12,36 @@ const MEMORY_KIB: u32 = 128 << 10;
 
 /// Unpacks every stream of `stream`.
 pub(super) fn unpack(stream: &[u8], output: &mut Output) -> Result<(), Fault> {
-    read_all(XzReader::new_mem_limit(stream, true, MEMORY_KIB), output)
+    read_all(
+        &mut XzReader::new_mem_limit(stream, true, MEMORY_KIB),
+        output,
+    )
 }
 
 /// Unpacks the one stream of an LZMA file.
 pub(super) fn unpack_lzma(stream: &[u8], output: &mut Output) -> Result<(), Fault> {
-    let reader = LzmaReader::new_mem_limit(stream, MEMORY_KIB, None).map_err(broken)?;
-    read_all(reader, output)
+    let mut reader = LzmaReader::new_mem_limit(stream, MEMORY_KIB, None).map_err(broken)?;
+    read_all(&mut reader, output)
 }
 
-fn read_all(mut reader: impl Read, output: &mut Output) -> Result<(), Fault> {
+/// Unpacks the first stream of `stream`; gives what follows it.
+pub(super) fn first<'a>(stream: &'a [u8], output: &mut Output) -> Result<&'a [u8], Fault> {
+    let mut reader = XzReader::new_mem_limit(stream, false, MEMORY_KIB);
+    read_all(&mut reader, output)?;
+    Ok(reader.into_inner())
+}
+
+/// Unpacks an LZMA file; gives what follows it.
+pub(super) fn first_lzma<'a>(stream: &'a [u8], output: &mut Output) -> Result<&'a [u8], Fault> {
+    let mut reader = LzmaReader::new_mem_limit(stream, MEMORY_KIB, None).map_err(broken)?;
+    read_all(&mut reader, output)?;
+    let (rest, unused) = reader.into_parts();
+    let behind = rest.len().saturating_add(unused.len());
+    let start = stream.len().saturating_sub(behind);
+    Ok(stream.get(start..).unwrap_or(&[]))
+}
+
+fn read_all(reader: &mut impl Read, output: &mut Output) -> Result<(), Fault> {
     loop {
         let written = reader.read(output.spare()?).map_err(broken)?;
         if written == 0 {

@@ -18,22 +18,29 @@ const STEP: usize = 1 << 20;
 pub(super) fn unpack(stream: &[u8], output: &mut Output) -> Result<(), Fault> {
     let mut rest = stream;
     while !rest.is_empty() {
-        // A decoder for each frame: one that is used again takes the whole window at once.
-        let mut decoder = FrameDecoder::new();
-        decoder.set_max_window_size(WINDOW_MAX);
-        match decoder.init(&mut rest) {
-            Ok(()) => frame(&mut decoder, &mut rest, output)?,
-            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
-                length,
-                ..
-            })) => {
-                let length = usize::try_from(length).or(Err(Fault::Ends))?;
-                rest = rest.get(length..).ok_or(Fault::Ends)?;
-            }
-            Err(error) => return Err(broken(&error)),
-        }
+        rest = first(rest, output)?;
     }
     Ok(())
+}
+
+/// Unpacks the first frame of `stream`, or skips it; gives what follows it.
+pub(super) fn first<'a>(stream: &'a [u8], output: &mut Output) -> Result<&'a [u8], Fault> {
+    let mut rest = stream;
+    // A decoder for each frame: one that is used again takes the whole window at once.
+    let mut decoder = FrameDecoder::new();
+    decoder.set_max_window_size(WINDOW_MAX);
+    match decoder.init(&mut rest) {
+        Ok(()) => frame(&mut decoder, &mut rest, output)?,
+        Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+            length,
+            ..
+        })) => {
+            let length = usize::try_from(length).or(Err(Fault::Ends))?;
+            rest = rest.get(length..).ok_or(Fault::Ends)?;
+        }
+        Err(error) => return Err(broken(&error)),
+    }
+    Ok(rest)
 }
 
 fn frame(decoder: &mut FrameDecoder, rest: &mut &[u8], output: &mut Output) -> Result<(), Fault> {
