@@ -3,6 +3,7 @@
 
 use crate::packed::{Codec, Packed};
 use crate::setup_header::{LoadFlags, SetupHeader, Version, XLoadFlags};
+use crate::text;
 use alloc::string::String;
 use core::fmt;
 use core::ops::Range;
@@ -209,8 +210,7 @@ fn kernel_info(
         .map(|setup_type_max| KernelInfo { setup_type_max }))
 }
 
-/// The NUL-terminated string that `kernel_version` points to, inside the real-mode part. Control
-/// characters are escaped, because the string ends on people's terminals.
+/// The NUL-terminated string that `kernel_version` points to, inside the real-mode part.
 fn version_string(setup: &SetupHeader, file: Reader<'_>) -> Option<String> {
     let pointer = setup.kernel_version();
     if pointer == 0 {
@@ -221,16 +221,7 @@ fn version_string(setup: &SetupHeader, file: Reader<'_>) -> Option<String> {
         .setup_len()
         .min(start.checked_add(BzImage::VERSION_MAX)?);
     let bytes = file.slice(start, end.checked_sub(start)?).ok()?;
-    let text = bytes.split(|&byte| byte == 0).next()?;
-    let mut string = String::new();
-    for char in String::from_utf8_lossy(text).chars() {
-        if char.is_control() {
-            string.extend(char.escape_default());
-        } else {
-            string.push(char);
-        }
-    }
-    Some(string).filter(|string| !string.is_empty())
+    Some(text::line(bytes)).filter(|string| !string.is_empty())
 }
 
 /// What is wrong with a file that carries the marks of a Linux/x86 kernel.

@@ -1,5 +1,6 @@
 //! ELF executables (System V gABI, chapters 4 and 5): what a loader needs of them.
 
+use crate::architecture::Architecture;
 use crate::note::{Notes, PvhEntry};
 use crate::relocations::Relocations;
 use alloc::vec::Vec;
@@ -146,6 +147,12 @@ impl Elf {
     #[must_use]
     pub fn relocations(&self, layer: &[u8]) -> Option<Relocations> {
         Relocations::find(Reader::new(layer), self.behind.as_ref()?)
+    }
+
+    /// What it runs on.
+    #[must_use]
+    pub fn architecture(&self) -> Architecture {
+        Architecture::of_elf(self.class, self.machine)
     }
 
     /// The lowest physical address of a segment and the first one behind the highest.

@@ -1,16 +1,30 @@
 //! A kernel file taken apart, from the outside in.
 
+mod parts;
+
+use crate::android::{AndroidBoot, AndroidBootError};
+use crate::architecture::Architecture;
+use crate::arm64::Arm64Image;
 use crate::bzimage::{BzImage, BzImageError};
 use crate::elf::{Elf, ElfError, Kind};
+use crate::linux_image::LinuxImageError;
 use crate::multiboot::{Multiboot, MultibootError};
 use crate::other::Other;
 use crate::packed::{Codec, Packed, UnpackError};
+use crate::pe::Pe;
 use crate::relocations::Relocations;
+use crate::riscv::RiscvImage;
+use crate::setup_header::XLoadFlags;
+use crate::uimage::{UImage, UImageError};
+use crate::uki::{Uki, UkiError, UkiProfile};
+use crate::zboot::{Zboot, ZbootError};
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use firstlight_base::{GIB, Reader};
+
+pub use parts::{Part, Parts};
 
 /// An opened kernel file: its layers from the outside in, everything in it unpacked as far as it
 /// goes.
@@ -20,6 +34,8 @@ use firstlight_base::{GIB, Reader};
 pub struct Image<'a> {
     /// Never empty; the innermost is a kernel.
     layers: Vec<Layer<'a>>,
+    /// Which profile of a unified kernel image was opened.
+    profile: usize,
 }
 
 /// One layer of an image: the file, or what a layer unpacks to.
@@ -34,10 +50,22 @@ pub struct Layer<'a> {
 pub enum Format {
     /// A Linux/x86 kernel with its compressed self in it.
     BzImage(BzImage),
+    /// A Linux kernel for 64-bit Arm.
+    Arm64(Arm64Image),
+    /// A Linux kernel for RISC-V.
+    Riscv(RiscvImage),
     /// An ELF file.
     Elf(Elf),
     /// A flat file with a multiboot header.
     Multiboot(Multiboot),
+    /// An EFI application that unpacks the kernel in it.
+    Zboot(Zboot),
+    /// A unified kernel image.
+    Uki(Uki),
+    /// A kernel, or something else, wrapped for U-Boot.
+    UImage(UImage),
+    /// An Android boot image.
+    Android(AndroidBoot),
     /// A compressed stream from the first byte on.
     Packed(Packed),
     /// Something that is recognised, but is no kernel that can be booted.
@@ -64,19 +92,64 @@ impl Default for Limits {
 }
 
 impl<'a> Image<'a> {
-    /// Takes `file` apart down to the kernel's ELF, or to a bzImage without a payload. What a
-    /// bzImage has in it must be an ELF, so there is one of each at most.
+    /// Takes `file` apart down to the kernel itself: an ELF file, an `Image` of arm64 or riscv, a
+    /// flat multiboot kernel, or a bzImage without a payload. What a bzImage has in it must be an
+    /// ELF, so there is one of each at most. Of a unified kernel image with profiles it is the
+    /// first one.
     ///
     /// # Errors
     ///
     /// [`ImageError`] says what the file is, as far as it is known, and why there is no kernel to
     /// boot in it.
     pub fn open(file: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {
-        let mut image = Self::open_outer(file, limits)?;
-        if let Some(payload) = image.payload() {
-            image.unpack(&payload, limits)?;
+        Self::open_profile(file, limits, 0)
+    }
+
+    /// As [`open`](Self::open), but a profile of a unified kernel image by its number. Number 0 is
+    /// there in every image.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open), and [`ImageError::NoProfile`].
+    pub fn open_profile(
+        file: &'a [u8],
+        limits: &Limits,
+        profile: usize,
+    ) -> Result<Self, ImageError> {
+        let mut image = Self::new(profile);
+        image.push(Cow::Borrowed(file))?;
+        while let Some(packed) = image.packed() {
+            image.unpack(&packed, limits)?;
         }
-        image.check_is_kernel()
+        image.finish()
+    }
+
+    /// Takes `file` apart only so far that there is something to boot: a bzImage stays packed,
+    /// for the guest to unpack.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_outer(file: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {
+        Self::open_outer_profile(file, limits, 0)
+    }
+
+    /// As [`open_outer`](Self::open_outer), but a profile of a unified kernel image by its number.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_profile`](Self::open_profile).
+    pub fn open_outer_profile(
+        file: &'a [u8],
+        limits: &Limits,
+        profile: usize,
+    ) -> Result<Self, ImageError> {
+        let mut image = Self::new(profile);
+        image.push(Cow::Borrowed(file))?;
+        while let (None, Some(packed)) = (image.bzimage(), image.packed()) {
+            image.unpack(&packed, limits)?;
+        }
+        image.finish()
     }
 
     /// The image that [`open`](Self::open) or [`open_outer`](Self::open_outer) gave, from the bytes
@@ -91,63 +164,40 @@ impl<'a> Image<'a> {
     /// Those of [`open`](Self::open), and [`ImageError::Layers`] where the layers do not belong
     /// together.
     pub fn reopen(layers: Vec<Cow<'a, [u8]>>) -> Result<Self, ImageError> {
-        let mut image = Self { layers: Vec::new() };
+        Self::reopen_profile(layers, 0)
+    }
+
+    /// As [`reopen`](Self::reopen), for an image of which a profile was opened.
+    ///
+    /// # Errors
+    ///
+    /// As [`reopen`](Self::reopen).
+    pub fn reopen_profile(layers: Vec<Cow<'a, [u8]>>, profile: usize) -> Result<Self, ImageError> {
+        let mut image = Self::new(profile);
         for (index, bytes) in layers.into_iter().enumerate() {
             if index > 0 {
                 image.check_holds(bytes.len() as u64)?;
             }
             image.push(bytes)?;
         }
-        let Some(last) = image.layers.last() else {
+        if image.layers.is_empty() {
             return Err(ImageError::Layers {
                 of: "no layer".to_string(),
                 why: "an image has at least one",
             });
-        };
-        if matches!(last.format, Format::Packed(_)) {
+        }
+        // A bzImage may have been left packed.
+        if image.packed().is_some() && !matches!(image.kernel().format, Format::BzImage(_)) {
             return Err(image.layers_error("what the last one unpacks to is missing"));
         }
-        image.check_is_kernel()
+        image.finish()
     }
 
-    /// Sees that the innermost layer unpacks to something, and to `len` bytes where it says to how
-    /// many.
-    fn check_holds(&self, len: u64) -> Result<(), ImageError> {
-        let Some(packed) = self.packed() else {
-            return Err(self.layers_error("there is nothing in the innermost that is one more"));
-        };
-        let known = match packed.codec {
-            Codec::Stored => packed.range.end.checked_sub(packed.range.start),
-            _ => packed.unpacked_len,
-        };
-        match known {
-            Some(known) if known != len => {
-                Err(self.layers_error("the next is not as long as the one before it says"))
-            }
-            _ => Ok(()),
+    fn new(profile: usize) -> Self {
+        Self {
+            layers: Vec::new(),
+            profile,
         }
-    }
-
-    fn layers_error(&self, why: &'static str) -> ImageError {
-        ImageError::Layers {
-            of: self.to_string(),
-            why,
-        }
-    }
-
-    /// Takes `file` apart only so far that there is something to boot: a bzImage stays packed,
-    /// for the guest to unpack.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open).
-    pub fn open_outer(file: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {
-        let mut image = Self { layers: Vec::new() };
-        image.push(Cow::Borrowed(file))?;
-        while let Format::Packed(packed) = image.kernel().format.clone() {
-            image.unpack(&packed, limits)?;
-        }
-        image.check_is_kernel()
     }
 
     /// The layers from the outside in, the file itself first.
@@ -175,30 +225,53 @@ impl<'a> Image<'a> {
     /// The bzImage among the layers, and which layer it is.
     #[must_use]
     pub fn bzimage(&self) -> Option<(usize, &BzImage)> {
-        self.layers
-            .iter()
-            .enumerate()
-            .find_map(|(index, layer)| match &layer.format {
-                Format::BzImage(bzimage) => Some((index, bzimage)),
-                Format::Elf(_) | Format::Multiboot(_) | Format::Packed(_) | Format::Other(_) => {
-                    None
-                }
-            })
+        self.find(|format| match format {
+            Format::BzImage(bzimage) => Some(bzimage),
+            _ => None,
+        })
     }
 
     /// The ELF among the layers, and which layer it is.
     #[must_use]
     pub fn elf(&self) -> Option<(usize, &Elf)> {
+        self.find(|format| match format {
+            Format::Elf(elf) => Some(elf),
+            _ => None,
+        })
+    }
+
+    /// The arm64 `Image` among the layers, and which layer it is.
+    #[must_use]
+    pub fn arm64(&self) -> Option<(usize, &Arm64Image)> {
+        self.find(|format| match format {
+            Format::Arm64(image) => Some(image),
+            _ => None,
+        })
+    }
+
+    /// The riscv `Image` among the layers, and which layer it is.
+    #[must_use]
+    pub fn riscv(&self) -> Option<(usize, &RiscvImage)> {
+        self.find(|format| match format {
+            Format::Riscv(image) => Some(image),
+            _ => None,
+        })
+    }
+
+    /// The outermost unified kernel image among the layers, and which layer it is.
+    #[must_use]
+    pub fn uki(&self) -> Option<(usize, &Uki)> {
+        self.find(|format| match format {
+            Format::Uki(uki) => Some(uki),
+            _ => None,
+        })
+    }
+
+    fn find<T>(&self, wanted: impl Fn(&Format) -> Option<&T>) -> Option<(usize, &T)> {
         self.layers
             .iter()
             .enumerate()
-            .find_map(|(index, layer)| match &layer.format {
-                Format::Elf(elf) => Some((index, elf)),
-                Format::BzImage(_)
-                | Format::Multiboot(_)
-                | Format::Packed(_)
-                | Format::Other(_) => None,
-            })
+            .find_map(|(index, layer)| Some((index, wanted(&layer.format)?)))
     }
 
     /// The multiboot headers of the innermost layer, and which layer that is: of a flat file, or of
@@ -212,15 +285,47 @@ impl<'a> Image<'a> {
         let headers = match &kernel.format {
             Format::Multiboot(headers) => Some(headers.clone()),
             Format::Elf(_) => Multiboot::find(kernel.bytes())?,
-            Format::BzImage(_) | Format::Packed(_) | Format::Other(_) => None,
+            Format::BzImage(_)
+            | Format::Arm64(_)
+            | Format::Riscv(_)
+            | Format::Zboot(_)
+            | Format::Uki(_)
+            | Format::UImage(_)
+            | Format::Android(_)
+            | Format::Packed(_)
+            | Format::Other(_) => None,
         };
         Ok(headers.map(|headers| (self.layers.len().saturating_sub(1), headers)))
+    }
+
+    /// What the kernel runs on, as the innermost layer that says so has it.
+    #[must_use]
+    pub fn architecture(&self) -> Architecture {
+        let says = |layer: &Layer<'_>| layer.format.architecture();
+        let mut said = self.layers.iter().rev().filter_map(says);
+        said.find(|&architecture| architecture != Architecture::Unknown)
+            .unwrap_or(Architecture::Unknown)
     }
 
     /// The kernel's version string, where the image carries one in a header.
     #[must_use]
     pub fn kernel_version(&self) -> Option<&str> {
-        self.bzimage()?.1.kernel_version.as_deref()
+        let of_bzimage = self
+            .bzimage()
+            .and_then(|(_, bzimage)| bzimage.kernel_version.as_deref());
+        of_bzimage.or_else(|| self.uki()?.1.kernel_release.as_deref())
+    }
+
+    /// The profiles that there are to choose from in a unified kernel image; none in most images.
+    #[must_use]
+    pub fn profiles(&self) -> &[UkiProfile] {
+        self.uki().map_or(&[], |(_, uki)| &uki.profiles)
+    }
+
+    /// The number of the profile that was opened; 0 where there is no choice.
+    #[must_use]
+    pub fn profile(&self) -> usize {
+        self.profile
     }
 
     /// The relocation table behind the ELF among the layers. It is searched for now, which takes
@@ -231,24 +336,21 @@ impl<'a> Image<'a> {
         elf.relocations(self.layers.get(index)?.bytes())
     }
 
-    /// What is packed in the innermost layer.
+    /// What is in the innermost layer, to be unpacked or taken out. What a bzImage unpacks to is
+    /// not taken apart any more: it is an ELF or an error.
     fn packed(&self) -> Option<Packed> {
-        match &self.layers.last()?.format {
-            Format::BzImage(bzimage) => bzimage.payload.clone(),
-            Format::Packed(packed) => Some(packed.clone()),
-            Format::Elf(_) | Format::Multiboot(_) | Format::Other(_) => None,
+        let (innermost, outer) = self.layers.split_last()?;
+        let in_bzimage = outer
+            .iter()
+            .any(|layer| matches!(layer.format, Format::BzImage(_)));
+        if in_bzimage {
+            return None;
         }
+        innermost.format.packed(self.profile)
     }
 
-    /// The compressed kernel in the innermost layer, where that is a bzImage.
-    fn payload(&self) -> Option<Packed> {
-        match &self.kernel().format {
-            Format::BzImage(bzimage) => bzimage.payload.clone(),
-            Format::Elf(_) | Format::Multiboot(_) | Format::Packed(_) | Format::Other(_) => None,
-        }
-    }
-
-    /// Unpacks `packed`, a stream in the innermost layer, to a layer of its own.
+    /// Unpacks `packed`, a stream in the innermost layer, to a layer of its own. What only lies in
+    /// the file is not copied.
     fn unpack(&mut self, packed: &Packed, limits: &Limits) -> Result<(), ImageError> {
         if self.layers.len() > limits.depth {
             return Err(ImageError::TooDeep {
@@ -256,13 +358,24 @@ impl<'a> Image<'a> {
                 depth: limits.depth,
             });
         }
-        let unpacked = packed
-            .unpack(self.kernel().bytes(), limits.unpacked)
-            .map_err(|source| ImageError::Unpack {
+        let layer = self.kernel();
+        layer
+            .format
+            .check_data(layer.bytes())
+            .map_err(|source| ImageError::Broken {
                 of: self.to_string(),
                 source,
             })?;
-        self.push(Cow::Owned(unpacked))
+        let unpacked = match (&layer.bytes, packed.codec) {
+            (Cow::Borrowed(bytes), Codec::Stored) => {
+                packed.stored(bytes, limits.unpacked).map(Cow::Borrowed)
+            }
+            (bytes, _) => packed.unpack(bytes, limits.unpacked).map(Cow::Owned),
+        };
+        self.push(unpacked.map_err(|source| ImageError::Unpack {
+            of: self.to_string(),
+            source,
+        })?)
     }
 
     fn push(&mut self, bytes: Cow<'a, [u8]>) -> Result<(), ImageError> {
@@ -274,20 +387,40 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
-    /// The names of the formats from the outside in, and of one `more` where there is one. A
-    /// bzImage's codec is named where something follows it.
+    /// Sees that the innermost layer unpacks to something, and to `len` bytes where it says to how
+    /// many.
+    fn check_holds(&self, len: u64) -> Result<(), ImageError> {
+        let Some(packed) = self.packed() else {
+            return Err(self.layers_error("there is nothing in the innermost that is one more"));
+        };
+        let known = match packed.codec {
+            Codec::Stored => packed.range.end.checked_sub(packed.range.start),
+            _ => packed.unpacked_len,
+        };
+        match known {
+            Some(known) if known != len => {
+                Err(self.layers_error("the next is not as long as the one before it says"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn layers_error(&self, why: &'static str) -> ImageError {
+        ImageError::Layers {
+            of: self.to_string(),
+            why,
+        }
+    }
+
+    /// The names of the formats from the outside in, and of one `more` where there is one. A codec
+    /// that a format names for what is in it is told where something follows it.
     fn chain(&self, more: Option<&str>) -> String {
         let mut names = Vec::new();
         let mut codec = None;
         for layer in &self.layers {
             names.extend(codec.take());
             names.push(layer.format.to_string());
-            if let Format::BzImage(bzimage) = &layer.format {
-                codec = bzimage
-                    .payload
-                    .as_ref()
-                    .map(|payload| payload.codec.to_string());
-            }
+            codec = layer.format.inner_codec().map(|codec| codec.to_string());
         }
         if let Some(more) = more {
             names.extend(codec);
@@ -296,28 +429,32 @@ impl<'a> Image<'a> {
         names.join(" → ")
     }
 
-    fn check_is_kernel(self) -> Result<Self, ImageError> {
-        let is_inside_bzimage = self
+    /// Sees that the innermost layer is a kernel, and that the profile is one that there is.
+    fn finish(self) -> Result<Self, ImageError> {
+        let in_bzimage = self
             .bzimage()
             .is_some_and(|(index, _)| self.layers.len() > index.saturating_add(1));
-        let why = match &self.kernel().format {
-            Format::Elf(elf) => why_no_kernel(elf),
-            Format::Other(other) => Some(other.why_not()),
-            Format::Multiboot(headers) if !headers.is_flat() => {
-                Some("its multiboot header does not say where to load it, and it is no ELF file")
-            }
-            Format::BzImage(_) | Format::Multiboot(_) | Format::Packed(_) if is_inside_bzimage => {
+        let why = match self.kernel().format.why_no_kernel() {
+            None if in_bzimage && !matches!(self.kernel().format, Format::Elf(_)) => {
                 Some("what a bzImage has in it is an ELF file")
             }
-            Format::BzImage(_) | Format::Multiboot(_) | Format::Packed(_) => None,
+            why => why,
         };
-        let Some(why) = why else {
-            return Ok(self);
-        };
-        Err(ImageError::NotAKernel {
-            is: self.to_string(),
-            why,
-        })
+        if let Some(why) = why {
+            return Err(ImageError::NotAKernel {
+                is: self.to_string(),
+                why,
+            });
+        }
+        let count = self.profiles().len().max(1);
+        if self.profile >= count {
+            return Err(ImageError::NoProfile {
+                of: self.to_string(),
+                profile: self.profile,
+                count,
+            });
+        }
+        Ok(self)
     }
 }
 
@@ -368,8 +505,9 @@ impl fmt::Debug for Layer<'_> {
 }
 
 impl Format {
-    /// What `bytes` are. The order is that in which formats hide in each other: a bzImage may
-    /// begin as a PE file does, an arm64 Image too.
+    /// What `bytes` are. The order is that in which formats hide in each other: a bzImage may begin
+    /// as a PE file does, and an `Image` too; marks at fixed places come before those that may
+    /// stand anywhere.
     fn of(bytes: &[u8]) -> Result<Self, FormatError> {
         let file = Reader::new(bytes);
         if BzImage::is(file) {
@@ -377,6 +515,28 @@ impl Format {
         }
         if Elf::is(bytes) {
             return Ok(Self::Elf(Elf::parse(bytes)?));
+        }
+        if Zboot::is(file) {
+            return Ok(Self::Zboot(Zboot::parse(bytes)?));
+        }
+        if Arm64Image::is(file) {
+            return Ok(Self::Arm64(
+                Arm64Image::parse(bytes).map_err(FormatError::Arm64)?,
+            ));
+        }
+        if RiscvImage::is(file) {
+            return Ok(Self::Riscv(
+                RiscvImage::parse(bytes).map_err(FormatError::Riscv)?,
+            ));
+        }
+        if let Some(pe) = Pe::read(bytes).filter(|&pe| Uki::is(pe)) {
+            return Ok(Self::Uki(Uki::parse(pe, bytes)?));
+        }
+        if UImage::is(file) {
+            return Ok(Self::UImage(UImage::parse(bytes)?));
+        }
+        if AndroidBoot::is(file) {
+            return Ok(Self::Android(AndroidBoot::parse(bytes)?));
         }
         match Codec::of(bytes) {
             Codec::Unknown(_) | Codec::Stored => {}
@@ -398,14 +558,104 @@ impl Format {
         }
         Ok(Self::Other(Other::by_looks(bytes)))
     }
+
+    /// What is in it, to be unpacked or taken out.
+    fn packed(&self, profile: usize) -> Option<Packed> {
+        match self {
+            Self::BzImage(bzimage) => bzimage.payload.clone(),
+            Self::Zboot(zboot) => Some(zboot.payload.clone()),
+            Self::Uki(uki) => uki.kernel(profile),
+            Self::UImage(uimage) => uimage.kernel(),
+            Self::Android(boot) => Some(boot.packed_kernel()),
+            Self::Packed(packed) => Some(packed.clone()),
+            Self::Arm64(_)
+            | Self::Riscv(_)
+            | Self::Elf(_)
+            | Self::Multiboot(_)
+            | Self::Other(_) => None,
+        }
+    }
+
+    /// How what is in it is compressed, where that belongs to the format. That nothing is, is worth
+    /// a word in a bzImage only.
+    fn inner_codec(&self) -> Option<Codec> {
+        match self {
+            Self::BzImage(bzimage) => bzimage.payload.as_ref().map(|payload| payload.codec),
+            Self::Zboot(zboot) => Some(zboot.payload.codec),
+            Self::UImage(uimage) => Some(uimage.codec).filter(|&codec| codec != Codec::Stored),
+            Self::Uki(_)
+            | Self::Android(_)
+            | Self::Packed(_)
+            | Self::Arm64(_)
+            | Self::Riscv(_)
+            | Self::Elf(_)
+            | Self::Multiboot(_)
+            | Self::Other(_) => None,
+        }
+    }
+
+    /// Checks what takes a look at every byte, and so is left to the moment of unpacking.
+    fn check_data(&self, bytes: &[u8]) -> Result<(), FormatError> {
+        if let Self::UImage(uimage) = self {
+            uimage.check_data(bytes)?;
+        }
+        Ok(())
+    }
+
+    /// What it runs on, where it says so.
+    fn architecture(&self) -> Option<Architecture> {
+        match self {
+            Self::BzImage(bzimage) => Some(
+                if bzimage.setup.xloadflags().contains(XLoadFlags::KERNEL_64) {
+                    Architecture::X86_64
+                } else {
+                    Architecture::I386
+                },
+            ),
+            Self::Arm64(_) => Some(Architecture::Arm64),
+            Self::Riscv(image) => Some(image.architecture),
+            Self::Elf(elf) => Some(elf.architecture()),
+            Self::Multiboot(_) => Some(Architecture::I386),
+            Self::Zboot(zboot) => Some(zboot.architecture),
+            Self::Uki(uki) => Some(uki.architecture),
+            Self::UImage(uimage) => Some(uimage.architecture),
+            Self::Android(_) | Self::Packed(_) | Self::Other(_) => None,
+        }
+    }
+
+    /// Why it is no kernel that can be booted; `None` where it is one.
+    fn why_no_kernel(&self) -> Option<&'static str> {
+        /// As [`ElfError::BigEndian`] has it.
+        const BIG_ENDIAN: &str = "it is big-endian, and only little-endian kernels can be booted";
+        /// Said of containers, whose kernel would be the innermost layer.
+        const WITHOUT: &str = "there is no kernel in it";
+        match self {
+            Self::BzImage(_) => None,
+            Self::Arm64(image) => image.is_big_endian.then_some(BIG_ENDIAN),
+            Self::Riscv(image) => image.is_big_endian.then_some(BIG_ENDIAN),
+            Self::Elf(elf) => why_no_kernel(elf),
+            Self::Multiboot(headers) => (!headers.is_flat()).then_some(
+                "its multiboot header does not say where to load it, and it is no ELF file",
+            ),
+            Self::UImage(uimage) => Some(uimage.kind.why_not().unwrap_or(WITHOUT)),
+            Self::Zboot(_) | Self::Uki(_) | Self::Android(_) | Self::Packed(_) => Some(WITHOUT),
+            Self::Other(other) => Some(other.why_not()),
+        }
+    }
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BzImage(bzimage) => fmt::Display::fmt(bzimage, f),
+            Self::Arm64(image) => fmt::Display::fmt(image, f),
+            Self::Riscv(image) => fmt::Display::fmt(image, f),
             Self::Elf(elf) => fmt::Display::fmt(elf, f),
             Self::Multiboot(headers) => fmt::Display::fmt(headers, f),
+            Self::Zboot(zboot) => fmt::Display::fmt(zboot, f),
+            Self::Uki(uki) => fmt::Display::fmt(uki, f),
+            Self::UImage(uimage) => fmt::Display::fmt(uimage, f),
+            Self::Android(boot) => fmt::Display::fmt(boot, f),
             Self::Packed(packed) => fmt::Display::fmt(&packed.codec, f),
             Self::Other(other) => fmt::Display::fmt(other, f),
         }
@@ -424,6 +674,24 @@ pub enum FormatError {
     /// A flat file with a broken multiboot header.
     #[error(transparent)]
     Multiboot(#[from] MultibootError),
+    /// A broken Linux kernel for 64-bit Arm.
+    #[error(transparent)]
+    Arm64(LinuxImageError),
+    /// A broken Linux kernel for RISC-V.
+    #[error(transparent)]
+    Riscv(LinuxImageError),
+    /// A broken EFI zboot image.
+    #[error(transparent)]
+    Zboot(#[from] ZbootError),
+    /// A broken unified kernel image.
+    #[error(transparent)]
+    Uki(#[from] UkiError),
+    /// A broken uImage.
+    #[error(transparent)]
+    UImage(#[from] UImageError),
+    /// A broken Android boot image.
+    #[error(transparent)]
+    Android(#[from] AndroidBootError),
 }
 
 impl FormatError {
@@ -433,6 +701,12 @@ impl FormatError {
             Self::BzImage(_) => "bzImage",
             Self::Elf(_) => "ELF file",
             Self::Multiboot(_) => "multiboot kernel",
+            Self::Arm64(_) => "arm64 Image",
+            Self::Riscv(_) => "riscv Image",
+            Self::Zboot(_) => "EFI zboot image",
+            Self::Uki(_) => "unified kernel image",
+            Self::UImage(_) => "uImage",
+            Self::Android(_) => "Android boot image",
         }
     }
 }
@@ -471,6 +745,16 @@ pub enum ImageError {
         of: String,
         /// What is wrong with the next.
         why: &'static str,
+    },
+    /// A unified kernel image has no profile of this number.
+    #[error("there is no profile {profile} in {of}: {} is the highest number", count.saturating_sub(1))]
+    NoProfile {
+        /// The chain of formats.
+        of: String,
+        /// The number asked for.
+        profile: usize,
+        /// How many there are.
+        count: usize,
     },
     /// Too many layers lie in each other.
     #[error("{of} is packed more than {depth} deep")]

@@ -25,23 +25,36 @@
 
 extern crate alloc;
 
+mod android;
+mod architecture;
+mod arm64;
 mod bzimage;
 mod crc32;
 mod elf;
 mod image;
+mod linux_image;
 mod multiboot;
 mod note;
 mod other;
 mod packed;
 mod pe;
 mod relocations;
+mod riscv;
 mod setup_header;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod text;
+mod uimage;
+mod uki;
+mod zboot;
 
+pub use android::{AndroidBoot, AndroidBootError};
+pub use architecture::Architecture;
+pub use arm64::Arm64Image;
 pub use bzimage::{BzImage, BzImageError, KernelInfo};
 pub use elf::{Class, Elf, ElfError, Kind, Machine, Segment, SegmentFlags};
-pub use image::{Format, FormatError, Image, ImageError, Layer, Limits};
+pub use image::{Format, FormatError, Image, ImageError, Layer, Limits, Part, Parts};
+pub use linux_image::LinuxImageError;
 pub use multiboot::{
     Multiboot, Multiboot1, Multiboot1Flags, Multiboot2, MultibootAddresses, MultibootError,
     MultibootLoad, MultibootRelocation, MultibootVideo,
@@ -50,4 +63,8 @@ pub use note::{PvhEntry, PvhRelocation};
 pub use other::Other;
 pub use packed::{Codec, Packed, UnpackError};
 pub use relocations::{RelocationRuns, Relocations};
+pub use riscv::RiscvImage;
 pub use setup_header::{LoadFlags, SetupHeader, Version, XLoadFlags};
+pub use uimage::{UImage, UImageError, UImageKind};
+pub use uki::{Uki, UkiError, UkiProfile, UkiSection, UkiSectionKind};
+pub use zboot::{Zboot, ZbootError};

@@ -1,8 +1,8 @@
 //! Files that are no kernel that can be booted here, but are recognised, so that an error can say
 //! what they are.
 
+use crate::architecture::Architecture;
 use crate::pe::Pe;
-use alloc::string::{String, ToString};
 use core::fmt;
 use firstlight_base::Reader;
 
@@ -17,37 +17,17 @@ pub enum Other {
     Text,
     /// A script, which names its interpreter.
     Script,
-    /// An EFI application that unpacks a kernel (`CONFIG_EFI_ZBOOT`).
-    EfiZboot {
-        /// The codec's name in the header.
-        codec: String,
-        /// What it runs on.
-        machine: &'static str,
-    },
-    /// A Linux kernel for 64-bit Arm.
-    Arm64Image,
-    /// A Linux kernel for RISC-V.
-    RiscvImage,
-    /// A unified kernel image: kernel, ramdisk and command line as one EFI application.
-    Uki {
-        /// What it runs on.
-        machine: &'static str,
-    },
-    /// Another EFI or Windows program.
+    /// An EFI or Windows program with no Linux in it.
     Pe {
         /// What it runs on.
-        machine: &'static str,
+        architecture: Architecture,
     },
-    /// A kernel or ramdisk wrapped for U-Boot.
-    UImage,
     /// A device tree.
     DeviceTree,
     /// A flattened image tree: kernels, ramdisks and device trees for U-Boot.
     Fit,
     /// An IGVM file.
     Igvm,
-    /// An Android boot image.
-    AndroidBoot,
     /// A cpio archive, as an initial ramdisk is.
     Cpio,
     /// UEFI firmware, or a part of it (UEFI Platform Initialization Specification, volume 3, "Firmware
@@ -66,8 +46,7 @@ impl Other {
     /// so.
     pub(crate) fn by_magic(bytes: &[u8]) -> Option<Self> {
         let file = Reader::new(bytes);
-        image(file)
-            .or_else(|| pe(file))
+        pe(bytes)
             .or_else(|| device_tree(file))
             .or_else(|| magic(file, &FIRST))
     }
@@ -88,30 +67,16 @@ impl Other {
             })
     }
 
-    /// Whether `file` is an EFI image that unpacks itself, which carries marks that other
-    /// formats share.
-    pub(crate) fn is_zboot(file: Reader<'_>) -> bool {
-        file.slice(0, 2) == Ok(b"MZ") && file.slice(4, 4) == Ok(b"zimg")
-    }
-
     /// Why it cannot be booted, where that is more than that it is no kernel.
     #[must_use]
     pub fn why_not(&self) -> &'static str {
         match self {
             Self::Empty => "there is nothing in it",
             Self::Zeros | Self::Text | Self::Script | Self::Known(_) => "that is no kernel",
-            Self::EfiZboot { .. } | Self::Arm64Image | Self::RiscvImage => {
-                "only kernels for x86 can be booted so far"
-            }
-            Self::Uki { .. } => {
-                "unified kernel images cannot be booted yet; the kernel in it can, from a file of \
-                 its own"
-            }
             Self::Pe { .. } => "it needs EFI firmware to run, and is no Linux kernel",
-            Self::UImage | Self::Fit => "it is for U-Boot; the kernel in it may be bootable",
+            Self::Fit => "it is for U-Boot; the kernel in it may be bootable",
             Self::DeviceTree => "it describes a machine, and is given to a kernel beside it",
             Self::Igvm => "IGVM files cannot be booted yet",
-            Self::AndroidBoot => "the kernel in it may be bootable, from a file of its own",
             Self::Cpio => "an initial ramdisk is given to a kernel beside it",
             Self::FirmwareVolume => {
                 "it is what a machine starts with, and boots kernels of its own choice"
@@ -129,18 +94,10 @@ impl fmt::Display for Other {
             Self::Zeros => f.pad("a file of zeros"),
             Self::Text => f.pad("a text file"),
             Self::Script => f.pad("a script"),
-            Self::EfiZboot { codec, machine } => {
-                write!(f, "an EFI zboot image ({codec} payload), {machine}")
-            }
-            Self::Arm64Image => f.pad("an arm64 Linux kernel (Image)"),
-            Self::RiscvImage => f.pad("a riscv Linux kernel (Image)"),
-            Self::Uki { machine } => write!(f, "a unified kernel image (UKI), {machine}"),
-            Self::Pe { machine } => write!(f, "a PE/COFF application, {machine}"),
-            Self::UImage => f.pad("a U-Boot uImage"),
+            Self::Pe { architecture } => write!(f, "a PE/COFF application, {architecture}"),
             Self::DeviceTree => f.pad("a device tree blob"),
             Self::Fit => f.pad("a flattened image tree (FIT)"),
             Self::Igvm => f.pad("an IGVM file"),
-            Self::AndroidBoot => f.pad("an Android boot image"),
             Self::Cpio => f.pad("a cpio archive (an initramfs)"),
             Self::FirmwareVolume => f.pad("UEFI firmware (a firmware volume)"),
             Self::BootSector => f.pad("a boot sector or disk image"),
@@ -153,46 +110,9 @@ impl fmt::Display for Other {
     }
 }
 
-/// The kernel images of other architectures (`Documentation/arch/arm64/booting.rst`,
-/// `Documentation/arch/riscv/boot-image-header.rst`).
-fn image(file: Reader<'_>) -> Option<Other> {
-    if Other::is_zboot(file) {
-        return Some(zboot(file));
-    }
-    if file.slice(0x38, 4) == Ok(b"ARM\x64") {
-        return Some(Other::Arm64Image);
-    }
-    let riscv = file.slice(0x38, 4) == Ok(b"RSC\x05") || file.slice(0x30, 8) == Ok(b"RISCV\0\0\0");
-    riscv.then_some(Other::RiscvImage)
-}
-
-/// A zboot header (`drivers/firmware/efi/libstub/zboot-header.S` of Linux).
-fn zboot(file: Reader<'_>) -> Other {
-    let name = file.slice(0x18, 32).unwrap_or_default();
-    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
-    let codec = if !name.is_empty() && name.iter().all(u8::is_ascii_graphic) {
-        String::from_utf8_lossy(name).to_string()
-    } else {
-        "unnamed".to_string()
-    };
-    Other::EfiZboot {
-        codec,
-        machine: Pe::read(file).map_or("unknown machine", |pe| pe.machine_name()),
-    }
-}
-
-fn pe(file: Reader<'_>) -> Option<Other> {
-    let pe = Pe::read(file)?;
-    let machine = pe.machine_name();
-    let is_uki = pe.has_section(".linux")
-        && [".osrel", ".cmdline", ".uname"]
-            .iter()
-            .any(|name| pe.has_section(name));
-    Some(if is_uki {
-        Other::Uki { machine }
-    } else {
-        Other::Pe { machine }
-    })
+fn pe(bytes: &[u8]) -> Option<Other> {
+    let architecture = Pe::read(bytes)?.architecture();
+    Some(Other::Pe { architecture })
 }
 
 /// A device tree, or the image tree that U-Boot builds in the same format.
@@ -217,10 +137,8 @@ fn device_tree(file: Reader<'_>) -> Option<Other> {
 }
 
 /// Formats whose files begin with a magic.
-const FIRST: [(u64, &[u8], Other); 18] = [
-    (0, b"\x27\x05\x19\x56", Other::UImage),
+const FIRST: [(u64, &[u8], Other); 16] = [
     (0, b"IGVM", Other::Igvm),
-    (0, b"ANDROID!", Other::AndroidBoot),
     (0, b"VNDRBOOT", Other::Known("an Android vendor boot image")),
     (0, b"070701", Other::Cpio),
     (0, b"070702", Other::Cpio),

@@ -42,7 +42,10 @@ impl Codec {
     /// The codec whose magic `stream` begins with; [`Stored`](Self::Stored) for an ELF file.
     #[must_use]
     pub fn of(stream: &[u8]) -> Self {
-        const MAGICS: [(&[u8], Codec); 9] = [
+        if is_lzma(stream) {
+            return Self::Lzma;
+        }
+        const MAGICS: [(&[u8], Codec); 8] = [
             (b"\x7fELF", Codec::Stored),
             (b"\x1f\x8b\x08", Codec::Gzip),
             (b"\x28\xb5\x2f\xfd", Codec::Zstd),
@@ -51,7 +54,6 @@ impl Codec {
             (b"\x04\x22\x4d\x18", Codec::Lz4Frame),
             (b"BZh", Codec::Bzip2),
             (b"\x89LZO\0\r\n\x1a\n", Codec::Lzo),
-            (b"\x5d\0\0", Codec::Lzma),
         ];
         MAGICS
             .iter()
@@ -84,6 +86,14 @@ impl Codec {
             Self::Lzo => 255,
         }
     }
+}
+
+/// Whether `stream` begins as an LZMA file does, which has no magic: the usual properties, a
+/// dictionary of whole 64 KiB, and a length that is not known or below 256 GiB.
+fn is_lzma(stream: &[u8]) -> bool {
+    const LEN_MAX: u64 = 256 << 30;
+    let len = Reader::new(stream).u64_le(5);
+    stream.starts_with(b"\x5d\0\0") && len.is_ok_and(|len| len == u64::MAX || len <= LEN_MAX)
 }
 
 impl Codec {
@@ -192,6 +202,33 @@ impl Packed {
                 })
             }
             _ => Ok(unpacked),
+        }
+    }
+
+    /// The bytes themselves, in `layer`, of a stream that is not compressed; it is held to the same
+    /// limits as one that is.
+    ///
+    /// # Errors
+    ///
+    /// As [`unpack`](Self::unpack).
+    pub(crate) fn stored<'a>(&self, layer: &'a [u8], limit: u64) -> Result<&'a [u8], UnpackError> {
+        let stream = self.stream(layer)?;
+        let len = stream.len() as u64;
+        let codec = self.codec;
+        match self.unpacked_len {
+            Some(claimed) if claimed > limit => Err(UnpackError::ClaimOverLimit {
+                codec,
+                claimed,
+                limit,
+            }),
+            Some(claimed) if claimed < len => Err(UnpackError::LongerThanClaim { codec, claimed }),
+            Some(claimed) if claimed > len => Err(UnpackError::ShorterThanClaim {
+                codec,
+                claimed,
+                unpacked: len,
+            }),
+            None if len > limit => Err(UnpackError::OverLimit { codec, limit }),
+            _ => Ok(stream),
         }
     }
 

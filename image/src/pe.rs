@@ -1,20 +1,41 @@
-//! PE/COFF files (Microsoft's "PE Format"): only what tells one kind of EFI image from another.
+//! PE/COFF files (Microsoft's "PE Format"): what an EFI image is for, and where its sections are.
+//!
+//! What lies behind the sections, such as the signatures of the certificate table, is not looked
+//! at.
 
-use alloc::vec::Vec;
+use crate::architecture::Architecture;
+use core::ops::Range;
 use firstlight_base::Reader;
 
-/// A PE file's machine and the names of its sections.
+/// A PE file's machine, and its section table.
+#[derive(Clone, Copy)]
 pub(crate) struct Pe<'a> {
-    pub(crate) machine: u16,
-    names: Vec<&'a [u8]>,
+    machine: u16,
+    file: Reader<'a>,
+    /// As many entries as there are in the file, whatever the header says.
+    table: &'a [[u8; Section::ENTRY]],
+    /// How many the header says.
+    count: u16,
+}
+
+/// An entry of the section table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Section {
+    /// Its name, which is padded with NULs to eight bytes.
+    name: [u8; 8],
+    /// Bytes it takes in memory.
+    virtual_size: u32,
+    /// Bytes it takes in the file, padding included.
+    raw_size: u32,
+    /// Where those are.
+    raw_offset: u32,
 }
 
 impl<'a> Pe<'a> {
-    /// The headers of `file`, as far as they are there; `None` where it is no PE file.
-    pub(crate) fn read(file: Reader<'a>) -> Option<Self> {
+    /// The headers of `bytes`, as far as they are there; `None` where it is no PE file.
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
         const COFF_HEADER: u64 = 20;
-        const SECTION: u64 = 40;
-        const NAME: u64 = 8;
+        let file = Reader::new(bytes);
         if file.slice(0, 2).ok()? != b"MZ" {
             return None;
         }
@@ -24,35 +45,82 @@ impl<'a> Pe<'a> {
         }
         let coff = signature.checked_add(4)?;
         let machine = file.u16_le(coff).ok()?;
-        let sections = u64::from(file.u16_le(coff.checked_add(2)?).ok()?);
+        let count = file.u16_le(coff.checked_add(2)?).ok()?;
         let optional = u64::from(file.u16_le(coff.checked_add(16)?).ok()?);
         let table = coff.checked_add(COFF_HEADER)?.checked_add(optional)?;
-        let names = (0..sections)
-            .map_while(|index| {
-                let at = table.checked_add(index.checked_mul(SECTION)?)?;
-                file.slice(at, NAME).ok()
-            })
-            .collect();
-        Some(Self { machine, names })
+        let (table, _) = file.tail(table).unwrap_or_default().as_chunks();
+        Some(Self {
+            machine,
+            file,
+            table: table.get(..usize::from(count)).unwrap_or(table),
+            count,
+        })
     }
 
-    /// Whether there is a section of this name, which PE pads with NULs to eight bytes.
-    pub(crate) fn has_section(&self, name: &str) -> bool {
-        self.names
-            .iter()
-            .any(|padded| padded.split(|&byte| byte == 0).next() == Some(name.as_bytes()))
+    /// What the file runs on.
+    pub(crate) fn architecture(self) -> Architecture {
+        Architecture::of_pe(self.machine)
     }
 
-    /// What the file runs on, as people call it.
-    pub(crate) fn machine_name(&self) -> &'static str {
-        match self.machine {
-            0x014c => "i386",
-            0x8664 => "x86-64",
-            0xaa64 => "arm64",
-            0x5032 => "riscv32",
-            0x5064 => "riscv64",
-            0x6264 => "loongarch64",
-            _ => "unknown machine",
+    /// The sections, in the table's order.
+    pub(crate) fn sections(self) -> impl Iterator<Item = Section> + 'a {
+        self.table.iter().filter_map(Section::read)
+    }
+
+    /// Whether there is a section of this name.
+    pub(crate) fn has_section(self, name: &str) -> bool {
+        self.sections()
+            .any(|section| section.name() == name.as_bytes())
+    }
+
+    /// How long the file must be for its headers and sections; `None` where it is that long.
+    pub(crate) fn missing(self) -> Option<u64> {
+        let len = self.file.len() as u64;
+        let lacking = usize::from(self.count).saturating_sub(self.table.len());
+        if lacking > 0 {
+            let more = (lacking as u64).saturating_mul(Section::ENTRY as u64);
+            return Some(len.saturating_add(more));
         }
+        self.sections()
+            .map(|section| section.raw_end())
+            .max()
+            .filter(|&end| end > len)
+    }
+}
+
+impl Section {
+    /// Bytes in an entry of the table.
+    const ENTRY: usize = 40;
+
+    fn read(entry: &[u8; Self::ENTRY]) -> Option<Self> {
+        let entry = Reader::new(entry);
+        Some(Self {
+            name: entry.array(0).ok()?,
+            virtual_size: entry.u32_le(8).ok()?,
+            raw_size: entry.u32_le(16).ok()?,
+            raw_offset: entry.u32_le(20).ok()?,
+        })
+    }
+
+    /// Its name, without the padding.
+    pub(crate) fn name(&self) -> &[u8] {
+        let name = self.name.split(|&byte| byte == 0).next();
+        name.unwrap_or_default()
+    }
+
+    /// Its bytes in the file: what it takes in memory, but not the padding that follows it in the
+    /// file, nor the zeros that are only in memory.
+    pub(crate) fn range(&self) -> Range<u64> {
+        let start = u64::from(self.raw_offset);
+        let len = u64::from(self.raw_size.min(self.virtual_size));
+        start..start.saturating_add(len)
+    }
+
+    fn raw_end(&self) -> u64 {
+        let size = match self.raw_size {
+            0 => return 0,
+            size => u64::from(size),
+        };
+        u64::from(self.raw_offset).saturating_add(size)
     }
 }

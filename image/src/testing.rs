@@ -2,8 +2,13 @@
 //!
 //! What a test does not name is as Debian's kernels have it.
 
+mod containers;
 mod multiboot;
 
+pub use containers::{
+    AndroidBootBuilder, LinuxImageBuilder, UImageBuilder, UkiBuilder, android_boot, arm64_image,
+    riscv_image, uimage, uimage_of_several, uki, zboot,
+};
 pub use multiboot::{Multiboot1Builder, Multiboot2Builder, multiboot1, multiboot2};
 
 use crate::{Codec, SetupHeader};
@@ -545,7 +550,7 @@ pub fn pack(codec: Codec, bytes: &[u8]) -> Vec<u8> {
         }
         Codec::Xz => xz(bytes),
         Codec::Lz4Legacy => lz4_legacy(bytes),
-        Codec::Lzma => [b"\x5d\0\0", bytes].concat(),
+        Codec::Lzma => [b"\x5d\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\xff", bytes].concat(),
         Codec::Lz4Frame => [b"\x04\x22\x4d\x18", bytes].concat(),
         Codec::Bzip2 => [b"BZh9", bytes].concat(),
         Codec::Lzo => [b"\x89LZO\0\r\n\x1a\n", bytes].concat(),

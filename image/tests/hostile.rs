@@ -3,9 +3,14 @@
 //! Nothing may panic, take more memory than the limit says, or give a kernel whose parts are not in
 //! its bytes.
 
-use firstlight_image::testing::{bzimage, elf32, elf64, pack};
+use firstlight_image::testing::{
+    android_boot, arm64_image, bzimage, elf32, elf64, multiboot1, multiboot2, pack, riscv_image,
+    uimage, uimage_of_several, uki, zboot,
+};
 use firstlight_image::{Codec, Format, Image, Layer, Limits};
 use proptest::prelude::*;
+use std::ops::Range;
+use std::sync::LazyLock;
 
 const LIMITS: Limits = Limits {
     unpacked: 1 << 20,
@@ -19,6 +24,25 @@ fn survives(file: &[u8]) {
         .flatten()
     {
         assert!(!image.to_string().is_empty());
+        assert!(
+            image
+                .kernel_version()
+                .is_none_or(|version| version.len() <= 6 * 512)
+        );
+        let parts = image.parts();
+        for part in parts.initrds.iter().chain(&parts.device_tree) {
+            assert_eq!(
+                image.part(part).len() as u64,
+                part.range.end - part.range.start
+            );
+        }
+        if let Ok(Some((layer, headers))) = image.multiboot() {
+            assert!(headers.one.is_some() || headers.two.is_some());
+            assert!(layer < image.layers().len());
+        }
+        let layers = image.layers().iter().map(|layer| layer.bytes().into());
+        let again = Image::reopen(layers.collect()).expect("the layers that it had");
+        assert_eq!(again.to_string(), image.to_string());
         image.layers().iter().for_each(check);
         for layer in image.layers().iter().skip(1) {
             assert!(layer.bytes().len() as u64 <= LIMITS.unpacked);
@@ -51,6 +75,34 @@ fn check(layer: &Layer<'_>) {
                 assert_eq!(relocations.r32.end, len);
             }
         }
+        Format::Arm64(image) => {
+            let size = image.image_size.unwrap_or(0);
+            assert!(image.text_offset.checked_add(size).is_some());
+        }
+        Format::Riscv(image) => {
+            assert!(image.image_size > 0);
+            assert!(image.text_offset.checked_add(image.image_size).is_some());
+        }
+        Format::Zboot(zboot) => within(&zboot.payload.range, len),
+        Format::Uki(uki) => {
+            for section in &uki.sections {
+                within(&section.range, len);
+                assert!(
+                    section
+                        .profile
+                        .is_none_or(|number| number < uki.profiles.len())
+                );
+            }
+        }
+        Format::UImage(uimage) => {
+            within(&uimage.data, len);
+            uimage.images.iter().for_each(|image| within(image, len));
+        }
+        Format::Android(boot) => {
+            for part in [&boot.kernel, &boot.ramdisk, &boot.second, &boot.dtb] {
+                within(part, len);
+            }
+        }
         Format::Multiboot(headers) => {
             let one = headers.one.as_ref().map(|one| one.load(len));
             let two = headers.two.as_ref().map(|two| two.load(len));
@@ -65,6 +117,11 @@ fn check(layer: &Layer<'_>) {
     }
 }
 
+fn within(range: &Range<u64>, len: u64) {
+    assert!(range.start <= range.end);
+    assert!(range.is_empty() || range.end <= len);
+}
+
 fn kernel() -> Vec<u8> {
     elf64()
         .segment(0x100_0000, b"code of a kernel", 0x1000)
@@ -76,8 +133,41 @@ fn kernel() -> Vec<u8> {
 }
 
 /// One small image of every kind that is parsed.
+static IMAGES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(images);
+
 fn images() -> Vec<Vec<u8>> {
+    let arm64 = arm64_image().build();
     let mut images = vec![
+        arm64_image().efi_stub(0xaa64).build(),
+        riscv_image().build(),
+        zboot(0xaa64, "zstd", Codec::Zstd, &arm64),
+        zboot(0xaa64, "gzip", Codec::Gzip, &arm64),
+        uki()
+            .section(".osrel", b"PRETTY_NAME=\"x\"")
+            .section(".cmdline", b"root=/dev/vda")
+            .section(".initrd", b"070701")
+            .section(".linux", &bzimage().payload(Codec::Zstd, &kernel()).build())
+            .section(".profile", b"ID=one")
+            .section(".profile", b"ID=two")
+            .section(".cmdline", b"debug")
+            .build(),
+        uimage(&pack(Codec::Gzip, &arm64)).compression(1).build(),
+        uimage_of_several(&[&arm64, b"ramdisk", b"\xd0\x0d\xfe\xed"]).build(),
+        android_boot(0, &pack(Codec::Lz4Legacy, &arm64))
+            .ramdisk(b"070701")
+            .cmdline("quiet")
+            .build(),
+        android_boot(2, &arm64).dtb(b"\xd0\x0d\xfe\xed").build(),
+        android_boot(4, &arm64).ramdisk(b"070701").build(),
+        multiboot1(7)
+            .addresses(0x10_0000, 0x10_0000, 0, 0x20_0000)
+            .entry(0x10_0010)
+            .build(),
+        multiboot2()
+            .tag(1, &[1, 2, 3])
+            .tag(2, &[0x10_0000, u32::MAX, 0, 0])
+            .tag(10, &[0, u32::MAX, 4096, 1])
+            .build(),
         kernel(),
         elf64()
             .segment(0, b"code", 4)
@@ -109,6 +199,15 @@ fn images() -> Vec<Vec<u8>> {
     images
 }
 
+/// The checksum of gzip, slowly.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 * (crc & 1))
+        })
+    })
+}
+
 /// Values at which readers go wrong.
 const EDGES: [u64; 12] = [
     0,
@@ -133,7 +232,7 @@ proptest! {
         which in any::<prop::sample::Index>(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
-        let mut file = which.get(&images()).clone();
+        let mut file = which.get(&IMAGES).clone();
         for (at, byte) in changes {
             let at = at.index(file.len());
             file[at] = byte;
@@ -148,12 +247,33 @@ proptest! {
         width in prop::sample::select(vec![1_usize, 2, 4, 8]),
         value in prop::sample::select(EDGES.to_vec()),
     ) {
-        let mut file = which.get(&images()).clone();
+        let mut file = which.get(&IMAGES).clone();
         let at = at.index(file.len().min(0x700));
         let value = value.to_le_bytes();
         for (to, from) in file.iter_mut().skip(at).zip(&value[..width]) {
             *to = *from;
         }
+        survives(&file);
+    }
+
+    /// Without a right checksum a uImage's header is not even looked at.
+    #[test]
+    fn edge_values_behind_a_right_checksum_are_survived(
+        several in any::<bool>(),
+        at in 8_usize..100,
+        value in prop::sample::select(EDGES.to_vec()),
+    ) {
+        let arm64 = arm64_image().build();
+        let builder = if several {
+            uimage_of_several(&[&arm64, b"ramdisk"])
+        } else {
+            uimage(&arm64)
+        };
+        let mut file = builder.build();
+        file[at..at + 4].copy_from_slice(&value.to_le_bytes()[..4]);
+        file[4..8].fill(0);
+        let crc = crc32(&file[..64]);
+        file[4..8].copy_from_slice(&crc.to_be_bytes());
         survives(&file);
     }
 
@@ -163,8 +283,7 @@ proptest! {
         second in any::<prop::sample::Index>(),
         at in any::<prop::sample::Index>(),
     ) {
-        let images = images();
-        let (first, second) = (first.get(&images), second.get(&images));
+        let (first, second) = (first.get(&IMAGES), second.get(&IMAGES));
         let at = at.index(first.len());
         survives(&[&first[..at], second].concat());
     }
@@ -180,6 +299,13 @@ proptest! {
             b"\x02\x21\x4c\x18",
             b"\x5d\0\0",
             b"MZ",
+            b"MZ\0\0zimg",
+            b"ANDROID!",
+            b"\x27\x05\x19\x56",
+            b"\x02\xb0\xad\x1b",
+            b"\x04\x22\x4d\x18",
+            b"BZh9",
+            b"\x89LZO\0\r\n\x1a\n",
             b"\xd0\x0d\xfe\xed",
         ]),
         noise in prop::collection::vec(any::<u8>(), 0..4096),
