@@ -40,6 +40,7 @@
 
 mod cache;
 mod error;
+mod initrd;
 mod kept;
 mod lease;
 mod mapping;
@@ -51,6 +52,7 @@ mod view;
 
 pub use cache::{Cache, CacheError, Cleared, Entry, Opened};
 pub use error::PlaceError;
+pub use initrd::{InitrdError, unpack_initrd};
 pub use kept::{Kept, Kind, Layer, Layers};
 pub use memory::{AllocateError, Backing, GuestMemory, Region};
 pub use place::{Sources, place};

@@ -1,11 +1,14 @@
 //! Puts what a plan says where it says so. Decides nothing.
 
-use crate::GuestMemory;
-use firstlight_base::{Gpa, GuestMem, OutsideRam};
+use crate::kept::Kept;
+use crate::memory::PAGE;
+use crate::relocate::relocate;
+use crate::{GuestMemory, PlaceError};
+use firstlight_base::{Gpa, GpaRange, GuestMem, OutsideRam};
 use firstlight_boot::{BootPlan, Content, Piece};
 
 /// Where the bytes come from that a plan does not carry itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Sources<'a> {
     /// The image's layers, the file itself first.
     pub layers: &'a [&'a [u8]],
@@ -13,9 +16,17 @@ pub struct Sources<'a> {
     pub initrd: &'a [u8],
     /// The request's modules.
     pub modules: &'a [&'a [u8]],
+    /// Files of the cache that some of these bytes are in: those bytes are mapped, not copied,
+    /// where the guest's memory allows it.
+    pub kept: &'a [&'a Kept],
 }
 
 /// Puts every piece of `plan` into `memory`, which is fresh: what no piece fills is already zero.
+/// Then shifts the kernel's addresses, where the plan says so.
+///
+/// What lies in a file of the cache is mapped into private memory and costs nothing until it is
+/// touched; the rest is copied, without its zero pages. Neither `sources` nor the files are needed
+/// afterwards.
 ///
 /// # Errors
 ///
@@ -25,12 +36,29 @@ pub fn place(
     sources: &Sources<'_>,
     memory: &GuestMemory,
 ) -> Result<(), PlaceError> {
-    plan.pieces().iter().try_for_each(|piece| {
+    let mut copies = Vec::with_capacity(plan.pieces().len());
+    for piece in plan.pieces() {
         let bytes = content(piece, sources)?;
-        write_nonzero(memory, piece.range.start(), bytes)?;
-        Ok(())
-    })
+        let at = piece.range.start();
+        match mappable(at, bytes, sources, memory) {
+            Some(part) => part.put(at, bytes, memory)?,
+            None if bytes.len() < SMALL => write_nonzero(memory, at, bytes)?,
+            None => copies.push((at, bytes)),
+        }
+    }
+    // From here on, because a huge page is zeroed whole for a few bytes in it.
+    memory.prefer_huge_pages();
+    for (at, bytes) in copies {
+        write_nonzero(memory, at, bytes)?;
+    }
+    match plan.relocate() {
+        Some(shift) => relocate(shift, sources.layers, memory),
+        None => Ok(()),
+    }
 }
+
+/// What is less is written page by page, and what is more into huge pages.
+const SMALL: usize = 0x1_0000;
 
 fn content<'a>(piece: &'a Piece, sources: &Sources<'a>) -> Result<&'a [u8], PlaceError> {
     let bytes = match &piece.content {
@@ -56,6 +84,69 @@ fn part(bytes: &[u8], offset: u64, len: u64) -> Option<&[u8]> {
     bytes.get(start..end)
 }
 
+/// Bytes of a kept file whose whole pages lie on whole pages of the guest.
+struct Mappable<'a> {
+    file: &'a Kept,
+    /// Where in the file the bytes begin.
+    offset: u64,
+    /// The guest's whole pages.
+    pages: GpaRange,
+}
+
+fn mappable<'a>(
+    at: Gpa,
+    bytes: &[u8],
+    sources: &Sources<'a>,
+    memory: &GuestMemory,
+) -> Option<Mappable<'a>> {
+    if bytes.len() < SMALL || !memory.takes_files() {
+        return None;
+    }
+    let (file, offset) = sources
+        .kept
+        .iter()
+        .find_map(|kept| Some((*kept, kept.offset_of(bytes)?)))?;
+    let end = at.checked_add(bytes.len() as u64)?;
+    let pages = GpaRange::between(at.align_up(PAGE)?, end.align_down(PAGE)?)?;
+    (at.get() % PAGE == offset % PAGE).then_some(Mappable {
+        file,
+        offset,
+        pages,
+    })
+}
+
+impl Mappable<'_> {
+    /// Maps the whole pages and copies what is left at either end.
+    fn put(&self, at: Gpa, bytes: &[u8], memory: &GuestMemory) -> Result<(), PlaceError> {
+        let place = |offset: u64| at.checked_add(offset - self.offset);
+        let first = self.offset + (self.pages.start().get() - at.get());
+        let last = first + self.pages.len();
+        let mut mapped = true;
+        for run in self.file.filled(first..last) {
+            mapped = mapped
+                && place(run.start).is_some_and(|at| {
+                    let len = run.end - run.start;
+                    memory.put_file(at, len, self.file.lease(), run.start)
+                });
+        }
+        if !(mapped && self.file.lease().is_intact()) {
+            // What is mapped may not have been guarded in time; the bytes that are read here were.
+            memory
+                .put_zeros(self.pages.start(), self.pages.len())
+                .map_err(PlaceError::Memory)?;
+            return Ok(write_nonzero(memory, at, bytes)?);
+        }
+        let len = |from: Gpa, to: Gpa| usize::try_from(to.get() - from.get()).unwrap_or(0);
+        let head = bytes.get(..len(at, self.pages.start())).unwrap_or(&[]);
+        memory.write(at, head)?;
+        let tail = bytes.get(len(at, self.pages.end())..).unwrap_or(&[]);
+        if tail.iter().any(|byte| *byte != 0) {
+            memory.write(self.pages.end(), tail)?;
+        }
+        Ok(())
+    }
+}
+
 /// Writes what is not zero: a third to a half of an unpacked kernel is zero pages, and memory that
 /// is never touched costs nothing.
 fn write_nonzero(memory: &GuestMemory, at: Gpa, bytes: &[u8]) -> Result<(), OutsideRam> {
@@ -75,42 +166,11 @@ fn write_nonzero(memory: &GuestMemory, at: Gpa, bytes: &[u8]) -> Result<(), Outs
 }
 
 /// Block by block, because the compiler makes wide instructions of a loop without a way out.
-fn is_zero(page: &[u8]) -> bool {
+pub(crate) fn is_zero(page: &[u8]) -> bool {
     let (blocks, rest) = page.as_chunks::<64>();
     let or = |bytes: &[u8]| bytes.iter().fold(0, |or, byte| or | byte);
     blocks.iter().all(|block| or(block) == 0) && or(rest) == 0
 }
 
-/// Why a plan could not be carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum PlaceError {
-    /// The plan was made for another image or ramdisk than this.
-    #[error(
-        "{piece} is not in the files that are there: they have changed since the plan was made"
-    )]
-    OtherSource {
-        /// The piece's name.
-        piece: String,
-    },
-    /// The plan was made for other memory than this.
-    #[error(transparent)]
-    OutsideRam(#[from] OutsideRam),
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_is_zero_only_where_each_of_its_bytes_is() {
-        for len in [1, 63, 64, 65, 4096] {
-            let mut page = vec![0; len];
-            assert!(is_zero(&page));
-            for at in [0, len / 2, len - 1] {
-                page[at] = 1;
-                assert!(!is_zero(&page), "byte {at} of {len}");
-                page[at] = 0;
-            }
-        }
-    }
-}
+mod tests;
