@@ -17,6 +17,7 @@ pub struct BootPlan {
     pub(crate) cmdline: String,
     pub(crate) pieces: Vec<Piece>,
     pub(crate) e820: Vec<E820Entry>,
+    pub(crate) moved: u64,
     pub(crate) relocate: Option<Relocate>,
     pub(crate) boot_vcpu: VcpuState,
 }
@@ -141,6 +142,12 @@ impl BootPlan {
     #[must_use]
     pub fn e820(&self) -> &[E820Entry] {
         &self.e820
+    }
+
+    /// How much higher than it was linked to the kernel lies in guest memory, modulo 2⁶⁴.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        self.moved
     }
 
     /// The shift of the kernel's virtual addresses, where there is one.

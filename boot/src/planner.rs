@@ -53,6 +53,7 @@ pub fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError>
         cmdline: request.cmdline.clone(),
         pieces: draft.into_pieces(),
         e820: parts.e820,
+        moved: parts.kernel.moved,
         relocate: parts.kernel.relocate,
         boot_vcpu: VcpuState::X86(registers),
     })

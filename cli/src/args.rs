@@ -1,9 +1,10 @@
 //! The command line as it is typed.
 
 use crate::exit_status::ExitStatus;
-use crate::memory_size;
+use crate::{address, memory_size};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
-use firstlight_boot::{Platform, Protocol, ProtocolChoice, Unpack};
+use firstlight_base::{Gpa, GpaRange};
+use firstlight_boot::{Kaslr, Platform, Protocol, ProtocolChoice, Unpack};
 use firstlight_vmm::{Engine, EngineChoice};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -170,6 +171,25 @@ pub(crate) struct GuestArgs {
     /// Who unpacks a packed kernel; the host is several times faster
     #[arg(long, value_enum, default_value = "host")]
     unpack: UnpackArg,
+    /// Where the kernel is to lie, in hexadecimal behind 0x or with K, M, G or T
+    #[arg(long, value_name = "ADDRESS", value_parser = address::parse)]
+    pub(crate) load_address: Option<Gpa>,
+    /// Guest memory to keep everything off and to tell the guest as reserved, e.g. 1M-2M or
+    /// 0x100000+64K; may be repeated
+    #[arg(long, value_name = "RANGE", value_parser = address::parse_range)]
+    #[arg(action = clap::ArgAction::Append)]
+    pub(crate) reserve: Vec<GpaRange>,
+    /// Whether a kernel that the host unpacks gets random addresses
+    ///
+    /// One that unpacks itself sees to that itself. The word nokaslr on the kernel's command line
+    /// switches both off.
+    #[arg(long, value_enum, default_value = "on")]
+    kaslr: KaslrArg,
+    /// The number that the random addresses come from, instead of a fresh one
+    ///
+    /// Without it a plan is shown with the kernel where it was linked to.
+    #[arg(long, value_name = "N")]
+    kaslr_seed: Option<u64>,
 }
 
 impl GuestArgs {
@@ -197,6 +217,28 @@ impl GuestArgs {
         }
     }
 
+    /// What the kernel's addresses come from; `fresh` makes a seed where one is needed.
+    pub(crate) fn kaslr<E>(&self, fresh: impl FnOnce() -> Result<u64, E>) -> Result<Kaslr, E> {
+        match (self.kaslr, self.kaslr_seed) {
+            (KaslrArg::Off, _) => Ok(Kaslr::Off),
+            (KaslrArg::On, Some(seed)) => Ok(Kaslr::Seeded(seed)),
+            (KaslrArg::On, None) => fresh().map(Kaslr::Seeded),
+        }
+    }
+
+    /// The same for a plan that nobody boots: without a seed nothing is random.
+    pub(crate) fn kaslr_to_show(&self) -> Kaslr {
+        match (self.kaslr, self.kaslr_seed) {
+            (KaslrArg::On, Some(seed)) => Kaslr::Seeded(seed),
+            (KaslrArg::On, None) | (KaslrArg::Off, _) => Kaslr::Off,
+        }
+    }
+
+    /// Whether a boot has random addresses that the plan does not show.
+    pub(crate) fn kaslr_is_untold(&self) -> bool {
+        self.kaslr == KaslrArg::On && self.kaslr_seed.is_none()
+    }
+
     pub(crate) fn unpack(&self) -> Unpack {
         match self.unpack {
             UnpackArg::Host => Unpack::Host,
@@ -211,6 +253,12 @@ enum ProtocolArg {
     Linux64,
     Linux32,
     Pvh,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum KaslrArg {
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -65,6 +65,9 @@ fn prepare(
     let request = Request {
         debug_exit: args.exit_from_guest,
         rng_seed: kernel::fresh_seed()?,
+        kaslr: args
+            .guest
+            .kaslr(|| kernel::fresh_seed().map(u64::from_le_bytes))?,
         ..kernel::request(&args.guest, files)
     };
     // What no engine could boot is said before an engine is looked for.

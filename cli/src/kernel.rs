@@ -5,7 +5,7 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::file::InputFile;
 use crate::progress::Progress;
-use firstlight_boot::{BootPlan, PlanError, Request, Unpack};
+use firstlight_boot::{BootPlan, Kaslr, PlanError, Request, Unpack};
 use firstlight_image::{Image, ImageError, Limits, UnpackError};
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -75,7 +75,7 @@ pub(crate) fn take_apart<'a>(
     })
 }
 
-/// What `args` want of a boot, with a seed of zeros and no port for the guest's own status.
+/// What `args` want of a boot, with a seed of zeros, random addresses only from a given seed, and no port for the guest's own status.
 pub(crate) fn request(args: &GuestArgs, files: &Files) -> Request {
     Request {
         memory: args.memory,
@@ -84,6 +84,9 @@ pub(crate) fn request(args: &GuestArgs, files: &Files) -> Request {
         initrd: files.initrd.as_ref().map(InputFile::len),
         protocol: args.protocol(),
         unpack: args.unpack(),
+        load_address: args.load_address,
+        reserved: args.reserve.clone(),
+        kaslr: args.kaslr_to_show(),
         ..Request::default()
     }
 }
@@ -98,6 +101,16 @@ pub(crate) fn plan(
         let what = format!("cannot plan the boot of {}", file.path().display());
         Failure::because(plan_status(&error), what, &error)
     })
+}
+
+/// Whether a boot of `image` has random addresses.
+pub(crate) fn has_dice_thrown(image: &Image<'_>, request: &Request) -> bool {
+    let seeded = Request {
+        kaslr: Kaslr::Seeded(1),
+        ..request.clone()
+    };
+    firstlight_boot::plan(image, &seeded)
+        .is_ok_and(|plan| plan.moved() != 0 || plan.relocate().is_some())
 }
 
 fn plan_status(error: &PlanError) -> ExitStatus {
@@ -122,9 +135,9 @@ fn plan_status(error: &PlanError) -> ExitStatus {
     }
 }
 
-/// Random bytes of the host for the guest's entropy pool.
-pub(crate) fn fresh_seed() -> Result<[u8; 32], Failure> {
-    let mut seed = [0; 32];
+/// Random bytes of the host: for the guest's entropy pool, for the kernel's addresses.
+pub(crate) fn fresh_seed<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut seed = [0; N];
     // Up to 256 bytes come whole once the host's own pool is filled (getrandom(2)).
     getrandom(&mut seed[..], GetRandomFlags::empty())
         .map_err(|error| Failure::because(ExitStatus::Host, "cannot get random bytes", &error))?;

@@ -1,6 +1,7 @@
 //! The `firstlight` command: finds out what a kernel file is, shows where a boot would put
 //! everything, and boots it.
 
+mod address;
 mod args;
 mod boot;
 mod exit_status;

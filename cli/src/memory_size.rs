@@ -5,6 +5,20 @@
 /// Guest memory is handed out in pages of 4 KiB, so it has to be a multiple of that.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
     const PAGE: u64 = 4096;
+    let bytes = number(text)?;
+    if bytes == 0 {
+        Err("a guest without memory cannot run".into())
+    } else if bytes % PAGE != 0 {
+        Err(format!(
+            "{bytes} bytes are not a multiple of {PAGE}, the size of a page"
+        ))
+    } else {
+        Ok(bytes)
+    }
+}
+
+/// The number that `text` means: a whole one, alone or with K, M, G or T behind it.
+pub(crate) fn number(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
     let unit = &text[digits.len()..];
     let number: u64 = digits
@@ -18,18 +32,9 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
         "t" | "tib" => 40,
         _ => return Err(format!("{unit:?} is no unit; K, M, G and T are")),
     };
-    let bytes = number
+    number
         .checked_mul(1 << shift)
-        .ok_or_else(|| format!("{text} is more than a 64-bit number of bytes"))?;
-    if bytes == 0 {
-        Err("a guest without memory cannot run".into())
-    } else if bytes % PAGE != 0 {
-        Err(format!(
-            "{bytes} bytes are not a multiple of {PAGE}, the size of a page"
-        ))
-    } else {
-        Ok(bytes)
-    }
+        .ok_or_else(|| format!("{text} is more than a 64-bit number of bytes"))
 }
 
 #[cfg(test)]

@@ -27,6 +27,12 @@ pub(crate) fn plan(args: &PlanArgs, progress: Progress) -> Result<(), Failure> {
     };
     if args.format == PlanFormat::Text {
         drawn.push_str(&cmdline_notes(args));
+        if args.guest.kaslr_is_untold() && kernel::has_dice_thrown(&image, &request) {
+            drawn.push_str(
+                "A boot draws the kernel's addresses at random; --kaslr-seed shows what comes of \
+                 a seed.\n",
+            );
+        }
     }
     output::write(&drawn, args.output.as_deref())
 }

@@ -4,7 +4,7 @@
 //! to scale, on the right one row for each thing, high enough for its words and higher the larger
 //! the thing is, and bands that connect the two.
 
-use super::text::wrap;
+use super::text::{moved, wrap};
 use super::{Class, Row, Size, devices, entry, rows};
 use crate::BootPlan;
 use alloc::string::{String, ToString};
@@ -73,6 +73,10 @@ fn write_heading(out: &mut String, plan: &BootPlan) -> Result<f64, fmt::Error> {
     y += 22.0;
     for line in wrap(plan.cmdline(), WIDE_CHARS) {
         write_text(out, "mono", MARGIN, y, &line)?;
+        y += LINE;
+    }
+    if let Some(moved) = moved(plan) {
+        write_text(out, "faint", MARGIN, y, &format!("kernel {moved}"))?;
         y += LINE;
     }
     Ok(y - LINE)

@@ -131,6 +131,7 @@ fn plan(memory: u64) -> BootPlan {
             ),
         ],
         e820,
+        moved: 0,
         relocate: None,
         boot_vcpu: VcpuState::X86(registers()),
     }

@@ -37,7 +37,30 @@ fn write_summary(out: &mut String, plan: &BootPlan) -> core::fmt::Result {
     writeln!(out, "entered by    {}", plan.protocol())?;
     writeln!(out, "memory        {}", Size(memory))?;
     writeln!(out, "vCPUs         {}", platform.cpus)?;
-    writeln!(out, "command line  {}", visible(plan.cmdline()))
+    writeln!(out, "command line  {}", visible(plan.cmdline()))?;
+    if let Some(moved) = moved(plan) {
+        writeln!(out, "addresses     {moved}")?;
+    }
+    Ok(())
+}
+
+/// How far the kernel is from where it was linked to; none where it lies there.
+pub(super) fn moved(plan: &BootPlan) -> Option<String> {
+    let physical = match plan.moved() {
+        0 => None,
+        up if up >> 63 == 0 => Some(format!("moved up by {up:#x}")),
+        down => Some(format!("moved down by {:#x}", down.wrapping_neg())),
+    };
+    let Some(relocate) = plan.relocate() else {
+        return physical;
+    };
+    let (r64, inverse32, r32) = relocate.places.counts();
+    let places = r64.saturating_add(inverse32).saturating_add(r32);
+    Some(format!(
+        "{}, virtual addresses shifted by {:#x} at {places} places",
+        physical.as_deref().unwrap_or("not moved"),
+        relocate.shift,
+    ))
 }
 
 fn write_memory(out: &mut String, plan: &BootPlan, width: usize) -> core::fmt::Result {

@@ -5,7 +5,7 @@ use crate::json::{Hex, Span, to_text};
 use firstlight_base::VcpuState;
 use firstlight_base::x86::{DescriptorTable, Mode, Registers, Segment};
 use firstlight_boot::draw::{self, Place};
-use firstlight_boot::{BootPlan, Content};
+use firstlight_boot::{BootPlan, Content, Relocate};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -27,6 +27,8 @@ pub(super) fn plan(plan: &BootPlan, args: &GuestArgs) -> String {
             .iter()
             .map(|&range| Span::of(range))
             .collect(),
+        moved: (plan.moved() != 0).then(|| Hex(plan.moved())),
+        relocate: plan.relocate().map(Shift::of),
         map: map(plan),
         e820: e820(plan),
         devices: devices(plan),
@@ -55,10 +57,36 @@ struct Plan<'a> {
     memory: u64,
     cpus: u32,
     ram: Vec<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved: Option<Hex>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relocate: Option<Shift>,
     map: Vec<Part<'a>>,
     e820: Vec<Told>,
     devices: Vec<Device>,
     boot_vcpu: Vcpu,
+}
+
+#[derive(Serialize)]
+struct Shift {
+    shift: Hex,
+    layer: usize,
+    places_64: u64,
+    places_inverse_32: u64,
+    places_32: u64,
+}
+
+impl Shift {
+    fn of(relocate: &Relocate) -> Self {
+        let (places_64, places_inverse_32, places_32) = relocate.places.counts();
+        Self {
+            shift: Hex(relocate.shift),
+            layer: relocate.layer,
+            places_64,
+            places_inverse_32,
+            places_32,
+        }
+    }
 }
 
 #[derive(Serialize)]
