@@ -37,6 +37,7 @@ mod request;
 mod reset_rom;
 mod reset_vector;
 mod start_info;
+pub mod stub;
 mod way;
 mod zero_page;
 

@@ -111,14 +111,20 @@ fn put_tables(draft: &mut Draft, platform: &Platform) -> Result<GpaRange, PlanEr
     Ok(range)
 }
 
-fn put_cmdline(draft: &mut Draft, way: &Way<'_>, cmdline: &str) -> Result<GpaRange, PlanError> {
+/// A command line that the kernel takes whole.
+pub(crate) fn check_cmdline(way: &Way<'_>, cmdline: &str) -> Result<(), PlanError> {
     let (len, limit) = (cmdline.len() as u64, way.cmdline_limit());
     if len > limit {
         return Err(PlanError::CmdlineTooLong { len, limit });
     }
-    if let Some(at) = cmdline.find('\0') {
-        return Err(PlanError::CmdlineNul { at });
+    match cmdline.find('\0') {
+        Some(at) => Err(PlanError::CmdlineNul { at }),
+        None => Ok(()),
     }
+}
+
+fn put_cmdline(draft: &mut Draft, way: &Way<'_>, cmdline: &str) -> Result<GpaRange, PlanError> {
+    check_cmdline(way, cmdline)?;
     let mut bytes = cmdline.as_bytes().to_vec();
     bytes.push(0);
     let need = Need {

@@ -2,10 +2,13 @@
 
 use crate::exit_status::ExitStatus;
 use crate::{address, memory_size};
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use firstlight_base::{Gpa, GpaRange};
 use firstlight_boot::{Kaslr, Platform, Protocol, ProtocolChoice, Unpack};
 use firstlight_vmm::{Engine, EngineChoice};
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +24,8 @@ Finds out what the file is (inspect), works out where every byte and every regis
 and carries that out on KVM, or on QEMU where KVM cannot run it (boot).";
 
 const PLAN_USAGE: &str = "firstlight plan [OPTIONS] [--kernel] <FILE>";
+const EXPORT_USAGE: &str =
+    "firstlight export --format <FORMAT> --output <FILE> [OPTIONS] [--kernel] <FILE>";
 const BOOT_USAGE: &str = "firstlight boot [OPTIONS] [--kernel] <FILE>";
 
 /// What was typed.
@@ -40,6 +45,7 @@ pub(crate) enum Verb {
     Inspect(InspectArgs),
     Plan(PlanArgs),
     Boot(BootArgs),
+    Export(ExportArgs),
     Completions(CompletionsArgs),
     #[command(hide = true)]
     Man(ManArgs),
@@ -81,6 +87,33 @@ pub(crate) enum PlanFormat {
     Text,
     Json,
     Svg,
+}
+
+/// Write a boot to a file that others boot, instead of booting it
+#[derive(Debug, Args)]
+#[command(args_override_self = true, override_usage = EXPORT_USAGE)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) guest: GuestArgs,
+    /// What kind of file
+    #[arg(long, value_enum)]
+    pub(crate) format: ExportFormat,
+    /// Where to write it; - is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// Linux kernel, initial ramdisk and command line as one ELF file with a PVH entry
+    ///
+    /// Whoever boots it decides about memory, processors and devices, and may add to the command
+    /// line.
+    PvhElf,
+    /// The whole plan, registers included, as an IGVM file for a native x64 platform
+    Igvm,
+    /// The 64 KiB at the reset vector that take a processor to the plan's registers
+    Rom,
 }
 
 /// Boot a kernel with its serial console on this terminal
@@ -152,6 +185,13 @@ pub(crate) struct GuestArgs {
     /// The initial ramdisk
     #[arg(long, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,
+    /// A file that a kernel entered by PVH or multiboot is handed beside its initial ramdisk, and
+    /// behind an equals sign its command line; may be given several times
+    ///
+    /// An equals sign in the file's name is written twice.
+    #[arg(long = "module", value_name = "FILE[=TEXT]", action = ArgAction::Append)]
+    #[arg(value_parser = OsStringValueParser::new().map(ModuleArg::from))]
+    pub(crate) modules: Vec<ModuleArg>,
     /// The kernel's command line [default: console=ttyS0 panic=-1]
     ///
     /// The kernel gets it exactly as it is written here. On the qemu engine a word goes in front:
@@ -243,6 +283,41 @@ impl GuestArgs {
         match self.unpack {
             UnpackArg::Host => Unpack::Host,
             UnpackArg::Guest => Unpack::Guest,
+        }
+    }
+}
+
+/// A module as it is typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ModuleArg {
+    pub(crate) file: PathBuf,
+    pub(crate) cmdline: String,
+}
+
+impl From<OsString> for ModuleArg {
+    fn from(text: OsString) -> Self {
+        let mut file = Vec::new();
+        let mut bytes = text.as_bytes();
+        loop {
+            match bytes {
+                [b'=', b'=', rest @ ..] => {
+                    file.push(b'=');
+                    bytes = rest;
+                }
+                [b'=', rest @ ..] => {
+                    bytes = rest;
+                    break;
+                }
+                [byte, rest @ ..] => {
+                    file.push(*byte);
+                    bytes = rest;
+                }
+                [] => break,
+            }
+        }
+        Self {
+            file: OsString::from_vec(file).into(),
+            cmdline: String::from_utf8_lossy(bytes).into_owned(),
         }
     }
 }
@@ -350,6 +425,19 @@ mod tests {
             assert!(seconds(text).is_err(), "{text:?}");
         }
         assert_eq!(seconds("1e9"), Ok(Duration::from_secs(1_000_000_000)));
+    }
+
+    #[test]
+    fn a_module_is_a_file_and_what_follows_its_first_single_equals_sign() {
+        let args = boot(&["k", "--module", "a b", "--module", "c==d=x=y ==z"]);
+        let module = |file: &str, cmdline: &str| ModuleArg {
+            file: file.into(),
+            cmdline: cmdline.into(),
+        };
+        assert_eq!(
+            args.guest.modules,
+            [module("a b", ""), module("c=d", "x=y ==z")]
+        );
     }
 
     #[test]

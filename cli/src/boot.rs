@@ -79,9 +79,12 @@ fn prepare(
     let plan = plan_for(chosen.engine, files, &image, &request).unwrap_or(plan);
     let initrd = files.read_initrd(progress)?;
     let layers: Vec<&[u8]> = image.layers().iter().map(|layer| layer.bytes()).collect();
+    let modules = files.read_modules(progress)?;
+    let modules: Vec<&[u8]> = modules.iter().map(Vec::as_slice).collect();
     let sources = Sources {
         layers: &layers,
         initrd: &initrd,
+        modules: &modules,
         ..Sources::default()
     };
     let machine = progress

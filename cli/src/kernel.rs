@@ -5,7 +5,7 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::file::InputFile;
 use crate::progress::Progress;
-use firstlight_boot::{BootPlan, Kaslr, PlanError, Request, Unpack};
+use firstlight_boot::{BootPlan, Kaslr, Module, PlanError, Request, Unpack};
 use firstlight_image::{Image, ImageError, Limits, UnpackError};
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -14,6 +14,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 pub(crate) struct Files {
     kernel: InputFile,
     initrd: Option<InputFile>,
+    modules: Vec<InputFile>,
 }
 
 impl Files {
@@ -25,7 +26,16 @@ impl Files {
             .as_deref()
             .map(|path| InputFile::open(path, "initial ramdisk"))
             .transpose()?;
-        Ok(Self { kernel, initrd })
+        let modules = args
+            .modules
+            .iter()
+            .map(|module| InputFile::open(&module.file, "module"))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            kernel,
+            initrd,
+            modules,
+        })
     }
 
     pub(crate) fn kernel(&self) -> &InputFile {
@@ -38,6 +48,21 @@ impl Files {
             let doing = format!("reading {}", initrd.path().display());
             progress.step(&doing, || initrd.read())
         })
+    }
+
+    /// The bytes of every module.
+    pub(crate) fn read_modules(&self, progress: Progress) -> Result<Vec<Vec<u8>>, Failure> {
+        let read = self.modules.iter().map(|module| read(module, progress));
+        read.collect()
+    }
+
+    fn modules(&self, args: &GuestArgs) -> Vec<Module> {
+        let lens = self.modules.iter().map(InputFile::len);
+        let modules = lens.zip(&args.modules).map(|(len, module)| Module {
+            len,
+            cmdline: module.cmdline.clone(),
+        });
+        modules.collect()
     }
 }
 
@@ -82,6 +107,7 @@ pub(crate) fn request(args: &GuestArgs, files: &Files) -> Request {
         cpus: args.cpus,
         cmdline: args.cmdline().to_owned(),
         initrd: files.initrd.as_ref().map(InputFile::len),
+        modules: files.modules(args),
         protocol: args.protocol(),
         unpack: args.unpack(),
         load_address: args.load_address,
@@ -113,7 +139,7 @@ pub(crate) fn has_dice_thrown(image: &Image<'_>, request: &Request) -> bool {
         .is_ok_and(|plan| plan.moved() != 0 || plan.relocate().is_some())
 }
 
-fn plan_status(error: &PlanError) -> ExitStatus {
+pub(crate) fn plan_status(error: &PlanError) -> ExitStatus {
     match error {
         PlanError::Cpus { .. } | PlanError::Memory { .. } => ExitStatus::Usage,
         PlanError::NotBootable { .. }

@@ -5,6 +5,7 @@ mod address;
 mod args;
 mod boot;
 mod exit_status;
+mod export;
 mod failure;
 mod file;
 mod inspect;
@@ -54,6 +55,7 @@ fn run(verb: Verb, progress: Progress) -> Result<Outcome, Failure> {
             };
             return boot::boot(&args, progress);
         }
+        Verb::Export(args) => export::export(&args, progress)?,
         Verb::Completions(args) => manual::completions(args.shell)?,
         Verb::Man(args) => manual::page(args.command.as_deref())?,
     }

@@ -40,6 +40,7 @@
 
 mod cache;
 mod error;
+pub mod export;
 mod initrd;
 mod kept;
 mod lease;

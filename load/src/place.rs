@@ -60,7 +60,7 @@ pub fn place(
 /// What is less is written page by page, and what is more into huge pages.
 const SMALL: usize = 0x1_0000;
 
-fn content<'a>(piece: &'a Piece, sources: &Sources<'a>) -> Result<&'a [u8], PlaceError> {
+pub(crate) fn content<'a>(piece: &'a Piece, sources: &Sources<'a>) -> Result<&'a [u8], PlaceError> {
     let bytes = match &piece.content {
         Content::Bytes(bytes) => Some(bytes.as_slice()),
         Content::Image { layer, offset, len } => sources
