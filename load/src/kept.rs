@@ -265,25 +265,20 @@ impl Kept {
 
     /// What of `range`, whole pages of the file, is not in a long range of zeros: whole pages.
     pub(crate) fn filled(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
-        let mut next = range.start;
-        let mut holes = self.holes.iter();
-        let mut done = false;
-        std::iter::from_fn(move || {
-            while !done {
-                let hole = holes.next().cloned().unwrap_or_else(|| {
-                    done = true;
-                    range.end..range.end
-                });
-                let from = next;
-                let to = hole.start.clamp(from, range.end);
-                next = next.max(hole.end);
-                if from < to {
-                    return Some(from..to);
-                }
-            }
-            None
-        })
+        filled(&self.holes, range)
     }
+}
+
+/// What of `range` is in none of `holes`, which ascend.
+fn filled(holes: &[Range<u64>], range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let mut next = range.start;
+    let end = range.end;
+    let last = std::iter::once(end..end);
+    holes.iter().cloned().chain(last).filter_map(move |hole| {
+        let run = next..hole.start.min(end);
+        next = next.max(hole.end);
+        Some(run).filter(|run| run.start < run.end)
+    })
 }
 
 /// Reads the layers from a file of `len` bytes that cannot be mapped safely; `None` where it is not
@@ -416,3 +411,6 @@ impl Layers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! Many guests of one kernel at a time, each in a process of its own.
+
+use crate::{Outcome, Stock, load, meter, middle, peer, request, touch};
+use firstlight_boot::{Kaslr, plan};
+use firstlight_image::{Image, Limits, testing};
+use firstlight_load::{GuestMemory, Kept, Sources, place};
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+const GUESTS: usize = 20;
+
+/// B7: the memory of each of twenty guests, shared pages counted by their share.
+pub(crate) fn share(stock: &Stock) -> Outcome {
+    let mapped = group(stock, "mapped")?;
+    let copied = group(stock, "copied")?;
+    let idle = group(stock, "idle")?;
+    println!("B7 {GUESTS} guests, share of memory each (goal: 0.55 x; at the start 64 KiB)");
+    println!("   firstlight            {mapped:>9.0} KiB");
+    println!(
+        "   linux-loader, ELF     {copied:>9.0} KiB  {:.2} x",
+        mapped / copied
+    );
+    println!("   firstlight, at start  {idle:>9.0} KiB, of which the program itself is most");
+    Ok(())
+}
+
+/// What each takes, when all are there.
+fn group(stock: &Stock, role: &str) -> Outcome<f64> {
+    let mut guests = Vec::new();
+    for _ in 0..GUESTS {
+        guests.push(start(stock, role)?);
+    }
+    let sizes = guests.iter().map(|guest| guest.id().to_string());
+    let size =
+        middle(sizes.map(|id| f64::from(i32::try_from(meter::smaps("Pss:", &id)).unwrap_or(0))));
+    for mut guest in guests {
+        // Its standard input ends with this.
+        drop(guest.stdin.take());
+        guest.wait()?;
+    }
+    Ok(size)
+}
+
+fn start(stock: &Stock, role: &str) -> Outcome<Child> {
+    let mut guest = Command::new(env::current_exe()?)
+        .arg(format!("--as={role}"))
+        .args([&stock.path, &stock.vmlinux, &stock.cache])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut ready = String::new();
+    let output = guest.stdout.take().ok_or("a pipe")?;
+    BufReader::new(output).read_line(&mut ready)?;
+    Ok(guest)
+}
+
+/// What a process does that was started as a guest: load, touch, and wait for the end.
+pub(crate) fn be(role: &str, words: &[String]) -> Outcome {
+    let [path, vmlinux, cache] = words else {
+        return Err("a guest has three words".into());
+    };
+    let stock = Stock::of_guest(path.into(), vmlinux.into(), cache.into());
+    let memory: Box<dyn std::any::Any> = if role == "copied" {
+        let bytes = fs::read(&stock.vmlinux)?;
+        let plan = {
+            let image = Image::open(&bytes, &Limits::default())?;
+            plan(&image, &request(Kaslr::Off))?
+        };
+        drop(bytes);
+        let memory = peer::elf(&stock.vmlinux)?;
+        touch::boot_of_peer(&plan, &memory);
+        Box::new(memory)
+    } else {
+        let (plan, memory) = load(&stock, Kaslr::Off)?;
+        if role == "mapped" {
+            touch::boot(&plan, &memory);
+        }
+        Box::new(memory)
+    };
+    println!("ready");
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    drop(memory);
+    Ok(())
+}
+
+/// Puts a ramdisk where a plan for a tiny kernel wants it.
+pub(crate) fn put_initrd(memory: &GuestMemory, bytes: &[u8], file: Option<&Kept>) -> Outcome {
+    let kernel = testing::elf64()
+        .entry(0x100_0000)
+        .segment(0x100_0000, &[0xf4], 1)
+        .build();
+    let image = Image::open(&kernel, &Limits::default())?;
+    let request = firstlight_boot::Request {
+        initrd: Some(bytes.len() as u64),
+        ..request(Kaslr::Off)
+    };
+    let plan = plan(&image, &request)?;
+    let sources = Sources {
+        layers: &[&kernel],
+        initrd: bytes,
+        kept: &Vec::from_iter(file),
+        ..Sources::default()
+    };
+    Ok(place(&plan, &sources, memory)?)
+}

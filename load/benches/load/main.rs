@@ -1,0 +1,422 @@
+//! What loading costs, beside linux-loader in the same run: `cargo xtask bench load`.
+//!
+//! Times are the thread's own time on a processor, medians of runs that take turns; faults and
+//! private memory are the process's. Every ratio is to the peer of the same run, since times of one
+//! machine mean little on another. The goals are those of the project's performance reference.
+
+mod allocations;
+mod guests;
+mod meter;
+mod peer;
+mod touch;
+
+use allocations::Allocations;
+use firstlight_base::GpaRange;
+use firstlight_boot::{BootPlan, Kaslr, Request, plan};
+use firstlight_image::{Codec, Format, Image, Limits};
+use firstlight_load::{Backing, Cache, GuestMemory, Kind, Layer, Opened, Sources, place};
+use meter::{Cost, Meter, median};
+use std::error::Error;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::{env, process};
+
+#[global_allocator]
+static ALLOCATOR: Allocations = Allocations::new();
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// What the guests have.
+pub(crate) const MEMORY: u64 = 512 << 20;
+const ROUNDS: usize = 31;
+const INITRD: usize = 100 << 20;
+
+fn main() -> Outcome {
+    let words: Vec<String> = env::args()
+        .skip(1)
+        .filter(|word| word != "--bench")
+        .collect();
+    if let [role, rest @ ..] = words.as_slice()
+        && let Some(role) = role.strip_prefix("--as=")
+    {
+        return guests::be(role, rest);
+    }
+    if words.is_empty() {
+        println!("skipped: no kernel was named; `cargo xtask bench load` does");
+        return Ok(());
+    }
+    let folder = env::temp_dir().join(format!("firstlight-bench-{}", process::id()));
+    fs::create_dir(&folder)?;
+    let done = measure(&folder, &words);
+    fs::remove_dir_all(&folder)?;
+    done
+}
+
+fn measure(folder: &Path, kernels: &[String]) -> Outcome {
+    for kernel in kernels {
+        let stock = Stock::prepare(folder, Path::new(kernel))?;
+        println!("\n== load: {}, {}", stock.path.display(), stock.is);
+        warm(&stock)?;
+        cold(&stock)?;
+        kaslr(&stock)?;
+        touches(&stock)?;
+        guests::share(&stock)?;
+        parsers(&stock)?;
+    }
+    println!("\n== load: an initial ramdisk of {} MiB", INITRD >> 20);
+    initrd(folder)
+}
+
+/// A kernel file, unpacked to a cache and to a file for the peer.
+pub(crate) struct Stock {
+    pub(crate) path: PathBuf,
+    is: String,
+    codec: Option<Codec>,
+    pub(crate) vmlinux: PathBuf,
+    pub(crate) cache: PathBuf,
+}
+
+impl Stock {
+    /// What another process has prepared.
+    pub(crate) fn of_guest(path: PathBuf, vmlinux: PathBuf, cache: PathBuf) -> Self {
+        Self {
+            path,
+            is: String::new(),
+            codec: None,
+            vmlinux,
+            cache,
+        }
+    }
+
+    fn prepare(folder: &Path, path: &Path) -> Outcome<Self> {
+        let cache = folder.join("cache");
+        let bytes = fs::read(path)?;
+        let image = Image::open(&bytes, &Limits::default())?;
+        let vmlinux = folder.join("vmlinux");
+        fs::write(&vmlinux, image.kernel().bytes())?;
+        let codec = image
+            .bzimage()
+            .and_then(|(_, bzimage)| bzimage.payload.as_ref());
+        let stock = Self {
+            path: path.to_path_buf(),
+            is: image.to_string(),
+            codec: codec.map(|payload| payload.codec),
+            vmlinux,
+            cache,
+        };
+        // The first finds nothing.
+        let opened = open(&stock)?;
+        assert!(opened.note.is_none(), "{:?}", opened.note);
+        Ok(stock)
+    }
+}
+
+/// Everything from the name of a file to its layers.
+fn open(stock: &Stock) -> Outcome<Opened> {
+    let cache = Cache::open(&stock.cache, Cache::BOUND)?;
+    let file = File::open(&stock.path)?;
+    cache.get(Kind::Image, &file, &stock.path, || {
+        Ok(Layer::of_image(fs::read(&stock.path)?, &Limits::default())?)
+    })
+}
+
+pub(crate) fn request(kaslr: Kaslr) -> Request {
+    Request {
+        memory: MEMORY,
+        cmdline: "console=ttyS0 reboot=t panic=-1".to_owned(),
+        kaslr,
+        ..Request::default()
+    }
+}
+
+/// All that a boot does before there is a virtual machine.
+pub(crate) fn load(stock: &Stock, kaslr: Kaslr) -> Outcome<(BootPlan, GuestMemory)> {
+    let opened = open(stock)?;
+    fill(&opened, &request(kaslr))
+}
+
+fn fill(opened: &Opened, request: &Request) -> Outcome<(BootPlan, GuestMemory)> {
+    let image = Image::reopen(opened.layers.for_image())?;
+    let plan = plan(&image, request)?;
+    let memory = GuestMemory::allocate(&plan.platform().ram, Backing::Private)?;
+    let sources = Sources {
+        layers: &opened.layers.bytes(),
+        kept: &Vec::from_iter(opened.layers.file()),
+        ..Sources::default()
+    };
+    place(&plan, &sources, &memory)?;
+    Ok((plan, memory))
+}
+
+/// B1: a kernel that is in the cache, against the peer with one that is in memory.
+fn warm(stock: &Stock) -> Outcome {
+    let (mut ours, mut elf, mut bzimage) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let meter = Meter::start();
+        let loaded = load(stock, Kaslr::Off)?;
+        ours.push(meter.stop());
+        drop(loaded);
+        let meter = Meter::start();
+        let loaded = peer::elf(&stock.vmlinux)?;
+        elf.push(meter.stop());
+        drop(loaded);
+        let meter = Meter::start();
+        let loaded = peer::bzimage(&stock.path)?;
+        bzimage.push(meter.stop());
+        drop(loaded);
+    }
+    let (ours, elf, bzimage) = (
+        Cost::median(&ours),
+        Cost::median(&elf),
+        Cost::median(&bzimage),
+    );
+    println!("B1 warm load, file name to memory and registers (goal: 20 us, 24 faults, 64 KiB)");
+    println!("   firstlight            {ours}");
+    println!(
+        "   linux-loader, ELF     {elf}  {:.0} x (goal: 500)",
+        elf.cpu / ours.cpu
+    );
+    println!(
+        "   linux-loader, bzImage {bzimage}  {:.0} x (goal: 100)",
+        bzimage.cpu / ours.cpu
+    );
+    steps(stock)
+}
+
+/// What of the warm load takes how long.
+fn steps(stock: &Stock) -> Outcome {
+    let mut parts = [const { Vec::new() }; 5];
+    for _ in 0..ROUNDS {
+        let mut part = 0;
+        let mut next = |cost: Cost| {
+            parts[part].push(cost);
+            part += 1;
+        };
+        let meter = Meter::start();
+        let opened = open(stock)?;
+        next(meter.stop());
+        let meter = Meter::start();
+        let image = Image::reopen(opened.layers.for_image())?;
+        next(meter.stop());
+        let meter = Meter::start();
+        let plan = plan(&image, &request(Kaslr::Off))?;
+        next(meter.stop());
+        let meter = Meter::start();
+        let memory = GuestMemory::allocate(&plan.platform().ram, Backing::Private)?;
+        next(meter.stop());
+        let layers = opened.layers.bytes();
+        let kept = Vec::from_iter(opened.layers.file());
+        let sources = Sources {
+            layers: &layers,
+            kept: &kept,
+            ..Sources::default()
+        };
+        let meter = Meter::start();
+        place(&plan, &sources, &memory)?;
+        next(meter.stop());
+    }
+    let names = ["cache", "reopen", "plan", "allocate", "place"];
+    for (name, costs) in names.iter().zip(&parts) {
+        println!("     {name:<19} {}", Cost::median(costs));
+    }
+    Ok(())
+}
+
+/// B2: nothing in the cache, against the decompressor alone.
+fn cold(stock: &Stock) -> Outcome {
+    let bytes = fs::read(&stock.path)?;
+    let image = Image::open(&bytes, &Limits::default())?;
+    let Some((layer, bzimage)) = image.bzimage() else {
+        return Ok(());
+    };
+    let Some(payload) = &bzimage.payload else {
+        return Ok(());
+    };
+    let packed = image.layers()[layer].bytes();
+    let (mut raw, mut ours, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..5 {
+        let meter = Meter::start();
+        let unpacked = payload.unpack(packed, Limits::default().unpacked)?;
+        raw.push(meter.stop());
+        drop(unpacked);
+        let meter = Meter::start();
+        let layers = Layer::of_image(fs::read(&stock.path)?, &Limits::default())?;
+        let loaded = fill(&Opened::without_cache(layers), &request(Kaslr::Off))?;
+        ours.push(meter.stop());
+        drop(loaded);
+        Cache::open(&stock.cache, Cache::BOUND)?.clear()?;
+        let meter = Meter::start();
+        let loaded = load(stock, Kaslr::Off)?;
+        kept.push(meter.stop());
+        drop(loaded);
+    }
+    let codec = stock
+        .codec
+        .map_or("none".to_owned(), |codec| codec.to_string());
+    let (raw, ours, kept) = (Cost::median(&raw), Cost::median(&ours), Cost::median(&kept));
+    println!("B2 cold load (goal: 1.10 x the decompressor)");
+    println!("   {codec:<21} {raw}");
+    println!(
+        "   without a cache       {ours}  {:.2} x",
+        ours.cpu / raw.cpu
+    );
+    println!(
+        "   into the cache        {kept}  {:.2} x",
+        kept.cpu / raw.cpu
+    );
+    Ok(())
+}
+
+/// B5: what random addresses cost more.
+fn kaslr(stock: &Stock) -> Outcome {
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    let (mut touched_without, mut touched_with) = (Vec::new(), Vec::new());
+    for round in 0..9 {
+        for (kaslr, load_only, touched) in [
+            (Kaslr::Off, &mut without, &mut touched_without),
+            (Kaslr::Seeded(round), &mut with, &mut touched_with),
+        ] {
+            let meter = Meter::start();
+            let (plan, memory) = load(stock, kaslr)?;
+            load_only.push(meter.so_far());
+            touch::boot(&plan, &memory);
+            touched.push(meter.stop());
+        }
+    }
+    let (without, with) = (Cost::median(&without), Cost::median(&with));
+    let (before, after) = (Cost::median(&touched_without), Cost::median(&touched_with));
+    println!("B5 random addresses (goal: 500 us, 300 pages)");
+    println!("   load without          {without}");
+    println!(
+        "   load with             {with}  {:+.0} us",
+        with.cpu - without.cpu
+    );
+    println!("   and a boot without    {before}");
+    println!(
+        "   and a boot with       {after}  {:+.0} us, {:+} pages",
+        after.cpu - before.cpu,
+        (after.private_kib - before.private_kib) / 4
+    );
+    Ok(())
+}
+
+/// B6: load, and then what a boot reads and writes.
+fn touches(stock: &Stock) -> Outcome {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..9 {
+        let meter = Meter::start();
+        let (plan, memory) = load(stock, Kaslr::Off)?;
+        touch::boot(&plan, &memory);
+        ours.push(meter.stop());
+        drop(memory);
+        let meter = Meter::start();
+        let memory = peer::elf(&stock.vmlinux)?;
+        touch::boot_of_peer(&plan, &memory);
+        theirs.push(meter.stop());
+    }
+    let (ours, theirs) = (Cost::median(&ours), Cost::median(&theirs));
+    println!("B6 load and what a boot touches (goal: 3 x, private memory 0.7 x)");
+    println!("   firstlight            {ours}");
+    println!(
+        "   linux-loader, ELF     {theirs}  {:.1} x, {:.0} x the faults, private {:.2} x",
+        theirs.cpu / ours.cpu,
+        theirs.faults / ours.faults,
+        kib(ours.private_kib) / kib(theirs.private_kib)
+    );
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "kibibytes of memory are few")]
+fn kib(kib: i64) -> f64 {
+    kib as f64
+}
+
+/// B14: what finding out what an image is costs, once it is unpacked.
+fn parsers(stock: &Stock) -> Outcome {
+    let layers = open(stock)?;
+    let (mut reopen, mut relocations) = (Vec::new(), Vec::new());
+    let mut counted = None;
+    for _ in 0..ROUNDS {
+        let before = ALLOCATOR.count();
+        let meter = Meter::start();
+        let image = Image::reopen(layers.layers.for_image())?;
+        reopen.push(meter.stop());
+        let parsed = ALLOCATOR.count();
+        let Format::Elf(elf) = image.kernel().format() else {
+            return Ok(());
+        };
+        let meter = Meter::start();
+        let table = elf.relocations(image.kernel().bytes());
+        relocations.push(meter.stop());
+        counted = Some((parsed.since(before), ALLOCATOR.count().since(parsed), table));
+    }
+    let (reopen, relocations) = (Cost::median(&reopen), Cost::median(&relocations));
+    println!("B14 parsers (goal: 20 us, nothing allocated that grows with the input)");
+    if let Some((parsing, searching, table)) = counted {
+        println!("   headers and ELF       {reopen}  {parsing}");
+        let entries = table.map_or(0, |table| {
+            let (r64, inverse32, r32) = table.counts();
+            r64 + inverse32 + r32
+        });
+        println!("   {entries:>7} relocations   {relocations}  {searching}");
+    }
+    Ok(())
+}
+
+/// B8: a large initial ramdisk that is in the cache, against reading it.
+fn initrd(folder: &Path) -> Outcome {
+    let path = folder.join("initrd");
+    fs::write(&path, large_archive())?;
+    let cache = Cache::open(&folder.join("cache"), Cache::BOUND)?;
+    let ram = GpaRange::new(firstlight_base::Gpa::new(0), MEMORY).ok_or("some RAM")?;
+    // Until a change of the file would be seen by its time.
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for round in 0..=9 {
+        let memory = GuestMemory::allocate(&[ram], Backing::Private)?;
+        let meter = Meter::start();
+        let file = File::open(&path)?;
+        let opened = cache.get(Kind::Initrd, &file, &path, || {
+            Ok::<_, Box<dyn Error>>(vec![Layer::new(fs::read(&path)?)])
+        })?;
+        let layers = opened.layers.bytes();
+        guests::put_initrd(&memory, layers[0], opened.layers.file())?;
+        if round > 0 {
+            ours.push(meter.stop());
+        }
+        drop(memory);
+        let memory = peer::memory()?;
+        let meter = Meter::start();
+        peer::read_initrd(&memory, &path)?;
+        if round > 0 {
+            theirs.push(meter.stop());
+        }
+    }
+    let (ours, theirs) = (Cost::median(&ours), Cost::median(&theirs));
+    println!("B8 (goal: 10 us, 0 bytes copied, 1000 x)");
+    println!("   firstlight            {ours}");
+    println!(
+        "   vm-memory, read()     {theirs}  {:.0} x",
+        theirs.cpu / ours.cpu
+    );
+    Ok(())
+}
+
+/// An archive of one file, no page of which is zero.
+fn large_archive() -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_le_bytes()
+    };
+    let mut archive = Vec::with_capacity(INITRD);
+    while archive.len() < INITRD {
+        archive.extend(next());
+    }
+    archive
+}
+
+/// The middle of some numbers.
+pub(crate) fn middle(values: impl Iterator<Item = f64>) -> f64 {
+    median(values.collect())
+}
