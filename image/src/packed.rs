@@ -1,7 +1,11 @@
 //! Compressed streams: recognising them, and unpacking them within limits.
 
+#[cfg(feature = "std")]
+mod bzip2;
 mod gzip;
 mod lz4;
+mod lz4_frame;
+mod lzo;
 mod output;
 mod xz;
 mod zstd;
@@ -30,7 +34,7 @@ pub enum Codec {
     Lz4Legacy,
     /// LZ4 in today's frames.
     Lz4Frame,
-    /// bzip2.
+    /// bzip2; unpacked with the crate's feature `std` only.
     Bzip2,
     /// lzop.
     Lzo,
@@ -117,7 +121,13 @@ impl Codec {
             Self::Xz => xz::first,
             Self::Lzma => xz::first_lzma,
             Self::Lz4Legacy => lz4::first,
-            Self::Stored | Self::Lz4Frame | Self::Bzip2 | Self::Lzo | Self::Unknown(_) => {
+            Self::Lz4Frame => lz4_frame::first,
+            Self::Lzo => lzo::first,
+            #[cfg(feature = "std")]
+            Self::Bzip2 => bzip2::first,
+            #[cfg(not(feature = "std"))]
+            Self::Bzip2 => return Err(UnpackError::Unsupported { codec: self }),
+            Self::Stored | Self::Unknown(_) => {
                 return Ok((packed.unpack(bytes, limit)?, &[]));
             }
         };
@@ -175,9 +185,13 @@ impl Packed {
             Codec::Xz => xz::unpack,
             Codec::Lzma => xz::unpack_lzma,
             Codec::Lz4Legacy => lz4::unpack,
-            Codec::Lz4Frame | Codec::Bzip2 | Codec::Lzo | Codec::Unknown(_) => {
-                return Err(UnpackError::Unsupported { codec });
-            }
+            Codec::Lz4Frame => lz4_frame::unpack,
+            Codec::Lzo => lzo::unpack,
+            #[cfg(feature = "std")]
+            Codec::Bzip2 => bzip2::unpack,
+            #[cfg(not(feature = "std"))]
+            Codec::Bzip2 => return Err(UnpackError::Unsupported { codec }),
+            Codec::Unknown(_) => return Err(UnpackError::Unsupported { codec }),
         };
         if let Some(claimed) = self.unpacked_len
             && claimed > limit

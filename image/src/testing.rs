@@ -538,8 +538,8 @@ impl ElfBuilder {
     }
 }
 
-/// `bytes` as a stream of `codec`, which need not make it smaller. Of codecs that cannot be
-/// unpacked only the magic is right.
+/// `bytes` as a stream of `codec`, which need not make it smaller. Of [`Codec::Lzma`] and
+/// [`Codec::Unknown`] only the magic is right.
 #[must_use]
 pub fn pack(codec: Codec, bytes: &[u8]) -> Vec<u8> {
     match codec {
@@ -551,9 +551,9 @@ pub fn pack(codec: Codec, bytes: &[u8]) -> Vec<u8> {
         Codec::Xz => xz(bytes),
         Codec::Lz4Legacy => lz4_legacy(bytes),
         Codec::Lzma => [b"\x5d\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\xff", bytes].concat(),
-        Codec::Lz4Frame => [b"\x04\x22\x4d\x18", bytes].concat(),
-        Codec::Bzip2 => [b"BZh9", bytes].concat(),
-        Codec::Lzo => [b"\x89LZO\0\r\n\x1a\n", bytes].concat(),
+        Codec::Lz4Frame => lz4_frame(bytes),
+        Codec::Bzip2 => bzip2(bytes),
+        Codec::Lzo => lzo(bytes),
         Codec::Unknown(magic) => [&magic, bytes].concat(),
     }
 }
@@ -588,6 +588,62 @@ fn lz4_legacy(bytes: &[u8]) -> Vec<u8> {
         stream.extend_from_slice(&block);
     }
     stream
+}
+
+/// A frame of independent blocks that are not compressed, with a checksum
+/// (`doc/lz4_Frame_format.md` of LZ4).
+fn lz4_frame(bytes: &[u8]) -> Vec<u8> {
+    const BLOCK: usize = 4 << 20;
+    /// Version 1, independent blocks, a checksum of the content; blocks of 4 MiB.
+    const DESCRIPTOR: [u8; 2] = [0x64, 0x70];
+    let hash = |bytes| twox_hash::XxHash32::oneshot(0, bytes).to_le_bytes();
+    let mut stream = b"\x04\x22\x4d\x18".to_vec();
+    stream.extend_from_slice(&DESCRIPTOR);
+    stream.extend(hash(&DESCRIPTOR).get(1));
+    for chunk in bytes.chunks(BLOCK) {
+        let [a, b, c, d] = low_u32(chunk.len());
+        stream.extend_from_slice(&[a, b, c, d | 0x80]);
+        stream.extend_from_slice(chunk);
+    }
+    stream.extend_from_slice(&[0; 4]);
+    stream.extend_from_slice(&hash(bytes));
+    stream
+}
+
+/// An lzop file whose blocks are not compressed, with the checksums that lzop makes.
+fn lzo(bytes: &[u8]) -> Vec<u8> {
+    const BLOCK: usize = 256 << 10;
+    // Versions 1.03, 2.06 and 0.94; LZO1X-999, level 9; both kinds of Adler-32; no name.
+    let header = b"\x10\x30\x20\x60\x09\x40\x03\x09\0\0\0\x03\0\0\x81\xa4\0\0\0\0\0\0\0\0\0";
+    let mut stream = [b"\x89LZO\0\r\n\x1a\n", &header[..]].concat();
+    stream.extend_from_slice(&adler2::adler32_slice(header).to_be_bytes());
+    for chunk in bytes.chunks(BLOCK) {
+        let mut len = low_u32(chunk.len());
+        len.reverse();
+        stream.extend_from_slice(&len);
+        stream.extend_from_slice(&len);
+        stream.extend_from_slice(&adler2::adler32_slice(chunk).to_be_bytes());
+        stream.extend_from_slice(chunk);
+    }
+    stream.extend_from_slice(&[0; 4]);
+    stream
+}
+
+#[cfg(feature = "std")]
+fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    // More room than bzip2 ever needs: then it is done in one step.
+    let room = bytes.len().saturating_mul(2).saturating_add(1024);
+    let mut stream = Vec::with_capacity(room);
+    let mut encoder = bzip2::Compress::new(bzip2::Compression::fast(), 0);
+    let packed = encoder.compress_vec(bytes, &mut stream, bzip2::Action::Finish);
+    assert_eq!(packed, Ok(bzip2::Status::StreamEnd));
+    stream
+}
+
+/// Only the magic is right.
+#[cfg(not(feature = "std"))]
+fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    [b"BZh9", bytes].concat()
 }
 
 /// An xz stream of one block whose LZMA2 chunks are not compressed (the .xz file format 1.2.1).

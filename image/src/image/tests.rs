@@ -37,6 +37,12 @@ fn a_stock_kernel_is_two_layers() {
         (Codec::Xz, "bzImage 2.15 → xz → ELF64 x86-64"),
         (Codec::Gzip, "bzImage 2.15 → gzip → ELF64 x86-64"),
         (Codec::Lz4Legacy, "bzImage 2.15 → lz4 → ELF64 x86-64"),
+        (
+            Codec::Lz4Frame,
+            "bzImage 2.15 → lz4 (frames) → ELF64 x86-64",
+        ),
+        (Codec::Bzip2, "bzImage 2.15 → bzip2 → ELF64 x86-64"),
+        (Codec::Lzo, "bzImage 2.15 → lzo → ELF64 x86-64"),
         (Codec::Stored, "bzImage 2.15 → uncompressed → ELF64 x86-64"),
     ] {
         let file = bzimage().payload(codec, &kernel()).build();
@@ -54,7 +60,7 @@ fn a_stock_kernel_is_two_layers() {
 fn the_guest_may_be_left_to_unpack() {
     let file = bzimage()
         .kernel_version("6.1")
-        .payload(Codec::Bzip2, &kernel())
+        .payload(Codec::Unknown(*b"new!"), &kernel())
         .build();
     let image = Image::open_outer(&file, &Limits::default()).unwrap();
     assert_eq!(image.to_string(), "bzImage 2.15");
@@ -63,7 +69,7 @@ fn the_guest_may_be_left_to_unpack() {
     assert_eq!(image.kernel_version(), Some("6.1"));
     assert_eq!(
         refused(&file),
-        "cannot unpack the bzImage 2.15: bzip2 cannot be unpacked here"
+        "cannot unpack the bzImage 2.15: unknown compression (6e 65 77 21) cannot be unpacked here"
     );
 }
 

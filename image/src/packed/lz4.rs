@@ -2,9 +2,10 @@
 //! blocks of 8 MiB, each with its packed length before it. There is no end mark.
 
 use super::output::{Fault, Output};
+use alloc::format;
 use alloc::string::ToString;
 use firstlight_base::Reader;
-use lz4_flex::block::{DecompressError, decompress_into};
+use lz4_flex::block::{DecompressError, decompress_into, decompress_into_with_dict};
 
 /// The magic that every frame begins with.
 const MAGIC: u32 = 0x184c_2102;
@@ -34,7 +35,7 @@ pub(super) fn unpack(stream: &[u8], output: &mut Output) -> Result<(), Fault> {
         if len > PACKED_MAX {
             return Err(Fault::broken("a block is longer than a block can be"));
         }
-        block(reader.slice(4, len)?, output)?;
+        block(reader.slice(4, len)?, 0, BLOCK, output)?;
         rest = reader.tail(len.saturating_add(4))?;
     }
     Ok(())
@@ -54,21 +55,27 @@ pub(super) fn first<'a>(stream: &'a [u8], output: &mut Output) -> Result<&'a [u8
             }
             Ok(len) => {
                 let len = u64::from(len);
-                block(reader.slice(4, len)?, output)?;
+                block(reader.slice(4, len)?, 0, BLOCK, output)?;
                 rest = reader.tail(len.saturating_add(4))?;
             }
         }
     }
 }
 
-/// Unpacks one block into the room there is, and only where that is too small asks for more: the
-/// claimed length is usually right, and the last block short.
-fn block(packed: &[u8], output: &mut Output) -> Result<(), Fault> {
-    let written = match decompress(packed, output) {
+/// Unpacks one block of at most `most` bytes, which may look back into the last `window` bytes of
+/// the output. It is unpacked into the room there is, and only where that is too small asks for
+/// more: the claimed length is usually right, and the last block short.
+pub(super) fn block(
+    packed: &[u8],
+    window: usize,
+    most: usize,
+    output: &mut Output,
+) -> Result<(), Fault> {
+    let written = match decompress(packed, window, most, output) {
         Err(DecompressError::OutputTooSmall { .. }) => {
-            output.make_room(BLOCK)?;
-            match decompress(packed, output) {
-                Err(DecompressError::OutputTooSmall { .. }) => return Err(full(output)),
+            output.make_room(most)?;
+            match decompress(packed, window, most, output) {
+                Err(DecompressError::OutputTooSmall { .. }) => return Err(full(most, output)),
                 other => other,
             }
         }
@@ -78,19 +85,29 @@ fn block(packed: &[u8], output: &mut Output) -> Result<(), Fault> {
     output.advance(written)
 }
 
-fn decompress(packed: &[u8], output: &mut Output) -> Result<usize, DecompressError> {
-    let room = output.spare().unwrap_or_default();
-    let room = match room.split_at_mut_checked(BLOCK) {
+fn decompress(
+    packed: &[u8],
+    window: usize,
+    most: usize,
+    output: &mut Output,
+) -> Result<usize, DecompressError> {
+    let (window, room) = output.window_and_room(window);
+    let room = match room.split_at_mut_checked(most) {
         Some((block, _)) => block,
         None => room,
     };
-    decompress_into(packed, room)
+    if window.is_empty() {
+        decompress_into(packed, room)
+    } else {
+        decompress_into_with_dict(packed, room, window)
+    }
 }
 
 /// Why a block did not fit: it is longer than a block, or the output is full.
-fn full(output: &mut Output) -> Fault {
-    match output.spare() {
-        Ok(room) if room.len() >= BLOCK => Fault::broken("a block unpacks to more than 8 MiB"),
-        _ => Fault::Full,
+fn full(most: usize, output: &mut Output) -> Fault {
+    let (_, room) = output.window_and_room(0);
+    if room.len() < most {
+        return Fault::Full;
     }
+    Fault::Broken(format!("a block unpacks to more than {} KiB", most >> 10))
 }

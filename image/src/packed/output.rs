@@ -77,6 +77,15 @@ impl Output {
         self.bytes.get_mut(self.len..).ok_or(Fault::Full)
     }
 
+    /// The last `window` unpacked bytes, or as many as there are, and the room behind them.
+    pub(super) fn window_and_room(&mut self, window: usize) -> (&[u8], &mut [u8]) {
+        let Some((unpacked, room)) = self.bytes.split_at_mut_checked(self.len) else {
+            return (&[], &mut []);
+        };
+        let start = unpacked.len().saturating_sub(window);
+        (unpacked.get(start..).unwrap_or_default(), room)
+    }
+
     /// Sees that there is room for `len` bytes, or for as many as the output may still hold.
     pub(super) fn make_room(&mut self, len: usize) -> Result<(), Fault> {
         let wanted = self.len.saturating_add(len);

@@ -2,12 +2,26 @@ use super::*;
 use crate::testing::pack;
 use alloc::vec;
 
-const SUPPORTED: [Codec; 5] = [
+const SUPPORTED: [Codec; 8] = [
     Codec::Stored,
     Codec::Gzip,
     Codec::Zstd,
     Codec::Xz,
     Codec::Lz4Legacy,
+    Codec::Lz4Frame,
+    Codec::Bzip2,
+    Codec::Lzo,
+];
+
+/// Those whose streams say where they end, or cannot but do.
+const FRAMED: [Codec; 7] = [
+    Codec::Gzip,
+    Codec::Zstd,
+    Codec::Xz,
+    Codec::Lz4Legacy,
+    Codec::Lz4Frame,
+    Codec::Bzip2,
+    Codec::Lzo,
 ];
 
 /// What an unpacked kernel looks like to a codec: some of it repeats, some does not.
@@ -40,13 +54,7 @@ fn magics_name_their_codecs() {
     for codec in SUPPORTED {
         assert_eq!(Codec::of(&pack(codec, &sample(100))), codec);
     }
-    for codec in [
-        Codec::Lzma,
-        Codec::Lz4Frame,
-        Codec::Bzip2,
-        Codec::Lzo,
-        Codec::Unknown([1, 2, 3, 4]),
-    ] {
+    for codec in [Codec::Lzma, Codec::Unknown([1, 2, 3, 4])] {
         assert_eq!(Codec::of(&pack(codec, b"rest")), codec);
     }
     assert_eq!(Codec::of(b""), Codec::Unknown([0; 4]));
@@ -114,7 +122,7 @@ fn a_stream_is_found_inside_its_layer() {
 
 #[test]
 fn streams_follow_each_other() {
-    for codec in [Codec::Gzip, Codec::Zstd, Codec::Xz, Codec::Lz4Legacy] {
+    for codec in FRAMED {
         let (first, second) = (sample(70_000), sample(5));
         let stream = [pack(codec, &first), pack(codec, &second)].concat();
         let unpacked = unpack(codec, &stream, 1 << 30);
@@ -282,7 +290,7 @@ fn lz4_blocks_have_bytes_and_no_more_than_they_may() {
     let len = u32::try_from(block.len()).unwrap();
     assert_eq!(
         frame(len, &block),
-        broken("a block unpacks to more than 8 MiB")
+        broken("a block unpacks to more than 8192 KiB")
     );
 }
 
@@ -329,7 +337,14 @@ fn gzip_checks_what_came_out() {
 
 #[test]
 fn a_changed_byte_does_not_pass_a_checksum() {
-    for codec in [Codec::Gzip, Codec::Zstd, Codec::Xz] {
+    for codec in [
+        Codec::Gzip,
+        Codec::Zstd,
+        Codec::Xz,
+        Codec::Lz4Frame,
+        Codec::Bzip2,
+        Codec::Lzo,
+    ] {
         let bytes = sample(3000);
         let stream = pack(codec, &bytes);
         let mut passed = 0;
@@ -355,7 +370,7 @@ fn a_changed_byte_does_not_pass_a_checksum() {
 
 #[test]
 fn a_cut_at_any_byte_is_an_error() {
-    for codec in [Codec::Gzip, Codec::Zstd, Codec::Xz, Codec::Lz4Legacy] {
+    for codec in FRAMED {
         let bytes = sample(3000);
         let stream = pack(codec, &bytes);
         for len in 0..stream.len() {
@@ -369,18 +384,202 @@ fn a_cut_at_any_byte_is_an_error() {
 }
 
 #[test]
-fn codecs_that_are_only_recognised_say_so() {
+fn what_no_codec_begins_like_is_not_unpacked() {
+    let codec = Codec::Unknown([1, 2, 3, 4]);
+    let stream = pack(codec, b"rest");
+    assert_eq!(
+        unpack(codec, &stream, 1000),
+        Err(UnpackError::Unsupported { codec })
+    );
+}
+
+/// LZMA files have no magic, so they must look like one in every field.
+#[test]
+fn three_bytes_do_not_make_lzma() {
+    assert!(matches!(Codec::of(b"\x5d\0\0"), Codec::Unknown(_)));
+    let header = |len: u64| [&b"\x5d\0\0\x80\0"[..], &len.to_le_bytes()].concat();
+    assert_eq!(Codec::of(&header(u64::MAX)), Codec::Lzma);
+    assert_eq!(Codec::of(&header(64 << 20)), Codec::Lzma);
+    assert!(matches!(Codec::of(&header(1 << 63)), Codec::Unknown(_)));
+    // `pop %rbp`, and then what code may be.
+    let code = b"\x5d\0\0\x0f\x05\xc3\xe8\0\x90\x90\x90\x48\x89\xe5";
+    assert!(matches!(Codec::of(code), Codec::Unknown(_)));
+}
+
+fn broken(codec: Codec, what: &str) -> Result<Vec<u8>, UnpackError> {
+    Err(UnpackError::Broken {
+        codec,
+        what: what.into(),
+    })
+}
+
+/// A frame of this descriptor's flags and block size, with a right checksum, and what follows.
+fn frame(flags: u8, sizes: u8, body: &[u8]) -> Vec<u8> {
+    let descriptor = [flags, sizes];
+    let hash = twox_hash::XxHash32::oneshot(0, &descriptor).to_le_bytes();
+    [b"\x04\x22\x4d\x18", &descriptor[..], &hash[1..2], body].concat()
+}
+
+#[test]
+fn lz4_frames_keep_their_own_rules() {
+    let codec = Codec::Lz4Frame;
+    let with = |flags, sizes, body: &[u8]| unpack(codec, &frame(flags, sizes, body), 1 << 30);
+    let one = b"\x01\0\0\x80x\0\0\0\0";
+    assert_eq!(with(0x60, 0x40, one), Ok(b"x".to_vec()));
+    for (flags, sizes, what) in [
+        (0x20, 0x40, "its frame is of another version"),
+        (0xa0, 0x40, "its frame is of another version"),
+        (0x62, 0x40, "reserved bits of its frame are set"),
+        (0x60, 0xc0, "reserved bits of its frame are set"),
+        (0x60, 0x41, "reserved bits of its frame are set"),
+        (0x60, 0x30, "its frame has no valid block size"),
+        (0x61, 0x40, "it needs a dictionary that it does not have"),
+    ] {
+        assert_eq!(with(flags, sizes, one), broken(codec, what));
+    }
+    let mut wrong = frame(0x60, 0x40, one);
+    wrong[6] ^= 1;
+    assert_eq!(
+        Packed {
+            codec,
+            range: 0..wrong.len() as u64,
+            unpacked_len: None
+        }
+        .unpack(&wrong, 10),
+        broken(codec, "its header's checksum is another")
+    );
+    // One byte more than 64 KiB, stored and packed.
+    let stored = [&0x8001_0001_u32.to_le_bytes(), &[7; 0x1_0001][..], &[0; 4]].concat();
+    assert_eq!(
+        with(0x60, 0x40, &stored),
+        broken(codec, "a block is longer than a block can be")
+    );
+    let mut block = vec![0x1f, b'x', 1, 0];
+    block.extend(vec![0xff; (64 << 10) / 255 + 1]);
+    block.extend([0, 0]);
+    let len = u32::try_from(block.len()).unwrap();
+    let packed = [&len.to_le_bytes(), &block[..], &[0; 4]].concat();
+    assert_eq!(
+        with(0x60, 0x40, &packed),
+        broken(codec, "a block unpacks to more than 64 KiB")
+    );
+}
+
+/// The second block repeats the first, which it may only where blocks are linked.
+#[test]
+fn lz4_blocks_look_back_only_where_they_are_linked() {
+    let first = b"\x08\0\0\x80abcdefgh";
+    // No literal, a match of 8 bytes at distance 8; then one literal to end with.
+    let second = b"\x05\0\0\0\x04\x08\0\x10x";
+    let body = [&first[..], second, &[0; 4]].concat();
+    let with = |flags| unpack(Codec::Lz4Frame, &frame(flags, 0x40, &body), 100);
+    assert_eq!(with(0x40), Ok(b"abcdefghabcdefghx".to_vec()));
+    assert!(matches!(with(0x60), Err(UnpackError::Broken { .. })));
+    // Nor does a frame look back into the one before.
+    let linked = frame(0x40, 0x40, &[second, &[0; 4][..]].concat());
+    let two = [frame(0x40, 0x40, &[&first[..], &[0; 4]].concat()), linked].concat();
+    assert!(unpack(Codec::Lz4Frame, &two, 100).is_err());
+}
+
+#[test]
+fn lz4_frames_without_data_are_skipped() {
+    let skipped = b"\x5f\x2a\x4d\x18\x03\0\0\0abc";
+    let packed = pack(Codec::Lz4Frame, b"kernel");
+    for stream in [
+        [&skipped[..], &packed].concat(),
+        [&packed, &skipped[..]].concat(),
+    ] {
+        let unpacked = unpack(Codec::Lz4Frame, &stream, 100);
+        assert_eq!(unpacked, Ok(b"kernel".to_vec()));
+    }
+    let cut = [&packed[..], b"\x5f\x2a\x4d\x18\x03\0\0\0ab"].concat();
+    assert!(unpack(Codec::Lz4Frame, &cut, 100).is_err());
+    let junk = [&packed[..], b"junk"].concat();
+    assert_eq!(
+        unpack(Codec::Lz4Frame, &junk, 100),
+        broken(Codec::Lz4Frame, "what follows is no frame")
+    );
+}
+
+#[test]
+fn lzo_blocks_have_lengths_that_they_can_have() {
+    let codec = Codec::Lzo;
+    let header = pack(codec, b"");
+    let header = &header[..header.len() - 4];
+    let block = |len: u32, packed_len: u32| {
+        let words = [len, packed_len, 0, 0].map(u32::to_be_bytes).concat();
+        let stream = [header, &words, &[0; 64][..]].concat();
+        unpack(codec, &stream, 1 << 30)
+    };
+    let lengths = broken(codec, "a block's lengths are none it can have");
+    for (len, packed_len) in [(1, 2), (1, 0), (65 << 20, 9), (u32::MAX, u32::MAX)] {
+        assert_eq!(block(len, packed_len), lengths);
+    }
+    // What no nine bytes can become takes no memory.
+    let sums = adler2::adler32_slice(&[0; 9]);
+    let words = [64 << 20, 9, 0, sums].map(u32::to_be_bytes).concat();
+    let stream = [header, &words, &[0; 64][..]].concat();
+    assert_eq!(unpack(codec, &stream, 1 << 30), lengths);
+}
+
+#[test]
+fn lzop_headers_may_have_more_and_less() {
+    let with = |change: &dyn Fn(&mut Vec<u8>)| {
+        // Magic and checksum taken off, and put on again.
+        let plain = pack(Codec::Lzo, b"kernel");
+        let body_at = 9 + 25;
+        let mut header = plain[9..body_at].to_vec();
+        change(&mut header);
+        let sum = if header[10] & 0x10 == 0 {
+            adler2::adler32_slice(&header)
+        } else {
+            crate::crc32::crc32(&header)
+        };
+        let stream = [
+            &plain[..9],
+            &header,
+            &sum.to_be_bytes(),
+            &plain[body_at + 4..],
+        ]
+        .concat();
+        unpack(Codec::Lzo, &stream, 100)
+    };
+    assert_eq!(with(&|_| {}), Ok(b"kernel".to_vec()));
+    // A name, and a CRC-32 over the header.
+    let named = with(&|header| {
+        header[24] = 4;
+        header.extend(b"name");
+        header[10] |= 0x10;
+    });
+    assert_eq!(named, Ok(b"kernel".to_vec()));
+    let told = |what| broken(Codec::Lzo, what);
+    assert_eq!(
+        with(&|header| header[6] = 128),
+        told("its method is not LZO1X")
+    );
+    assert_eq!(
+        with(&|header| header[4] = 0x20),
+        told("it is for a later version of lzop")
+    );
+    assert_eq!(
+        with(&|header| header[10] |= 8),
+        told("its filter is not known here")
+    );
+}
+
+#[test]
+fn the_first_of_several_streams_is_unpacked_alone() {
     for codec in [
+        Codec::Gzip,
+        Codec::Zstd,
+        Codec::Xz,
         Codec::Lz4Frame,
         Codec::Bzip2,
         Codec::Lzo,
-        Codec::Unknown([1, 2, 3, 4]),
     ] {
-        let stream = pack(codec, b"rest");
-        assert_eq!(
-            unpack(codec, &stream, 1000),
-            Err(UnpackError::Unsupported { codec })
-        );
+        let stream = [&pack(codec, b"first")[..], b"behind it"].concat();
+        let (unpacked, rest) = codec.unpack_first(&stream, 100).unwrap();
+        assert_eq!((&unpacked[..], rest), (&b"first"[..], &b"behind it"[..]));
     }
 }
 
