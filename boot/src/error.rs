@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use firstlight_base::{Gpa, GpaRange};
+use firstlight_image::Version;
 
 /// Why an image cannot be booted as it was asked for: the rule, and the numbers that break it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,6 +128,24 @@ pub enum PlanError {
         /// How many it may have.
         most: usize,
     },
+    /// The kernel's boot protocol has no field for what was asked for.
+    #[error("{what} was asked for, which came with protocol {since}; this kernel has {version}")]
+    TooOld {
+        /// What was asked for.
+        what: &'static str,
+        /// The kernel's protocol.
+        version: Version,
+        /// The first that has it.
+        since: Version,
+    },
+    /// The kernel does not know a type of `setup_data`.
+    #[error("setup_data of type {kind:#x} was asked for, {}", Known(*.most))]
+    SetupDataUnknown {
+        /// The type.
+        kind: u32,
+        /// The highest that it knows, where it says so.
+        most: Option<u32>,
+    },
     /// Something would lie behind the last address there is.
     #[error("{name} has to lie at {at:#x} with {len:#x} bytes, which is no range of addresses")]
     Wraps {
@@ -190,6 +209,17 @@ impl fmt::Display for List<'_> {
             write!(f, "{separator}{range}")?;
         }
         Ok(())
+    }
+}
+
+struct Known(Option<u32>);
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(most) => write!(f, "but this kernel knows types up to {most:#x}"),
+            None => f.write_str("but this kernel does not say which types it knows"),
+        }
     }
 }
 

@@ -36,6 +36,7 @@ mod pvh;
 mod request;
 mod reset_rom;
 mod reset_vector;
+mod setup_data;
 mod start_info;
 pub mod stub;
 mod way;
@@ -46,5 +47,7 @@ pub use error::PlanError;
 pub use plan::{BootPlan, Content, E820Entry, E820Kind, Piece, Relocate};
 pub use planner::plan;
 pub use platform::Platform;
-pub use request::{Kaslr, Module, Protocol, ProtocolChoice, Request, StartInfoVersion, Unpack};
+pub use request::{
+    Kaslr, Module, Protocol, ProtocolChoice, Request, SetupData, StartInfoVersion, Subarch, Unpack,
+};
 pub use reset_rom::{ResetRomError, reset_rom};

@@ -5,11 +5,11 @@ use crate::draft::{Draft, Need};
 use crate::gdt::Code;
 use crate::planner::{LOW, PAGE, Parts, protected_mode, put_gdt};
 use crate::way::{Form, Gate, Moves, Way};
-use crate::zero_page::{self, ZeroPage};
-use crate::{EntryPoint, PlanError, Request, paging};
+use crate::zero_page::{self, Fields, ZeroPage};
+use crate::{EntryPoint, PlanError, Request, paging, setup_data};
 use firstlight_base::x86::{Cr0, Cr4, Efer, Gprs, RFLAGS_RESERVED, Registers};
 use firstlight_base::{GIB, Gpa, GpaRange};
-use firstlight_image::{Class, Machine, SetupHeader, XLoadFlags};
+use firstlight_image::{Class, Machine, SetupHeader, Version, XLoadFlags};
 
 /// The 64-bit entry: of a bzImage's unpacking code, or of the kernel in it.
 #[derive(Debug)]
@@ -174,32 +174,47 @@ fn initrd_addr_max(header: Option<&SetupHeader>) -> Gpa {
     Gpa::new(header.map_or(LINUX, SetupHeader::initrd_addr_max).into())
 }
 
+/// What the loader writes into the kernel's header; puts the `setup_data` on its way.
+pub(crate) fn fields(
+    draft: &mut Draft,
+    way: &Way<'_>,
+    parts: &Parts,
+    request: &Request,
+) -> Result<Fields, PlanError> {
+    const SUBARCH_SINCE: Version = Version(0x207);
+    let bzimage = way.form.bzimage();
+    let version = bzimage.map(|bzimage| bzimage.setup.version());
+    if let Some(version) = version
+        && version < SUBARCH_SINCE
+        && request.subarch.is_some()
+    {
+        return Err(PlanError::TooOld {
+            what: "hardware_subarch",
+            version,
+            since: SUBARCH_SINCE,
+        });
+    }
+    Ok(Fields {
+        load: parts.kernel.range.start(),
+        alignment: parts.kernel.alignment,
+        randomised: parts.kernel.relocate.is_some(),
+        cmdline: parts.cmdline.start(),
+        initrd: parts.initrd,
+        setup_data: setup_data::put(draft, bzimage, request, &parts.e820)?,
+        subarch: request.subarch,
+    })
+}
+
 fn put_zero_page(
     draft: &mut Draft,
     way: &Way<'_>,
     parts: &Parts,
     request: &Request,
 ) -> Result<GpaRange, PlanError> {
-    let seed = zero_page::rng_seed(&request.rng_seed);
-    let seed = draft.put_lowest(
-        &Need {
-            name: "setup_data: random seed",
-            len: seed.len() as u64,
-            align: 8,
-            within: LOW,
-            why: "conventional memory, where KASLR and the kernel's allocator keep off it",
-        },
-        seed,
-    )?;
     let page = ZeroPage {
         setup_header: way.form.header().map_or(&[], SetupHeader::bytes),
-        load: parts.kernel.range.start(),
-        alignment: parts.kernel.alignment,
-        randomised: parts.kernel.relocate.is_some(),
-        cmdline: parts.cmdline.start(),
-        initrd: parts.initrd,
+        fields: fields(draft, way, parts, request)?,
         rsdp: parts.rsdp,
-        setup_data: seed.start(),
         e820: &parts.e820,
     };
     draft.put_lowest(

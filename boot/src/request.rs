@@ -33,6 +33,12 @@ pub struct Request {
     pub reserved: Vec<GpaRange>,
     /// Whether the kernel's addresses are chosen at random.
     pub kaslr: Kaslr,
+    /// What the kernel is told it runs on, where that is no PC.
+    pub subarch: Option<Subarch>,
+    /// A device tree for the kernel, beside its ACPI tables.
+    pub dtb: Option<Vec<u8>>,
+    /// Further nodes for the kernel's list of `setup_data`.
+    pub setup_data: Vec<SetupData>,
     /// Whether the guest may end its machine with a status of its own choice.
     pub debug_exit: bool,
     /// Random bytes for the kernel's entropy pool; fresh for every start.
@@ -53,10 +59,33 @@ impl Default for Request {
             load_address: None,
             reserved: Vec::new(),
             kaslr: Kaslr::Off,
+            subarch: None,
+            dtb: None,
+            setup_data: Vec::new(),
             debug_exit: false,
             rng_seed: [0; 32],
         }
     }
+}
+
+/// The fields `hardware_subarch` and `hardware_subarch_data` of the Linux/x86 boot protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subarch {
+    /// `hardware_subarch`: 0 is a PC, 2 Xen, 3 Intel MID, 4 CE4100.
+    pub number: u32,
+    /// `hardware_subarch_data`: what goes with that.
+    pub data: u64,
+}
+
+/// A node of the list of `setup_data` of the Linux/x86 boot protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetupData {
+    /// Its type.
+    pub kind: u32,
+    /// Its data.
+    pub bytes: Vec<u8>,
+    /// Whether the node only points to its data (`SETUP_INDIRECT`), which the kernel has to know.
+    pub indirect: bool,
 }
 
 /// A file that the kernel is handed beside its initial ramdisk.

@@ -14,7 +14,7 @@ use crate::gdt::{self, Code};
 use crate::kernel::Kernel;
 use crate::planner::PAGE;
 use crate::way::{self, Form, Moves};
-use crate::zero_page::ZeroPage;
+use crate::zero_page::{Fields, ZeroPage};
 use crate::{Content, Kaslr, Piece, PlanError, Protocol, ProtocolChoice, Request, kernel};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -152,13 +152,16 @@ pub fn pack(image: &Image<'_>, request: &Request) -> Result<Package, PlanError> 
     };
     let page = ZeroPage {
         setup_header: way.form.header().map_or(&[], SetupHeader::bytes),
-        load: kernel.range.start(),
-        alignment: kernel.alignment,
-        randomised: false,
-        cmdline: Gpa::new(0),
-        initrd,
+        fields: Fields {
+            load: kernel.range.start(),
+            alignment: kernel.alignment,
+            randomised: false,
+            cmdline: Gpa::new(0),
+            initrd,
+            setup_data: Gpa::new(0),
+            subarch: request.subarch,
+        },
         rsdp: Gpa::new(0),
-        setup_data: Gpa::new(0),
         e820: &[],
     };
     draft.put(Piece {
@@ -240,7 +243,7 @@ fn alignment(way: &way::Way<'_>) -> Option<u32> {
         Form::Packed { bzimage, .. } if bzimage.setup.relocatable_kernel() => {
             bzimage.setup.kernel_alignment()
         }
-        Form::Packed { .. } | Form::Vmlinux { header: None, .. } => None,
+        Form::Packed { .. } | Form::Vmlinux { bzimage: None, .. } => None,
         Form::Vmlinux { .. } => match way.gate.moves(&way.form) {
             Moves::To { align, .. } => u32::try_from(align).ok(),
             Moves::No(_) => None,

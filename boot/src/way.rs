@@ -84,11 +84,11 @@ pub(crate) struct Way<'a> {
 pub(crate) enum Form<'a> {
     /// The protected-mode part of a bzImage, which unpacks itself.
     Packed { layer: usize, bzimage: &'a BzImage },
-    /// A vmlinux, with the header of the bzImage that it came in.
+    /// A vmlinux, with the bzImage that it came in.
     Vmlinux {
         layer: usize,
         elf: &'a Elf,
-        header: Option<&'a SetupHeader>,
+        bzimage: Option<&'a BzImage>,
     },
 }
 
@@ -142,7 +142,7 @@ fn way<'a>(protocol: Protocol, forms: &[Form<'a>]) -> Result<Way<'a>, &'static s
 /// A vmlinux by itself need not be Linux: where it has a PVH entry, that is the one it declares.
 fn preference(form: &Form<'_>) -> &'static [Protocol] {
     match form {
-        Form::Vmlinux { header: None, .. } => {
+        Form::Vmlinux { bzimage: None, .. } => {
             &[Protocol::Pvh, Protocol::Linux64, Protocol::Linux32]
         }
         Form::Vmlinux { .. } | Form::Packed { .. } => &Protocol::ALL,
@@ -152,7 +152,7 @@ fn preference(form: &Form<'_>) -> &'static [Protocol] {
 /// What can be loaded, the preferred form first.
 fn forms<'a>(image: &'a Image<'_>, unpack: Unpack) -> Vec<Form<'a>> {
     let mut forms = Vec::new();
-    let mut header = None;
+    let mut outer = None;
     for (layer, format) in image
         .layers()
         .iter()
@@ -161,13 +161,20 @@ fn forms<'a>(image: &'a Image<'_>, unpack: Unpack) -> Vec<Form<'a>> {
     {
         match format {
             Format::BzImage(bzimage) => {
-                header = Some(&bzimage.setup);
+                outer = Some(bzimage);
                 forms.push(Form::Packed { layer, bzimage });
                 if unpack == Unpack::Guest {
                     return forms;
                 }
             }
-            Format::Elf(elf) => forms.insert(0, Form::Vmlinux { layer, elf, header }),
+            Format::Elf(elf) => forms.insert(
+                0,
+                Form::Vmlinux {
+                    layer,
+                    elf,
+                    bzimage: outer,
+                },
+            ),
             _ => {}
         }
     }
@@ -177,9 +184,14 @@ fn forms<'a>(image: &'a Image<'_>, unpack: Unpack) -> Vec<Form<'a>> {
 impl<'a> Form<'a> {
     /// The setup header of the kernel, where it came with one.
     pub(crate) fn header(&self) -> Option<&'a SetupHeader> {
+        self.bzimage().map(|bzimage| &bzimage.setup)
+    }
+
+    /// The bzImage that the kernel is or came in.
+    pub(crate) fn bzimage(&self) -> Option<&'a BzImage> {
         match self {
-            Self::Packed { bzimage, .. } => Some(&bzimage.setup),
-            Self::Vmlinux { header, .. } => *header,
+            Self::Packed { bzimage, .. } => Some(bzimage),
+            Self::Vmlinux { bzimage, .. } => *bzimage,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The zero page, `struct boot_params`: what a Linux/x86 kernel is told
 //! (`Documentation/arch/x86/boot.rst` and `zero-page.rst`).
 
-use crate::E820Entry;
+use crate::{E820Entry, Subarch};
 use alloc::vec;
 use alloc::vec::Vec;
 use firstlight_base::{Gpa, GpaRange};
@@ -12,7 +12,9 @@ pub(crate) const LEN: u64 = 4096;
 /// Where the setup header begins, in the file as in the zero page.
 const SETUP_HEADER: usize = 0x1f1;
 /// The most bytes a setup header may have before it would run into `edd_mbr_sig_buffer`.
-const SETUP_HEADER_MAX: usize = 0x290 - SETUP_HEADER;
+const SETUP_HEADER_MAX: usize = SETUP_HEADER_END - SETUP_HEADER;
+/// Where `edd_mbr_sig_buffer` begins.
+const SETUP_HEADER_END: usize = 0x290;
 
 const ACPI_RSDP_ADDR: usize = 0x070;
 const EXT_RAMDISK_IMAGE: usize = 0x0c0;
@@ -23,17 +25,22 @@ const BOOT_FLAG: usize = 0x1fe;
 const HEADER: usize = 0x202;
 const VERSION: usize = 0x206;
 const TYPE_OF_LOADER: usize = 0x210;
-const LOADFLAGS: usize = 0x211;
+pub(crate) const LOADFLAGS: usize = 0x211;
 const CODE32_START: usize = 0x214;
 const RAMDISK_IMAGE: usize = 0x218;
 const RAMDISK_SIZE: usize = 0x21c;
+const EXT_LOADER_VER: usize = 0x226;
 const CMD_LINE_PTR: usize = 0x228;
 const KERNEL_ALIGNMENT: usize = 0x230;
 const CMDLINE_SIZE: usize = 0x238;
+const HARDWARE_SUBARCH: usize = 0x23c;
+const HARDWARE_SUBARCH_DATA: usize = 0x240;
 const SETUP_DATA: usize = 0x250;
 const E820_TABLE: usize = 0x2d0;
 /// How many entries the table in the zero page has room for.
-const E820_MAX: usize = 128;
+pub(crate) const E820_MAX: usize = 128;
+/// `sizeof(struct boot_e820_entry)`.
+pub(crate) const E820_ENTRY: usize = 20;
 
 /// A loader without a number of its own.
 const LOADER_UNDEFINED: u8 = 0xff;
@@ -47,6 +54,17 @@ const KASLR_FLAG: u8 = 1 << 1;
 pub(crate) struct ZeroPage<'a> {
     /// The image's setup header, from offset 0x1f1 to its end; empty for a kernel without one.
     pub(crate) setup_header: &'a [u8],
+    /// What the loader writes into the header.
+    pub(crate) fields: Fields,
+    /// The ACPI root pointer.
+    pub(crate) rsdp: Gpa,
+    /// The memory map.
+    pub(crate) e820: &'a [E820Entry],
+}
+
+/// What the loader writes into the setup header, wherever that lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fields {
     /// Where the kernel has been loaded.
     pub(crate) load: Gpa,
     /// What the kernel aligns itself to, where that is not what its header says.
@@ -57,16 +75,15 @@ pub(crate) struct ZeroPage<'a> {
     pub(crate) cmdline: Gpa,
     /// The initial ramdisk.
     pub(crate) initrd: Option<GpaRange>,
-    /// The ACPI root pointer.
-    pub(crate) rsdp: Gpa,
     /// The first `setup_data` node.
     pub(crate) setup_data: Gpa,
-    /// The memory map.
-    pub(crate) e820: &'a [E820Entry],
+    /// What the kernel runs on that is no PC.
+    pub(crate) subarch: Option<Subarch>,
 }
 
 impl ZeroPage<'_> {
-    /// The 4096 bytes.
+    /// The 4096 bytes. What is not written is 0: no screen (`screen_info`), no EFI, and a
+    /// `sentinel` that keeps the kernel from wiping what it has been told.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut page = Page(vec![0; 4096]);
         if self.setup_header.is_empty() {
@@ -78,25 +95,76 @@ impl ZeroPage<'_> {
                 self.setup_header.get(..len).unwrap_or_default(),
             );
         }
-        page.put(TYPE_OF_LOADER, &[LOADER_UNDEFINED]);
-        page.low(CODE32_START, self.load.get());
-        page.loadflags(self.randomised);
-        if let Some(alignment) = self.alignment {
-            page.low(KERNEL_ALIGNMENT, alignment.into());
-        }
-        page.low(CMD_LINE_PTR, self.cmdline.get());
-        page.high(EXT_CMD_LINE_PTR, self.cmdline.get());
-        if let Some(initrd) = self.initrd {
-            page.low(RAMDISK_IMAGE, initrd.start().get());
+        self.fields.write(&mut page.0, SETUP_HEADER_END);
+        page.high(EXT_CMD_LINE_PTR, self.fields.cmdline.get());
+        if let Some(initrd) = self.fields.initrd {
             page.high(EXT_RAMDISK_IMAGE, initrd.start().get());
-            page.low(RAMDISK_SIZE, initrd.len());
             page.high(EXT_RAMDISK_SIZE, initrd.len());
         }
         page.put(ACPI_RSDP_ADDR, &self.rsdp.get().to_le_bytes());
-        page.put(SETUP_DATA, &self.setup_data.get().to_le_bytes());
         page.e820(self.e820);
         page.0
     }
+}
+
+impl Fields {
+    /// Writes the fields of `bytes`, which begin 0x1f1 before the header, as files and the zero
+    /// page do; none that reaches behind `end`, where an older header ends.
+    pub(crate) fn write(&self, bytes: &mut [u8], end: usize) {
+        let mut header = Header { bytes, end };
+        header.put(TYPE_OF_LOADER, &[LOADER_UNDEFINED]);
+        // They say which loader, where its type has no number for it.
+        header.put(EXT_LOADER_VER, &[0, 0]);
+        header.low(CODE32_START, self.load.get());
+        header.low(CMD_LINE_PTR, self.cmdline.get());
+        if let Some(initrd) = self.initrd {
+            header.low(RAMDISK_IMAGE, initrd.start().get());
+            header.low(RAMDISK_SIZE, initrd.len());
+        }
+        // The unpacking code tells the kernel by a flag whether it may place other memory at
+        // random too; a kernel that the host has unpacked is told so here.
+        let flags = header
+            .bytes
+            .get(LOADFLAGS)
+            .map_or(0, |flags| flags & !KASLR_FLAG);
+        let randomised = if self.randomised { KASLR_FLAG } else { 0 };
+        header.put(LOADFLAGS, &[flags | randomised]);
+        if let Some(alignment) = self.alignment {
+            header.low(KERNEL_ALIGNMENT, alignment.into());
+        }
+        if let Some(subarch) = self.subarch {
+            header.low(HARDWARE_SUBARCH, subarch.number.into());
+            header.put(HARDWARE_SUBARCH_DATA, &subarch.data.to_le_bytes());
+        }
+        header.put(SETUP_DATA, &self.setup_data.get().to_le_bytes());
+    }
+}
+
+/// A setup header inside of what it lies in.
+struct Header<'a> {
+    bytes: &'a mut [u8],
+    end: usize,
+}
+
+impl Header<'_> {
+    fn put(&mut self, at: usize, field: &[u8]) {
+        let end = at.saturating_add(field.len());
+        if end <= self.end
+            && let Some(place) = self.bytes.get_mut(at..end)
+        {
+            place.copy_from_slice(field);
+        }
+    }
+
+    fn low(&mut self, at: usize, value: u64) {
+        self.put(at, &low(value));
+    }
+}
+
+/// The low half of `value`, little-endian.
+fn low(value: u64) -> [u8; 4] {
+    let [a, b, c, d, ..] = value.to_le_bytes();
+    [a, b, c, d]
 }
 
 struct Page(Vec<u8>);
@@ -108,28 +176,8 @@ impl Page {
         }
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the low half is what is meant"
-    )]
-    fn low(&mut self, at: usize, value: u64) {
-        self.put(at, &(value as u32).to_le_bytes());
-    }
-
     fn high(&mut self, at: usize, value: u64) {
-        self.low(at, value >> 32);
-    }
-
-    /// The unpacking code tells the kernel by a flag whether it may place other memory at random
-    /// too; a kernel that the host has unpacked is told so here.
-    fn loadflags(&mut self, randomised: bool) {
-        let Some(flags) = self.0.get_mut(LOADFLAGS) else {
-            return;
-        };
-        *flags &= !KASLR_FLAG;
-        if randomised {
-            *flags |= KASLR_FLAG;
-        }
+        self.put(at, &low(value >> 32));
     }
 
     /// A vmlinux has no setup header, but the kernel reads a few of its fields.
@@ -146,32 +194,22 @@ impl Page {
     }
 
     fn e820(&mut self, entries: &[E820Entry]) {
-        let count = u8::try_from(entries.len().min(E820_MAX)).expect("128 fits a byte");
+        let entries = entries.get(..E820_MAX).unwrap_or(entries);
+        let count = u8::try_from(entries.len()).expect("128 fits a byte");
         self.put(E820_ENTRIES, &[count]);
-        let table: Vec<u8> = entries
-            .iter()
-            .take(E820_MAX)
-            .flat_map(|entry| {
-                let mut bytes = vec![];
-                bytes.extend(entry.range.start().get().to_le_bytes());
-                bytes.extend(entry.range.len().to_le_bytes());
-                bytes.extend((entry.kind as u32).to_le_bytes());
-                bytes
-            })
-            .collect();
-        self.put(E820_TABLE, &table);
+        self.put(E820_TABLE, &encode_e820(entries));
     }
 }
 
-/// A `setup_data` node, the last of its list, that seeds the kernel's random numbers.
-pub(crate) fn rng_seed(seed: &[u8]) -> Vec<u8> {
-    const SETUP_RNG_SEED: u32 = 9;
-    let mut node = vec![];
-    node.extend(0_u64.to_le_bytes());
-    node.extend(SETUP_RNG_SEED.to_le_bytes());
-    node.extend(u32::try_from(seed.len()).unwrap_or(u32::MAX).to_le_bytes());
-    node.extend(seed);
-    node
+/// `struct boot_e820_entry`, packed, for each of `entries`.
+pub(crate) fn encode_e820(entries: &[E820Entry]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(entries.len().saturating_mul(E820_ENTRY));
+    for entry in entries {
+        bytes.extend(entry.range.start().get().to_le_bytes());
+        bytes.extend(entry.range.len().to_le_bytes());
+        bytes.extend((entry.kind as u32).to_le_bytes());
+    }
+    bytes
 }
 
 #[cfg(test)]
@@ -184,13 +222,16 @@ mod tests {
     fn page(setup_header: &[u8]) -> Vec<u8> {
         ZeroPage {
             setup_header,
-            load: Gpa::new(0x100_0000),
-            alignment: None,
-            randomised: false,
-            cmdline: Gpa::new(0x9000),
-            initrd: GpaRange::new(Gpa::new(0x1_2345_6000), 0x1_0000_0001),
+            fields: Fields {
+                load: Gpa::new(0x100_0000),
+                alignment: None,
+                randomised: false,
+                cmdline: Gpa::new(0x9000),
+                initrd: GpaRange::new(Gpa::new(0x1_2345_6000), 0x1_0000_0001),
+                setup_data: Gpa::new(0xa000),
+                subarch: None,
+            },
             rsdp: Gpa::new(0x9_f000),
-            setup_data: Gpa::new(0xa000),
             e820: &[E820Entry {
                 range: range(0x1000, 0x3000),
                 kind: E820Kind::Ram,

@@ -148,6 +148,8 @@ pub(crate) fn plan_status(error: &PlanError) -> ExitStatus {
         PlanError::NoEntry { .. }
         | PlanError::Immovable { .. }
         | PlanError::Misplaced { .. }
+        | PlanError::TooOld { .. }
+        | PlanError::SetupDataUnknown { .. }
         | PlanError::CmdlineTooLong { .. }
         | PlanError::CmdlineNul { .. }
         | PlanError::EmptyInitrd
