@@ -10,6 +10,7 @@ mod cpio;
 mod debian;
 mod demo;
 mod failure;
+mod fuzz;
 mod guest_program;
 mod initramfs;
 mod kernel;
@@ -61,6 +62,17 @@ enum Task {
         /// How many runs a median is taken of.
         #[arg(long, default_value_t = 9)]
         rounds: usize,
+    },
+    /// Fuzz what takes bytes from outside; ends with 1 if something went wrong.
+    Fuzz {
+        /// Only these targets.
+        targets: Vec<String>,
+        /// How long each is fuzzed.
+        #[arg(long, default_value_t = 10.0)]
+        minutes: f64,
+        /// Make the corpora in the project anew from what has been found.
+        #[arg(long)]
+        keep: bool,
     },
     /// Boot each guest of the race with each VMM; for use on the race's machine.
     #[command(hide = true)]
@@ -148,6 +160,18 @@ fn perform(task: Task) -> Outcome<u8> {
             test::run(&project, &cache, &only).map(|passed| u8::from(!passed))
         }
         Task::Bench { which, rounds } => bench::run(&project, &cache, &which, rounds).map(|()| 0),
+        Task::Fuzz {
+            targets,
+            minutes,
+            keep,
+        } => {
+            let campaign = fuzz::Campaign {
+                targets: &targets,
+                minutes,
+                keep,
+            };
+            fuzz::run(&project, &campaign).map(|is_clean| u8::from(!is_clean))
+        }
         Task::InsideTheRace => bench::inside_the_race().map(|()| 0),
         Task::InsideTheLab => {
             test::inside_the_lab(&project, &cache).map(|passed| u8::from(!passed))

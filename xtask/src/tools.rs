@@ -31,6 +31,12 @@ pub(crate) const LIBC: Tool = Tool {
     package: "libc6-dev",
     what_for: "links Rust programs",
 };
+/// The compiler that libFuzzer is built with.
+pub(crate) const CXX: Tool = Tool {
+    file: "c++",
+    package: "g++",
+    what_for: "builds libFuzzer",
+};
 /// The reference reader of the archives we write.
 pub(crate) const CPIO: Tool = Tool {
     file: "cpio",
