@@ -148,6 +148,16 @@ impl Draft {
         Ok(range)
     }
 
+    /// The plan's own bytes from `at` on, where a piece of such bytes begins there.
+    pub(crate) fn bytes_at(&self, at: Gpa) -> &[u8] {
+        let mut pieces = self.pieces.iter();
+        let piece = pieces.find(|piece| piece.range.start() == at);
+        match piece.map(|piece| &piece.content) {
+            Some(Content::Bytes(bytes)) => bytes,
+            _ => &[],
+        }
+    }
+
     /// All pieces, by ascending address.
     pub(crate) fn into_pieces(self) -> Vec<Piece> {
         self.pieces

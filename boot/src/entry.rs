@@ -61,7 +61,7 @@ fn entry(way: &Way<'_>) -> Entry {
         protocol: way.protocol,
         unpack: match way.form {
             Form::Packed { .. } => Unpack::Guest,
-            Form::Vmlinux { .. } => Unpack::Host,
+            Form::Vmlinux { .. } | Form::Multiboot(_) => Unpack::Host,
         },
         at: way.entry,
         cmdline_limit: way.cmdline_limit(),

@@ -70,26 +70,35 @@ pub(crate) fn put(
                 .layers()
                 .get(layer)
                 .map_or(&[][..], |layer| layer.bytes());
-            put_vmlinux(draft, way, &Vmlinux::new(layer, elf, bytes)?, request)
+            let segments = elf.segments.clone();
+            let vmlinux = Vmlinux::new(layer, segments)?;
+            let vmlinux = Vmlinux {
+                relocated: Some((elf, bytes)),
+                ..vmlinux
+            };
+            put_vmlinux(draft, way, &vmlinux, request)
+        }
+        Form::Multiboot(kernel) => {
+            let vmlinux = Vmlinux::new(kernel.layer, kernel.segments())?;
+            put_vmlinux(draft, way, &vmlinux, request)
         }
     }
 }
 
-/// An ELF file whose segments are loaded.
+/// A kernel whose segments are loaded as they are: an ELF file, or a flat one of one segment.
 struct Vmlinux<'a> {
     layer: usize,
-    elf: &'a Elf,
-    bytes: &'a [u8],
+    /// What may have a relocation table behind it, and the layer it is.
+    relocated: Option<(&'a Elf, &'a [u8])>,
     /// By ascending physical address.
-    segments: Vec<&'a Segment>,
-    lowest: &'a Segment,
+    segments: Vec<Segment>,
+    lowest: Segment,
     /// Where it was linked to, from its first byte to its last.
     linked: GpaRange,
 }
 
-impl<'a> Vmlinux<'a> {
-    fn new(layer: usize, elf: &'a Elf, bytes: &'a [u8]) -> Result<Self, PlanError> {
-        let mut segments: Vec<&Segment> = elf.segments.iter().collect();
+impl Vmlinux<'_> {
+    fn new(layer: usize, mut segments: Vec<Segment>) -> Result<Self, PlanError> {
         segments.sort_by_key(|segment| segment.paddr);
         let end = segments
             .iter()
@@ -105,8 +114,7 @@ impl<'a> Vmlinux<'a> {
             .ok_or_else(|| wraps("kernel", lowest.paddr, lowest.memsz))?;
         Ok(Self {
             layer,
-            elf,
-            bytes,
+            relocated: None,
             segments,
             lowest,
             linked,
@@ -138,7 +146,7 @@ fn put_vmlinux(
             dice,
             vmlinux.layer,
             places,
-            vmlinux.lowest,
+            &vmlinux.lowest,
             vmlinux.linked,
             shift_align,
         ),
@@ -184,7 +192,8 @@ impl Random {
             return None;
         }
         let places = if way.gate.shifts() {
-            kaslr::places(vmlinux.elf, vmlinux.bytes)
+            let table = vmlinux.relocated;
+            table.and_then(|(elf, bytes)| kaslr::places(elf, bytes))
         } else {
             None
         };

@@ -28,6 +28,7 @@ mod kaslr;
 mod kernel;
 mod linux;
 pub mod loader;
+mod multiboot;
 mod paging;
 mod plan;
 mod planner;

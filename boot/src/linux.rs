@@ -26,6 +26,7 @@ impl Gate for Linux64 {
                 .entry_64()
                 .map(EntryPoint::Offset)
                 .ok_or("its xloadflags have no XLF_KERNEL_64"),
+            Form::Multiboot(_) => Err("what a multiboot header describes need not be Linux"),
             Form::Vmlinux { elf, .. } => {
                 if elf.class == Class::Elf64 && elf.machine == Machine::X86_64 {
                     Ok(EntryPoint::Address(Gpa::new(elf.entry)))
@@ -135,7 +136,7 @@ impl Gate for Linux32 {
         match form {
             Form::Packed { bzimage, .. } if bzimage.is_loaded_high() => Ok(EntryPoint::Offset(0)),
             Form::Packed { .. } => Err("it is not loaded high"),
-            Form::Vmlinux { .. } => {
+            Form::Vmlinux { .. } | Form::Multiboot(_) => {
                 Err("the 32-bit entry belongs to the unpacking code of a bzImage")
             }
         }

@@ -125,7 +125,8 @@ pub(crate) fn check_cmdline(way: &Way<'_>, cmdline: &str) -> Result<(), PlanErro
 
 fn put_cmdline(draft: &mut Draft, way: &Way<'_>, cmdline: &str) -> Result<GpaRange, PlanError> {
     check_cmdline(way, cmdline)?;
-    let mut bytes = cmdline.as_bytes().to_vec();
+    let mut bytes = way.gate.first_word().as_bytes().to_vec();
+    bytes.extend_from_slice(cmdline.as_bytes());
     bytes.push(0);
     let need = Need {
         name: "command line",

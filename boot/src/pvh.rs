@@ -21,6 +21,7 @@ impl Gate for Pvh {
             Form::Packed { .. } => {
                 Err("the PVH entry is in the unpacked kernel, and this one is not unpacked")
             }
+            Form::Multiboot(_) => Err("its multiboot header says nothing of PVH"),
             Form::Vmlinux { elf, .. } => elf
                 .pvh
                 .map(|pvh| EntryPoint::Address(Gpa::new(pvh.entry.into())))

@@ -145,11 +145,21 @@ pub enum Protocol {
     Linux32,
     /// The x86/HVM direct boot ABI (Xen's `docs/misc/pvh.pandoc`).
     Pvh,
+    /// The Multiboot Specification 0.6.96.
+    Multiboot,
+    /// The Multiboot2 Specification 2.0.
+    Multiboot2,
 }
 
 impl Protocol {
     /// Every protocol, fastest first.
-    pub const ALL: [Self; 3] = [Self::Linux64, Self::Pvh, Self::Linux32];
+    pub const ALL: [Self; 5] = [
+        Self::Linux64,
+        Self::Pvh,
+        Self::Linux32,
+        Self::Multiboot2,
+        Self::Multiboot,
+    ];
 
     /// The name on the command line and in JSON.
     #[must_use]
@@ -158,6 +168,8 @@ impl Protocol {
             Self::Linux64 => "linux64",
             Self::Linux32 => "linux32",
             Self::Pvh => "pvh",
+            Self::Multiboot => "multiboot",
+            Self::Multiboot2 => "multiboot2",
         }
     }
 }

@@ -243,7 +243,7 @@ fn alignment(way: &way::Way<'_>) -> Option<u32> {
         Form::Packed { bzimage, .. } if bzimage.setup.relocatable_kernel() => {
             bzimage.setup.kernel_alignment()
         }
-        Form::Packed { .. } | Form::Vmlinux { bzimage: None, .. } => None,
+        Form::Packed { .. } | Form::Vmlinux { bzimage: None, .. } | Form::Multiboot(_) => None,
         Form::Vmlinux { .. } => match way.gate.moves(&way.form) {
             Moves::To { align, .. } => u32::try_from(align).ok(),
             Moves::No(_) => None,

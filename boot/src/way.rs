@@ -3,9 +3,10 @@
 //! What a protocol asks of an image stands in the protocol's own file, as its [`Gate`].
 
 use crate::draft::Draft;
+use crate::multiboot::{self, MultibootGate, Version};
 use crate::planner::Parts;
 use crate::{EntryPoint, PlanError, Protocol, ProtocolChoice, Request, Unpack, linux, pvh};
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use firstlight_base::x86::Registers;
@@ -35,6 +36,11 @@ pub(crate) trait Gate: fmt::Debug + Sync {
         None
     }
 
+    /// What stands before the command line.
+    fn first_word(&self) -> &'static str {
+        ""
+    }
+
     /// Puts what the kernel is told; returns what the registers hold.
     fn enter(
         &self,
@@ -51,6 +57,8 @@ fn gate(protocol: Protocol) -> &'static dyn Gate {
         Protocol::Linux64 => &linux::Linux64,
         Protocol::Linux32 => &linux::Linux32,
         Protocol::Pvh => &pvh::Pvh,
+        Protocol::Multiboot => &MultibootGate(Version::One),
+        Protocol::Multiboot2 => &MultibootGate(Version::Two),
     }
 }
 
@@ -90,32 +98,76 @@ pub(crate) enum Form<'a> {
         elf: &'a Elf,
         bzimage: Option<&'a BzImage>,
     },
+    /// A kernel as its multiboot header describes it.
+    Multiboot(multiboot::Kernel<'a>),
 }
 
 /// Chooses the way in that `request` asks for, or the fastest that there is.
 pub(crate) fn choose<'a>(image: &'a Image<'_>, request: &Request) -> Result<Way<'a>, PlanError> {
+    match request.protocol {
+        ProtocolChoice::Only(protocol) => only(image, request, protocol),
+        ProtocolChoice::Auto => fastest(image, request),
+    }
+}
+
+fn only<'a>(
+    image: &'a Image<'_>,
+    request: &Request,
+    protocol: Protocol,
+) -> Result<Way<'a>, PlanError> {
+    let no_entry = |why: String| PlanError::NoEntry {
+        image: image.to_string(),
+        protocol,
+        why,
+    };
+    let forms = match Version::of(protocol) {
+        // Looked for only where it is asked for: the header may be anywhere in 32 KiB.
+        Some(version) => {
+            let kernel = multiboot::kernel(image, version).map_err(no_entry)?;
+            [Form::Multiboot(kernel)].into()
+        }
+        None => forms(image, request.unpack),
+    };
+    if forms.is_empty() {
+        return Err(not_bootable(image, UNKNOWN));
+    }
+    way(protocol, &forms).map_err(|lack| no_entry(lack.into()))
+}
+
+fn fastest<'a>(image: &'a Image<'_>, request: &Request) -> Result<Way<'a>, PlanError> {
     let forms = forms(image, request.unpack);
-    let bootable = |why: &str| PlanError::NotBootable {
+    let first = |protocols: &[Protocol]| {
+        let mut ways = protocols.iter();
+        ways.find_map(|&protocol| way(protocol, &forms).ok())
+    };
+    let multiboot = || {
+        only(image, request, Protocol::Multiboot2)
+            .or_else(|_| only(image, request, Protocol::Multiboot))
+    };
+    let found = match forms.last() {
+        // What is recognised by its header alone is told what is wrong with that.
+        None if matches!(image.kernel().format(), Format::Multiboot(_)) => return multiboot(),
+        None => return Err(not_bootable(image, UNKNOWN)),
+        // A vmlinux by itself need not be Linux: what it declares comes first.
+        Some(Form::Vmlinux { bzimage: None, .. }) => first(&[Protocol::Pvh])
+            .or_else(|| multiboot().ok())
+            .or_else(|| first(&Protocol::ALL)),
+        Some(_) => first(&Protocol::ALL),
+    };
+    found.ok_or_else(|| {
+        not_bootable(
+            image,
+            "it has none of the entries of Linux, PVH or multiboot",
+        )
+    })
+}
+
+const UNKNOWN: &str = "this machine enters x86 bzImage, vmlinux and multiboot files";
+
+fn not_bootable(image: &Image<'_>, why: &str) -> PlanError {
+    PlanError::NotBootable {
         image: image.to_string(),
         why: why.into(),
-    };
-    let Some(last) = forms.last() else {
-        return Err(bootable(
-            "this machine enters x86 bzImage and vmlinux files",
-        ));
-    };
-    match request.protocol {
-        ProtocolChoice::Only(protocol) => {
-            way(protocol, &forms).map_err(|lack| PlanError::NoEntry {
-                image: image.to_string(),
-                protocol,
-                why: lack.into(),
-            })
-        }
-        ProtocolChoice::Auto => preference(last)
-            .iter()
-            .find_map(|&protocol| way(protocol, &forms).ok())
-            .ok_or_else(|| bootable("it has none of the entries of Linux or PVH")),
     }
 }
 
@@ -137,16 +189,6 @@ fn way<'a>(protocol: Protocol, forms: &[Form<'a>]) -> Result<Way<'a>, &'static s
         }
     }
     Err(lack)
-}
-
-/// A vmlinux by itself need not be Linux: where it has a PVH entry, that is the one it declares.
-fn preference(form: &Form<'_>) -> &'static [Protocol] {
-    match form {
-        Form::Vmlinux { bzimage: None, .. } => {
-            &[Protocol::Pvh, Protocol::Linux64, Protocol::Linux32]
-        }
-        Form::Vmlinux { .. } | Form::Packed { .. } => &Protocol::ALL,
-    }
 }
 
 /// What can be loaded, the preferred form first.
@@ -192,13 +234,14 @@ impl<'a> Form<'a> {
         match self {
             Self::Packed { bzimage, .. } => Some(bzimage),
             Self::Vmlinux { bzimage, .. } => *bzimage,
+            Self::Multiboot(_) => None,
         }
     }
 
     /// The lowest address that the form was linked to; 0 where it has none.
     pub(crate) fn lowest(&self) -> Gpa {
         match self {
-            Self::Packed { .. } => Gpa::new(0),
+            Self::Packed { .. } | Self::Multiboot(_) => Gpa::new(0),
             Self::Vmlinux { elf, .. } => {
                 let lowest = elf.segments.iter().map(|segment| segment.paddr).min();
                 Gpa::new(lowest.unwrap_or(0))

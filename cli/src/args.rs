@@ -254,6 +254,8 @@ impl GuestArgs {
             ProtocolArg::Linux64 => ProtocolChoice::Only(Protocol::Linux64),
             ProtocolArg::Linux32 => ProtocolChoice::Only(Protocol::Linux32),
             ProtocolArg::Pvh => ProtocolChoice::Only(Protocol::Pvh),
+            ProtocolArg::Multiboot => ProtocolChoice::Only(Protocol::Multiboot),
+            ProtocolArg::Multiboot2 => ProtocolChoice::Only(Protocol::Multiboot2),
         }
     }
 
@@ -328,6 +330,8 @@ enum ProtocolArg {
     Linux64,
     Linux32,
     Pvh,
+    Multiboot,
+    Multiboot2,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
