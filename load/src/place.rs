@@ -78,7 +78,11 @@ pub(crate) fn content<'a>(piece: &'a Piece, sources: &Sources<'a>) -> Result<&'a
         })
 }
 
+/// Nothing may be said to lie anywhere, even beyond the end.
 fn part(bytes: &[u8], offset: u64, len: u64) -> Option<&[u8]> {
+    if len == 0 {
+        return Some(&[]);
+    }
     let start = usize::try_from(offset).ok()?;
     let end = usize::try_from(offset.checked_add(len)?).ok()?;
     bytes.get(start..end)
