@@ -2,8 +2,9 @@
 //!
 //! A target takes any bytes and must come back: without a panic, without more memory than it is
 //! allowed, and with every promise kept that its answer makes. `cargo xtask fuzz` looks for bytes
-//! that break one; what it finds, and what led it deep into a parser, is kept in `corpus/` and run
-//! with every `cargo test`.
+//! that break one. What led it deep into a parser is kept in `corpus/` and run with every `cargo
+//! test`; `--keep` chooses those inputs anew. An input that went wrong is put there by hand once it
+//! is mended, under a name that begins with `fixed-`, and stays.
 
 pub mod cmdline;
 pub mod container;

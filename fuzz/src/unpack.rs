@@ -69,5 +69,8 @@ fn seeds() -> Vec<Seed> {
         seed(2, Codec::Zstd),
         seed(3, Codec::Xz),
         seed(5, Codec::Lz4Legacy),
+        seed(6, Codec::Lz4Frame),
+        seed(7, Codec::Bzip2),
+        seed(8, Codec::Lzo),
     ]
 }

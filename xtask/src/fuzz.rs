@@ -24,8 +24,10 @@ const FLAGS: [&str; 8] = [
     "-Cforce-frame-pointers=yes",
     "-Zsanitizer=address",
 ];
-/// The most bytes that a target's kept corpus has.
-const KEPT: u64 = 20_000;
+/// What the names of inputs begin with that once went wrong.
+const WENT_WRONG: &str = "fixed-";
+/// The most bytes that a target's kept corpus has beside those.
+const KEPT: usize = 16_000;
 /// The longest input that is kept.
 const KEPT_EACH: &str = "2048";
 
@@ -160,19 +162,27 @@ impl Target<'_> {
         Ok(is_clean)
     }
 
-    /// Makes the project's corpus anew: few and short inputs that together reach all that is
-    /// reached by those found so far, as far as there is room.
+    /// Makes the project's corpus anew: few and short inputs that reach what no seed reaches, those
+    /// first that reach most for their length, as far as there is room. What once went wrong stays.
     fn keep(&self) -> Outcome {
+        let because = || format!("cannot put the corpus of {} together", self.name);
         let merged = self.folder.join("merged").join(self.name);
+        let control = self.folder.join(format!("{}.control", self.name));
         if merged.exists() {
-            fs::remove_dir_all(&merged).because(|| format!("cannot clear {}", merged.display()))?;
+            fs::remove_dir_all(&merged).because(because)?;
+            fs::remove_file(&control).because(because)?;
         }
         let merged = made(merged)?;
+        for seed in files(&self.seeds)? {
+            let name = seed.file_name().unwrap_or_default();
+            fs::copy(&seed, merged.join(name)).because(because)?;
+        }
         let mut program = Command::new(&self.program);
         program
-            .args(["-merge=1", "-set_cover_merge=1"])
+            .arg("-merge=1")
             .arg(format!("-max_len={KEPT_EACH}"))
-            .args([&merged, &self.kept, &self.seeds, &self.working]);
+            .arg(format!("-merge_control_file={}", control.display()))
+            .args([&merged, &self.kept, &self.working]);
         let log = self.folder.join(format!("{}.merge.log", self.name));
         if !logged(&mut program, &log)? {
             return Err(Failure::new(format!(
@@ -181,26 +191,73 @@ impl Target<'_> {
                 log.display()
             )));
         }
-        let because = || format!("cannot put the corpus of {} together", self.name);
-        let mut inputs = Vec::new();
-        for entry in fs::read_dir(&merged).because(because)? {
-            let entry = entry.because(because)?;
-            inputs.push((entry.metadata().because(because)?.len(), entry.path()));
-        }
-        inputs.sort();
-        fs::remove_dir_all(&self.kept).because(because)?;
-        fs::create_dir_all(&self.kept).because(because)?;
+        let said = fs::read_to_string(&control).because(because)?;
         let mut room = KEPT;
-        for (len, input) in inputs {
-            let Some(left) = room.checked_sub(len) else {
-                break;
-            };
-            room = left;
-            let name = input.file_name().unwrap_or_default();
-            fs::copy(&input, self.kept.join(name)).because(because)?;
+        let mut kept = Vec::new();
+        for input in best_first(&said) {
+            let bytes = fs::read(input).because(because)?;
+            if let Some(left) = room.checked_sub(bytes.len()) {
+                room = left;
+                kept.push((Path::new(input).file_name().unwrap_or_default(), bytes));
+            }
+        }
+        for old in files(&self.kept)? {
+            let name = old.file_name().unwrap_or_default().to_string_lossy();
+            if !name.starts_with(WENT_WRONG) {
+                fs::remove_file(&old).because(because)?;
+            }
+        }
+        for (name, bytes) in kept {
+            fs::write(self.kept.join(name), bytes).because(because)?;
         }
         Ok(())
     }
+}
+
+/// The files in `folder`.
+fn files(folder: &Path) -> Outcome<Vec<PathBuf>> {
+    let because = || format!("cannot list {}", folder.display());
+    fs::read_dir(folder)
+        .because(because)?
+        .map(|entry| entry.map(|entry| entry.path()).because(because))
+        .collect()
+}
+
+/// The inputs that reach what no seed does, from what libFuzzer notes when it merges corpora
+/// (`FuzzerMerge.h`): the number of files, that of the first folder's files, the files, then for
+/// each `STARTED number bytes`, `FT ...`, and in `COV number edge...` the edges that none before it
+/// has reached.
+fn best_first(control: &str) -> Vec<&str> {
+    let mut lines = control.lines();
+    let mut number = || lines.next()?.parse::<usize>().ok();
+    let (count, seeds) = (number().unwrap_or(0), number().unwrap_or(0));
+    let names: Vec<&str> = lines.by_ref().take(count).collect();
+    let mut lens = vec![0_u64; count];
+    let mut found = Vec::new();
+    for line in lines {
+        let mut words = line.split(' ');
+        let (kind, index) = (
+            words.next(),
+            words.next().and_then(|word| word.parse().ok()),
+        );
+        let Some(index) = index.filter(|&index: &usize| index < count) else {
+            continue;
+        };
+        match kind {
+            Some("STARTED") => {
+                let len = words.next().and_then(|word| word.parse().ok());
+                lens[index] = len.unwrap_or(0);
+            }
+            Some("COV") if index >= seeds => {
+                let edges = words.count() as u64;
+                let bytes_each = (lens[index] * 1000).checked_div(edges);
+                found.extend(bytes_each.map(|bytes| (bytes, names[index])));
+            }
+            _ => {}
+        }
+    }
+    found.sort_unstable();
+    found.into_iter().map(|(_, name)| name).collect()
 }
 
 /// Runs `program`, with what it says in `log`; says whether it was content.
@@ -295,6 +352,16 @@ mod tests {
             inputs: 68,
         };
         assert_eq!(Totals::of(said), totals);
+    }
+
+    #[test]
+    fn inputs_are_kept_that_reach_what_no_seed_does_and_the_best_first() {
+        let control = "4\n1\nseed\nlong\nshort\nnothing\n\
+                       STARTED 0 9\nFT 0 1\nCOV 0 1 2\nDONE 0\n\
+                       STARTED 3 1\nFT 3 1\nCOV 3\n\
+                       STARTED 2 4\nFT 2 1\nCOV 2 3 4\n\
+                       STARTED 1 100\nFT 1 1\nCOV 1 5 6 7\n";
+        assert_eq!(best_first(control), ["short", "long"]);
     }
 
     #[test]
