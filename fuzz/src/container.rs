@@ -67,8 +67,8 @@ fn seeds() -> Vec<Seed> {
         Seed::new("uimage", made([2, 22, 0], &kernel)),
         Seed::new("uimage-gzip", made([2, 22, 1], &gzip)),
         Seed::new("uimage-of-several", made([4, 22, 0], &several[64..])),
-        Seed::new("device-tree", [&[3], &[0; 60][..]].concat()),
-        Seed::new("igvm", [&[4], &[1; 60][..]].concat()),
-        Seed::new("firmware", [&[5], &[0; 100][..]].concat()),
+        Seed::new("no-kernel-device-tree", [&[3], &[0; 60][..]].concat()),
+        Seed::new("no-kernel-igvm", [&[4], &[1; 60][..]].concat()),
+        Seed::new("no-kernel-firmware", [&[5], &[0; 100][..]].concat()),
     ]
 }

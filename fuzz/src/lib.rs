@@ -60,7 +60,7 @@ pub enum Reached {
 /// An input to begin with.
 #[derive(Clone, Debug)]
 pub struct Seed {
-    /// What it is, as a file's name.
+    /// What it is, as a file's name; what begins with `no-` is refused, and should be.
     pub name: String,
     /// The bytes.
     pub bytes: Vec<u8>,

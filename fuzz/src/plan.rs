@@ -5,8 +5,8 @@ use crate::knobs::Knobs;
 use crate::{LIMITS, Reached, Seed, Target};
 use firstlight_base::{Gpa, GpaRange, MIB};
 use firstlight_boot::{
-    Kaslr, Module, Protocol, ProtocolChoice, Request, StartInfoVersion, Unpack, draw, plan,
-    reset_rom,
+    Kaslr, Module, Protocol, ProtocolChoice, Request, SetupData, StartInfoVersion, Subarch, Unpack,
+    draw, plan, reset_rom,
 };
 use firstlight_image::testing::{bzimage, elf32, elf64};
 use firstlight_image::{Codec, Image};
@@ -33,6 +33,11 @@ fn run(input: &[u8]) -> Reached {
     match plan(&image, &request) {
         Ok(plan) => {
             guest::check(&plan);
+            // Files are not here, and much memory takes long to map.
+            let alone = request.initrd.is_none() && request.modules.is_empty();
+            if alone && request.memory <= 256 * MIB && plan.relocate().is_none() {
+                assert!(guest::carry_out(&plan, &image), "nothing is missing");
+            }
             assert!(!draw::rows(&plan).is_empty());
             let _ = reset_rom(plan.boot_vcpu()).map_err(|error| error.to_string());
             Reached::End
@@ -46,8 +51,8 @@ fn run(input: &[u8]) -> Reached {
 
 /// A request, sensible or not.
 fn request(knobs: &mut Knobs<'_>) -> Request {
-    let bits = knobs.u16();
-    let is = |bit: u16| bits & (1 << bit) != 0;
+    let bits = knobs.u32();
+    let is = |bit: u32| bits & (1 << bit) != 0;
     let memory = if is(0) {
         knobs.u64()
     } else {
@@ -73,12 +78,7 @@ fn request(knobs: &mut Knobs<'_>) -> Request {
         })
         .collect();
     let load_address = is(8).then(|| Gpa::new(size(knobs, is(9))));
-    let reserved = (0..if is(10) { knobs.u8() % 4 } else { 0 })
-        .filter_map(|_| {
-            let start = Gpa::new(u64::from(knobs.u32()) << 8);
-            GpaRange::new(start, u64::from(knobs.u32()))
-        })
-        .collect();
+    let reserved = if is(10) { reserved(knobs) } else { vec![] };
     let kaslr = if is(11) {
         Kaslr::Seeded(knobs.u64())
     } else {
@@ -100,9 +100,53 @@ fn request(knobs: &mut Knobs<'_>) -> Request {
         load_address,
         reserved,
         kaslr,
+        subarch: is(15).then(|| Subarch {
+            number: knobs.u32(),
+            data: knobs.u64(),
+        }),
+        dtb: is(16).then(|| device_tree(knobs)),
+        setup_data: (0..if is(17) { knobs.u8() % 4 } else { 0 })
+            .map(|_| SetupData {
+                kind: knobs.u32(),
+                bytes: vec![7; usize::from(knobs.u16())],
+                indirect: knobs.u8() & 1 == 1,
+            })
+            .collect(),
         debug_exit: is(14),
         ..Request::default()
     }
+}
+
+/// Ranges to be kept free: a few anywhere, or very many that are all alike.
+fn reserved(knobs: &mut Knobs<'_>) -> Vec<GpaRange> {
+    let count = u64::from(knobs.u8());
+    let range = |knobs: &mut Knobs<'_>| {
+        let start = Gpa::new(u64::from(knobs.u32()) << 8);
+        GpaRange::new(start, u64::from(knobs.u32()))
+    };
+    if count < 8 {
+        return (0..count).filter_map(|_| range(knobs)).collect();
+    }
+    let (step, first) = (u64::from(knobs.u32()), range(knobs));
+    let others = (0..count).map(|number| {
+        let first = first?;
+        let start = first.start().checked_add(number * step)?;
+        GpaRange::new(start, first.len())
+    });
+    others.flatten().collect()
+}
+
+/// Bytes that begin as a device tree does, or almost.
+fn device_tree(knobs: &mut Knobs<'_>) -> Vec<u8> {
+    let (len, said, magic) = (knobs.u16(), knobs.u16(), knobs.u8());
+    let mut tree = vec![0; usize::from(len)];
+    let mut header = b"\xd0\x0d\xfe\xed".to_vec();
+    header.extend(u32::from(if said == 0 { len } else { said }).to_be_bytes());
+    header[0] ^= magic;
+    for (to, from) in tree.iter_mut().zip(header) {
+        *to = from;
+    }
+    tree
 }
 
 /// A number of bytes, or an address.
@@ -127,21 +171,62 @@ fn seeds() -> Vec<Seed> {
         .segment(0x10_0000, &[0xf4; 64], 0x1000)
         .pvh(0x10_0000)
         .build();
+    // Headers of both versions, with nothing asked for.
+    let headers: Vec<u8> = [
+        0x1bad_b002,
+        0,
+        0xe452_4ffe,
+        0xe852_50d6,
+        0,
+        24,
+        0x17ad_af12,
+        0,
+        8,
+    ]
+    .iter()
+    .flat_map(|word: &u32| word.to_le_bytes())
+    .collect();
+    let headers = [&headers[..12], &[0; 4], &headers[12..]].concat();
+    let multiboot = elf32()
+        .entry(0x10_0000)
+        .segment(0x10_0000, &headers, 0x1000)
+        .build();
     let packed = bzimage()
         .xloadflags(3)
         .payload(Codec::Lz4Legacy, &vmlinux)
         .build();
     // 256 MiB; then what the bits ask for.
     let request =
-        |bits: u16, more: &[u8]| [&bits.to_le_bytes()[..], &256_u16.to_le_bytes(), more].concat();
+        |bits: u32, more: &[u8]| [&bits.to_le_bytes()[..], &256_u16.to_le_bytes(), more].concat();
+    let by = |protocol: Protocol| {
+        let number = Protocol::ALL.iter().position(|other| *other == protocol);
+        let number = number.and_then(|number| u8::try_from(number).ok());
+        request(1 << 1, &[number.expect("it is one of all")])
+    };
     let initrd = 0x12_3456_u32.to_le_bytes();
     let seed = |name, request: Vec<u8>, file: &[u8]| Seed::new(name, [&request, file].concat());
     vec![
         seed("vmlinux", request(0, &[]), &vmlinux),
-        seed("vmlinux-by-pvh", request(1 << 1, &[1]), &vmlinux),
-        seed("elf32-by-pvh", request(1 << 1, &[1]), &small),
+        seed("vmlinux-by-pvh", by(Protocol::Pvh), &vmlinux),
+        seed("elf32-by-pvh", by(Protocol::Pvh), &small),
+        seed("elf32-by-multiboot", by(Protocol::Multiboot), &multiboot),
+        seed("elf32-by-multiboot2", by(Protocol::Multiboot2), &multiboot),
         seed("bzimage", request(0, &[]), &packed),
         seed("bzimage-with-initrd", request(1 << 5, &initrd), &packed),
+        seed("bzimage-by-linux32", by(Protocol::Linux32), &packed),
+        seed(
+            "bzimage-among-many",
+            request(
+                1 << 10,
+                &[[200, 0, 0, 1, 0, 0, 0x20], [1, 0, 0, 0x10, 0, 0, 0]].concat(),
+            ),
+            &packed,
+        ),
+        seed(
+            "bzimage-with-device-tree",
+            request(1 << 16, &[64, 0, 0, 0, 0]),
+            &packed,
+        ),
         seed("bzimage-in-the-guest", request(1 << 13, &[]), &packed),
         seed(
             "bzimage-at-random",
