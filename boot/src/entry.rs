@@ -28,6 +28,8 @@ pub enum EntryPoint {
     Address(Gpa),
     /// So many bytes behind the address it is loaded at.
     Offset(u64),
+    /// In its real-mode code, so many bytes behind where that is loaded.
+    RealMode(u64),
 }
 
 /// Every way into `image`, the one that is taken by default first.

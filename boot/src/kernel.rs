@@ -45,6 +45,8 @@ impl Kernel {
         let entry = match point {
             EntryPoint::Address(address) => Gpa::new(address.get().wrapping_add(self.moved)),
             EntryPoint::Offset(offset) => Gpa::new(load.get().saturating_add(offset)),
+            // That code enters the kernel where it begins.
+            EntryPoint::RealMode(_) => load,
         };
         match GpaRange::new(entry, 1) {
             Some(byte) if self.range.contains(byte) => Ok(entry),
@@ -64,7 +66,9 @@ pub(crate) fn put(
     request: &Request,
 ) -> Result<Kernel, PlanError> {
     match way.form {
-        Form::Packed { layer, bzimage } => put_packed(draft, layer, bzimage, request.load_address),
+        Form::Packed { layer, bzimage, .. } => {
+            put_packed(draft, layer, bzimage, request.load_address)
+        }
         Form::Vmlinux { layer, elf, .. } => {
             let bytes = image
                 .layers()

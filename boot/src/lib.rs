@@ -16,6 +16,7 @@
 extern crate alloc;
 
 mod acpi;
+mod bios;
 pub mod cmdline;
 pub mod configurator;
 mod draft;
@@ -27,6 +28,7 @@ mod gdt;
 mod kaslr;
 mod kernel;
 mod linux;
+mod linux16;
 pub mod loader;
 mod multiboot;
 mod paging;

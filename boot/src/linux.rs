@@ -170,7 +170,7 @@ impl Gate for Linux32 {
 }
 
 /// The header's limit, or what Linux has there since it has the field.
-fn initrd_addr_max(header: Option<&SetupHeader>) -> Gpa {
+pub(crate) fn initrd_addr_max(header: Option<&SetupHeader>) -> Gpa {
     const LINUX: u32 = 0x7fff_ffff;
     Gpa::new(header.map_or(LINUX, SetupHeader::initrd_addr_max).into())
 }

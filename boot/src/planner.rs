@@ -132,7 +132,7 @@ fn put_cmdline(draft: &mut Draft, way: &Way<'_>, cmdline: &str) -> Result<GpaRan
         name: "command line",
         len: bytes.len() as u64,
         align: 16,
-        within: LOW,
+        within: way.gate.cmdline_within(way.form.header()),
         why: "conventional memory; NUL-terminated",
     };
     draft.put_lowest(&need, bytes)

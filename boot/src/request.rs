@@ -143,6 +143,8 @@ pub enum Protocol {
     Linux64,
     /// The 32-bit entry of the same.
     Linux32,
+    /// The 16-bit entry of the same, with a BIOS for it.
+    Linux16,
     /// The x86/HVM direct boot ABI (Xen's `docs/misc/pvh.pandoc`).
     Pvh,
     /// The Multiboot Specification 0.6.96.
@@ -153,10 +155,11 @@ pub enum Protocol {
 
 impl Protocol {
     /// Every protocol, fastest first.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Linux64,
         Self::Pvh,
         Self::Linux32,
+        Self::Linux16,
         Self::Multiboot2,
         Self::Multiboot,
     ];
@@ -167,6 +170,7 @@ impl Protocol {
         match self {
             Self::Linux64 => "linux64",
             Self::Linux32 => "linux32",
+            Self::Linux16 => "linux16",
             Self::Pvh => "pvh",
             Self::Multiboot => "multiboot",
             Self::Multiboot2 => "multiboot2",

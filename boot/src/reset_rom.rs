@@ -6,6 +6,8 @@
 //! map memory to itself. Every value comes from the ROM, segment descriptors too; guest memory is
 //! not read before the kernel runs.
 
+mod real_mode;
+
 use crate::Platform;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -28,7 +30,11 @@ const ALIAS: Gpa = Gpa::new(0xf_0000);
 /// [`ResetRomError`] where the ROM has no way to these registers.
 pub fn reset_rom(state: &VcpuState) -> Result<Vec<u8>, ResetRomError> {
     let VcpuState::X86(registers) = state;
-    let width = Width::of(registers)?;
+    let width = match registers.mode() {
+        Mode::Bits64 => Width::Bits64,
+        Mode::Bits32 => Width::Bits32,
+        Mode::Bits16 => return real_mode::rom(registers),
+    };
     check(registers, width)?;
     let table = Descriptors::of(registers)?;
     let mut rom = Rom::new();
@@ -78,30 +84,43 @@ enum Width {
     Bits64,
 }
 
-impl Width {
-    fn of(registers: &Registers) -> Result<Self, ResetRomError> {
-        match registers.mode() {
-            Mode::Bits64 => Ok(Self::Bits64),
-            Mode::Bits32 => Ok(Self::Bits32),
-            Mode::Bits16 => Err(ResetRomError {
-                register: "cs",
-                value: registers.cs.access.into(),
-                rule: "16-bit code is not entered",
-            }),
-        }
-    }
-}
-
 const BELOW_4G: &str = "it is loaded by 32-bit code";
 
-fn check(registers: &Registers, width: Width) -> Result<(), ResetRomError> {
+fn narrow(value: u64) -> bool {
+    u32::try_from(value).is_ok()
+}
+
+fn check_flags(registers: &Registers) -> Result<(), ResetRomError> {
     /// What POPF sets: bits 0 to 21 but for RF and VM, and bit 1 reads 1 (SDM volume 2B, POPF).
     const POPPED: u64 = 0x3c_7fd7;
     const TRAP: u64 = 1 << 8;
+    let rflags = registers.gprs.rflags;
+    need(
+        rflags & !POPPED == 0 && rflags & TRAP == 0 && rflags & 2 != 0,
+        "rflags",
+        rflags,
+        "POPF sets the rest, and a trap would strike in the ROM",
+    )
+}
+
+/// Only 64-bit code has eight more registers.
+fn check_narrow_gprs(registers: &Registers) -> Result<(), ResetRomError> {
+    let gprs = &registers.gprs;
+    let wide = [
+        gprs.r8, gprs.r9, gprs.r10, gprs.r11, gprs.r12, gprs.r13, gprs.r14, gprs.r15,
+    ];
+    need(
+        wide.iter().all(|&value| value == 0),
+        "r8 to r15",
+        wide.into_iter().fold(0, |seen, value| seen | value),
+        "only 64-bit code has them",
+    )
+}
+
+fn check(registers: &Registers, width: Width) -> Result<(), ResetRomError> {
     let Registers {
         gprs, cr0, efer, ..
     } = registers;
-    let narrow = |value: u64| u32::try_from(value).is_ok();
     let long = efer.contains(Efer::LME) && cr0.contains(Cr0::PG);
     need(
         efer.contains(Efer::LMA) == long,
@@ -109,12 +128,7 @@ fn check(registers: &Registers, width: Width) -> Result<(), ResetRomError> {
         efer.bits(),
         "LMA is set exactly where LME and CR0.PG are",
     )?;
-    need(
-        gprs.rflags & !POPPED == 0 && gprs.rflags & TRAP == 0 && gprs.rflags & 2 != 0,
-        "rflags",
-        gprs.rflags,
-        "POPF sets the rest, and a trap would strike in the ROM",
-    )?;
+    check_flags(registers)?;
     let controls = [
         ("cr0", registers.cr0.bits()),
         ("cr3", registers.cr3),
@@ -136,15 +150,7 @@ fn check(registers: &Registers, width: Width) -> Result<(), ResetRomError> {
         for (name, value) in rest {
             need(narrow(value), name, value, BELOW_4G)?;
         }
-        let wide = [
-            gprs.r8, gprs.r9, gprs.r10, gprs.r11, gprs.r12, gprs.r13, gprs.r14, gprs.r15,
-        ];
-        need(
-            wide.iter().all(|&value| value == 0),
-            "r8 to r15",
-            wide.into_iter().fold(0, |seen, value| seen | value),
-            "32-bit code does not have them",
-        )?;
+        check_narrow_gprs(registers)?;
         need(
             usable(registers.ss),
             "ss",

@@ -4,8 +4,10 @@
 
 use crate::draft::Draft;
 use crate::multiboot::{self, MultibootGate, Version};
-use crate::planner::Parts;
-use crate::{EntryPoint, PlanError, Protocol, ProtocolChoice, Request, Unpack, linux, pvh};
+use crate::planner::{LOW, Parts};
+use crate::{
+    EntryPoint, PlanError, Protocol, ProtocolChoice, Request, Unpack, linux, linux16, pvh,
+};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -24,6 +26,11 @@ pub(crate) trait Gate: fmt::Debug + Sync {
     /// Whether the virtual addresses of a kernel that is entered this way may be shifted.
     fn shifts(&self) -> bool {
         false
+    }
+
+    /// Where the command line has to lie.
+    fn cmdline_within(&self, _header: Option<&SetupHeader>) -> GpaRange {
+        LOW
     }
 
     /// The highest address that the last byte of the initial ramdisk may have, if there is a limit;
@@ -56,6 +63,7 @@ fn gate(protocol: Protocol) -> &'static dyn Gate {
     match protocol {
         Protocol::Linux64 => &linux::Linux64,
         Protocol::Linux32 => &linux::Linux32,
+        Protocol::Linux16 => &linux16::Linux16,
         Protocol::Pvh => &pvh::Pvh,
         Protocol::Multiboot => &MultibootGate(Version::One),
         Protocol::Multiboot2 => &MultibootGate(Version::Two),
@@ -91,7 +99,12 @@ pub(crate) struct Way<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Form<'a> {
     /// The protected-mode part of a bzImage, which unpacks itself.
-    Packed { layer: usize, bzimage: &'a BzImage },
+    Packed {
+        layer: usize,
+        bzimage: &'a BzImage,
+        /// The layer itself.
+        bytes: &'a [u8],
+    },
     /// A vmlinux, with the bzImage that it came in.
     Vmlinux {
         layer: usize,
@@ -195,16 +208,18 @@ fn way<'a>(protocol: Protocol, forms: &[Form<'a>]) -> Result<Way<'a>, &'static s
 fn forms<'a>(image: &'a Image<'_>, unpack: Unpack) -> Vec<Form<'a>> {
     let mut forms = Vec::new();
     let mut outer = None;
-    for (layer, format) in image
-        .layers()
-        .iter()
-        .map(|layer| layer.format())
-        .enumerate()
-    {
+    for (number, layer) in image.layers().iter().enumerate() {
+        let bytes = layer.bytes();
+        let format = layer.format();
+        let layer = number;
         match format {
             Format::BzImage(bzimage) => {
                 outer = Some(bzimage);
-                forms.push(Form::Packed { layer, bzimage });
+                forms.push(Form::Packed {
+                    layer,
+                    bzimage,
+                    bytes,
+                });
                 if unpack == Unpack::Guest {
                     return forms;
                 }

@@ -83,9 +83,13 @@ fn start(plan: &BootPlan, name: &str) -> u64 {
 }
 
 fn zero_page(plan: &BootPlan) -> Reader<'_> {
-    match &piece(plan, "boot_params").content {
+    bytes(plan, "boot_params")
+}
+
+fn bytes<'a>(plan: &'a BootPlan, name: &str) -> Reader<'a> {
+    match &piece(plan, name).content {
         Content::Bytes(bytes) => Reader::new(bytes),
-        other => panic!("boot_params has no bytes of its own: {other:?}"),
+        other => panic!("{name} has no bytes of its own: {other:?}"),
     }
 }
 
@@ -444,6 +448,7 @@ prop_compose! {
         protocol in prop_oneof![
             Just(ProtocolChoice::Auto),
             Just(ProtocolChoice::Only(Protocol::Linux32)),
+            Just(ProtocolChoice::Only(Protocol::Linux16)),
             Just(ProtocolChoice::Only(Protocol::Pvh)),
         ],
     ) -> Request {
@@ -484,7 +489,7 @@ proptest! {
             matches!(piece.content, Content::Image { .. } | Content::Window)
         };
         for piece in plan.pieces() {
-            let firmware = piece.name == "reset vector";
+            let firmware = piece.name == "reset vector" || piece.name == "BIOS";
             for reserved in &plan.platform().reserved {
                 prop_assert!(firmware || !piece.range.overlaps(*reserved), "{:?}", piece);
             }
@@ -503,7 +508,12 @@ proptest! {
         let packed = plan.pieces().iter().find(|piece| piece.name == "kernel, packed");
         if let Some(packed) = packed {
             let load = packed.range.start().get();
-            let align = u64::from(zero_page(&plan).u32_le(0x230).unwrap());
+            let header = if plan.protocol() == Protocol::Linux16 {
+                "setup code"
+            } else {
+                "boot_params"
+            };
+            let align = u64::from(bytes(&plan, header).u32_le(0x230).unwrap());
             let runs = if relocatable { load.next_multiple_of(align).max(pref) } else { pref };
             let window = GpaRange::new(Gpa::new(runs), init_size.into()).unwrap();
             for other in plan.pieces() {

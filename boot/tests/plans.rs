@@ -477,6 +477,7 @@ prop_compose! {
             Just(ProtocolChoice::Auto),
             Just(ProtocolChoice::Only(Protocol::Linux64)),
             Just(ProtocolChoice::Only(Protocol::Linux32)),
+            Just(ProtocolChoice::Only(Protocol::Linux16)),
             Just(ProtocolChoice::Only(Protocol::Pvh)),
         ],
         guest in any::<bool>(),
@@ -496,7 +497,7 @@ fn assert_sound(plan: &BootPlan) {
             ram.iter().any(|ram| ram.contains(piece.range)),
             "{piece:?} is not in RAM"
         );
-        let is_firmware = piece.name == "reset vector";
+        let is_firmware = piece.name == "reset vector" || piece.name == "BIOS";
         assert_eq!(
             piece.range.overlaps(hole),
             is_firmware,
@@ -523,13 +524,15 @@ fn assert_sound(plan: &BootPlan) {
         assert!(ram.iter().any(|ram| ram.contains(entry.range)), "{entry:?}");
         assert!(!entry.range.overlaps(hole), "{entry:?}");
     }
-    let rip = registers(plan).gprs.rip;
+    let rip = registers(plan).cs.base + registers(plan).gprs.rip;
     let entered = plan.pieces().iter().find(|piece| {
         GpaRange::new(Gpa::new(rip), 1).is_some_and(|byte| piece.range.contains(byte))
     });
-    assert!(
-        entered.is_some_and(|piece| piece.name.contains("kernel") || piece.name.contains("gap"))
-    );
+    assert!(entered.is_some_and(|piece| {
+        ["kernel", "gap", "setup code"]
+            .iter()
+            .any(|name| piece.name.contains(name))
+    }));
     assert_eq!(
         registers(plan).gprs.rflags,
         2,

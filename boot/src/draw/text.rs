@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
-use firstlight_base::x86::{DescriptorTable, Mode, Registers, Segment};
+use firstlight_base::x86::{Cr0, DescriptorTable, Mode, Registers, Segment};
 use firstlight_base::{Gpa, VcpuState};
 
 /// The plan as text no wider than `width` columns where words can be parted.
@@ -169,6 +169,8 @@ fn write_registers(out: &mut String, plan: &BootPlan, registers: &Registers) -> 
     };
     writeln!(out, "\nBoot vCPU, entered in {mode}")?;
     let g = &registers.gprs;
+    // Outside of real mode both begin at 0.
+    let segments = [("rip", registers.cs.base), ("rsp", registers.ss.base)];
     let named = [
         ("rip", g.rip),
         ("rsp", g.rsp),
@@ -191,17 +193,19 @@ fn write_registers(out: &mut String, plan: &BootPlan, registers: &Registers) -> 
     for (name, value) in named {
         // The rest are 0, and a list of zeros hides the few that matter.
         if value != 0 || name == "rip" {
-            writeln!(out, "  {name:<14}  {value:#x}{}", place_of(plan, value))?;
+            let segment = segments.iter().find(|(of, _)| *of == name);
+            let at = segment.map_or(0, |(_, base)| *base).wrapping_add(value);
+            writeln!(out, "  {name:<14}  {value:#x}{}", place_of(plan, at))?;
         }
     }
     writeln!(out, "  rflags          {:#x}", g.rflags)?;
     write_flags(out, "cr0", registers.cr0.bits(), registers.cr0.iter_names())?;
-    writeln!(
-        out,
-        "  cr3             {:#x}{}",
-        registers.cr3,
+    let tables = if registers.cr0.contains(Cr0::PG) {
         place_of(plan, registers.cr3)
-    )?;
+    } else {
+        String::new()
+    };
+    writeln!(out, "  cr3             {:#x}{tables}", registers.cr3)?;
     write_flags(out, "cr4", registers.cr4.bits(), registers.cr4.iter_names())?;
     write_flags(
         out,

@@ -188,6 +188,14 @@ impl<'a> Processor<'a> {
                 self.registers.gprs.rip = instruction.far_branch32().into();
                 self.registers.cs = self.segment(instruction.far_branch_selector().into());
             }
+            Code::Jmp_ptr1616 => {
+                self.registers.gprs.rip = instruction.far_branch16().into();
+                let cs = self.segment(instruction.far_branch_selector().into());
+                self.registers.cs = Segment {
+                    access: 0x009b,
+                    ..cs
+                };
+            }
             Code::Jmp_rm64 => {
                 self.registers.gprs.rip = self.memory(instruction.memory_displacement64(), 8);
             }
@@ -302,6 +310,14 @@ impl<'a> Processor<'a> {
 
     fn segment(&self, selector: u64) -> Segment {
         let selector = u16::try_from(selector).unwrap();
+        if !self.registers.cr0.contains(Cr0::PE) {
+            return Segment {
+                selector,
+                base: u64::from(selector) << 4,
+                limit: 0xffff,
+                access: 0x0093,
+            };
+        }
         if selector < 8 {
             return Segment {
                 selector,
@@ -361,6 +377,53 @@ fn flat64() -> Registers {
     }
 }
 
+/// As a kernel's 16-bit entry wants it.
+fn real16() -> Registers {
+    let data = Segment {
+        selector: 0x1000,
+        base: 0x1_0000,
+        limit: 0xffff,
+        access: 0x0093,
+    };
+    let none = Segment {
+        selector: 0,
+        base: 0,
+        ..data
+    };
+    Registers {
+        gprs: Gprs {
+            rsp: 0xe000,
+            rflags: RFLAGS_RESERVED,
+            ..Gprs::default()
+        },
+        cs: Segment {
+            selector: 0x1020,
+            base: 0x1_0200,
+            access: 0x009b,
+            ..data
+        },
+        ds: data,
+        es: data,
+        fs: data,
+        gs: data,
+        ss: data,
+        tr: Segment {
+            access: 0x008b,
+            ..none
+        },
+        ldt: Segment {
+            access: 0x0082,
+            ..none
+        },
+        idt: DescriptorTable {
+            base: 0,
+            limit: 0x3ff,
+        },
+        cr0: Cr0::ET,
+        ..Registers::default()
+    }
+}
+
 fn reached(registers: Registers) -> Registers {
     let rom = reset_rom(&VcpuState::X86(registers)).unwrap();
     assert_eq!(rom.len() as u64, LEN);
@@ -375,6 +438,66 @@ fn refused(registers: Registers) -> &'static str {
 fn the_states_of_the_boot_protocols_are_reached() {
     assert_eq!(reached(flat32()), flat32());
     assert_eq!(reached(flat64()), flat64());
+    assert_eq!(reached(real16()), real16());
+}
+
+#[test]
+fn real_mode_has_every_register_too_and_segments_as_it_knows_them() {
+    let wanted = Registers {
+        gprs: Gprs {
+            rax: 0x1111_1111,
+            rbx: 0x2222_2222,
+            rcx: 0x3333_3333,
+            rdx: 0x4444_4444,
+            rsi: 0x5555_5555,
+            rdi: 0x6666_6666,
+            rbp: 0x8888_8888,
+            rip: 0x1234,
+            ..real16().gprs
+        },
+        gdt: DescriptorTable {
+            base: 0x12_3456,
+            limit: 7,
+        },
+        cr2: 0x1234_5678,
+        cr3: 0x9000,
+        ..real16()
+    };
+    assert_eq!(reached(wanted), wanted);
+    let protected = Registers {
+        cr0: Cr0::PE,
+        ..real16()
+    };
+    assert_eq!(refused(protected), "cr0", "16-bit protected mode");
+    let unreal = Segment {
+        limit: u32::MAX,
+        ..real16().ds
+    };
+    let wanted = Registers {
+        ds: unreal,
+        ..real16()
+    };
+    assert_eq!(refused(wanted), "ds");
+    let elsewhere = Segment {
+        base: 0x1_0010,
+        ..real16().ss
+    };
+    let wanted = Registers {
+        ss: elsewhere,
+        ..real16()
+    };
+    assert_eq!(refused(wanted), "ss");
+}
+
+#[test]
+fn a_real_mode_machine_that_has_run_is_reset_too() {
+    let rom = reset_rom(&VcpuState::X86(real16())).unwrap();
+    let mut processor = Processor::reset(&rom);
+    processor.lstar = 1;
+    while !processor.halted {
+        processor.step();
+    }
+    assert_eq!(processor.written, Some((0xfea0_0202, 0x42)));
 }
 
 #[test]
@@ -481,7 +604,11 @@ fn a_processor_without_a_task_keeps_the_one_of_reset() {
 
 #[test]
 fn what_the_rom_has_no_way_to_is_refused_by_name() {
-    let real_mode = Registers {
+    let flat_real_mode = Registers {
+        gprs: Gprs {
+            rip: 0x10,
+            ..flat32().gprs
+        },
         cr0: Cr0::ET,
         cs: Segment {
             access: 0x009b,
@@ -489,7 +616,7 @@ fn what_the_rom_has_no_way_to_is_refused_by_name() {
         },
         ..flat32()
     };
-    assert_eq!(refused(real_mode), "cs");
+    assert_eq!(refused(flat_real_mode), "cs");
     let high_tables = Registers {
         cr3: 1 << 32,
         ..flat64()

@@ -95,15 +95,18 @@ pub(super) struct EntryFacts {
     pub(super) address: Option<Hex>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) offset: Option<Hex>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) real_mode_offset: Option<Hex>,
     pub(super) cmdline_limit: u64,
     pub(super) initrd_limit: Option<Hex>,
 }
 
 impl EntryFacts {
     fn of(entry: &Entry) -> Self {
-        let (address, offset) = match entry.at {
-            EntryPoint::Address(at) => (Some(Hex(at.get())), None),
-            EntryPoint::Offset(offset) => (None, Some(Hex(offset))),
+        let (address, offset, real_mode_offset) = match entry.at {
+            EntryPoint::Address(at) => (Some(Hex(at.get())), None, None),
+            EntryPoint::Offset(offset) => (None, Some(Hex(offset)), None),
+            EntryPoint::RealMode(offset) => (None, None, Some(Hex(offset))),
         };
         Self {
             protocol: entry.protocol.name(),
@@ -113,6 +116,7 @@ impl EntryFacts {
             },
             address,
             offset,
+            real_mode_offset,
             cmdline_limit: entry.cmdline_limit,
             initrd_limit: entry.initrd_limit.map(|limit| Hex(limit.get())),
         }

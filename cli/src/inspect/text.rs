@@ -60,10 +60,11 @@ fn summary(facts: &Facts) -> Section {
 fn entries(entries: &[EntryFacts]) -> Section {
     let mut section = Section::new("Ways in, the default first");
     for entry in entries {
-        let at = match (entry.address, entry.offset) {
-            (Some(at), _) => format!("at {}", address(at)),
-            (None, Some(offset)) => format!("at its load address + {:#x}", offset.0),
-            (None, None) => String::new(),
+        let at = match (entry.address, entry.offset, entry.real_mode_offset) {
+            (Some(at), _, _) => format!("at {}", address(at)),
+            (None, Some(offset), _) => format!("at its load address + {:#x}", offset.0),
+            (None, None, Some(offset)) => format!("at its real-mode code + {:#x}", offset.0),
+            (None, None, None) => String::new(),
         };
         let how = match entry.unpack {
             "host" => "",
