@@ -19,6 +19,7 @@ mod acpi;
 mod bios;
 pub mod cmdline;
 pub mod configurator;
+pub mod diff;
 mod draft;
 pub mod draw;
 mod e820;

@@ -24,6 +24,7 @@ Finds out what the file is (inspect), works out where every byte and every regis
 and carries that out on KVM, or on QEMU where KVM cannot run it (boot).";
 
 const PLAN_USAGE: &str = "firstlight plan [OPTIONS] [--kernel] <FILE>";
+const DIFF_USAGE: &str = "firstlight diff [OPTIONS] <FILE> <FILE>";
 const EXPORT_USAGE: &str =
     "firstlight export --format <FORMAT> --output <FILE> [OPTIONS] [--kernel] <FILE>";
 const BOOT_USAGE: &str = "firstlight boot [OPTIONS] [--kernel] <FILE>";
@@ -44,6 +45,7 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     Inspect(InspectArgs),
     Plan(PlanArgs),
+    Diff(DiffArgs),
     Boot(BootArgs),
     Export(ExportArgs),
     Completions(CompletionsArgs),
@@ -87,6 +89,41 @@ pub(crate) enum PlanFormat {
     Text,
     Json,
     Svg,
+}
+
+/// Show what would be different if another kernel were booted in the same way
+#[derive(Debug, Args)]
+#[command(args_override_self = true, override_usage = DIFF_USAGE)]
+#[command(allow_missing_positional = true)]
+pub(crate) struct DiffArgs {
+    #[command(flatten)]
+    pub(crate) guest: GuestArgs,
+    /// The other kernel
+    #[arg(value_name = "FILE")]
+    other: PathBuf,
+    /// How to show it
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: DiffFormat,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+impl DiffArgs {
+    /// The boot of the other kernel.
+    pub(crate) fn after(&self) -> GuestArgs {
+        GuestArgs {
+            file: None,
+            kernel: Some(self.other.clone()),
+            ..self.guest.clone()
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiffFormat {
+    Text,
+    Json,
 }
 
 /// Write a boot to a file that others boot, instead of booting it
@@ -174,7 +211,7 @@ enum EngineArg {
 }
 
 /// What is booted and on what machine.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct GuestArgs {
     /// The kernel
     #[arg(value_name = "FILE", required_unless_present = "kernel")]
@@ -400,6 +437,23 @@ mod tests {
     fn a_kernel_is_named_with_or_without_its_option() {
         assert_eq!(boot(&["vmlinuz"]).guest.kernel(), "vmlinuz");
         assert_eq!(boot(&["--kernel", "vmlinuz"]).guest.kernel(), "vmlinuz");
+    }
+
+    #[test]
+    fn two_kernels_are_compared_with_the_same_options() {
+        let words = ["firstlight", "diff", "a", "b", "--memory", "1G"];
+        let Verb::Diff(args) = Cli::try_parse_from(words).unwrap().verb else {
+            panic!("not a comparison");
+        };
+        assert_eq!(
+            (args.guest.kernel(), args.guest.memory),
+            (&"a".into(), 1 << 30)
+        );
+        assert_eq!(
+            (args.after().kernel(), args.after().memory),
+            (&"b".into(), 1 << 30)
+        );
+        assert!(Cli::try_parse_from(["firstlight", "diff", "a"]).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod address;
 mod args;
 mod boot;
+mod diff;
 mod exit_status;
 mod export;
 mod failure;
@@ -47,6 +48,7 @@ fn run(verb: Verb, progress: Progress) -> Result<Outcome, Failure> {
     match verb {
         Verb::Inspect(args) => inspect::inspect(&args, progress)?,
         Verb::Plan(args) => plan::plan(&args, progress)?,
+        Verb::Diff(args) => diff::compare(&args, progress)?,
         Verb::Boot(args) => {
             let progress = if args.quiet {
                 Progress::QUIET
