@@ -79,16 +79,21 @@ impl Gate for Linux16 {
                 why: "the 16-bit entry belongs to the setup code of a bzImage".into(),
             });
         };
-        put_bios(draft, parts)?;
+        put_bios(draft, parts, way.protocol)?;
         let place = put_setup(draft, bzimage, bytes, way, parts, request)?;
         Ok(real_mode(place))
     }
 }
 
-fn put_bios(draft: &mut Draft, parts: &Parts) -> Result<(), PlanError> {
+/// Puts what a kernel finds of a PC's BIOS that `protocol` enters.
+pub(crate) fn put_bios(
+    draft: &mut Draft,
+    parts: &Parts,
+    protocol: Protocol,
+) -> Result<(), PlanError> {
     if parts.e820.len() > bios::E820_MAX {
         return Err(PlanError::MemoryMapTooLong {
-            protocol: Protocol::Linux16,
+            protocol,
             lines: parts.e820.len(),
             most: bios::E820_MAX,
         });

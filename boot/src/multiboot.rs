@@ -3,15 +3,15 @@
 
 mod information;
 
-use crate::draft::{Draft, Need, range};
+use crate::draft::{Draft, Need};
 use crate::gdt::Code;
+use crate::linux16::put_bios;
 use crate::planner::{LOW, PAGE, Parts, protected_mode, put_gdt};
 use crate::pvh::modules;
 use crate::way::{Form, Gate, Moves, Way};
-use crate::{Content, EntryPoint, Piece, PlanError, Platform, Protocol, Request};
+use crate::{EntryPoint, PlanError, Protocol, Request};
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec;
 use alloc::vec::Vec;
 use firstlight_base::x86::{Gprs, RFLAGS_RESERVED, Registers};
 use firstlight_base::{GIB, Gpa, GpaRange};
@@ -279,7 +279,10 @@ impl Gate for MultibootGate {
             within: LOW,
             why: "conventional memory, below 4 GiB as its pointers must be",
         };
-        put_bios_data(draft, information.memory_sizes().0)?;
+        // Kernels of this kind know their loader from a PC, and go on to call its BIOS: Xen does
+        // (`xen/arch/x86/boot/trampoline.S`), and looks for the ACPI root pointer where BIOSes
+        // have it.
+        put_bios(draft, parts, way.protocol)?;
         let at = draft.lowest(&need)?.start();
         let placed = draft.put_lowest(&need, information.encode(version, at))?;
         let gprs = Gprs {
@@ -297,31 +300,6 @@ impl Gate for MultibootGate {
         }
         put_gdt(draft, protected_mode(gprs), Code::Bits32)
     }
-}
-
-/// The one thing that kernels of this kind take from a PC's BIOS without calling it: how much
-/// conventional memory there is. Xen puts its start-up code for other processors below it
-/// (`xen/arch/x86/boot/head.S`), whatever the information says.
-fn put_bios_data(draft: &mut Draft, kib: u32) -> Result<(), PlanError> {
-    /// The BIOS data area, and what is in it: the first serial port, and the size in KiB.
-    const AREA: GpaRange = range(0x400, 0x500);
-    const SERIAL_PORT: usize = 0x00;
-    const MEMORY_SIZE: usize = 0x13;
-    let mut area = vec![0; 0x100];
-    let kib = u16::try_from(kib).unwrap_or(u16::MAX);
-    let fields = [(SERIAL_PORT, Platform::COM1.base.0), (MEMORY_SIZE, kib)];
-    for (at, value) in fields {
-        let to = area.iter_mut().skip(at);
-        for (to, from) in to.zip(value.to_le_bytes()) {
-            *to = from;
-        }
-    }
-    draft.put(Piece {
-        name: "BIOS data area".into(),
-        range: AREA,
-        content: Content::Bytes(area),
-        why: "where kernels look for the size of conventional memory".into(),
-    })
 }
 
 #[cfg(test)]
