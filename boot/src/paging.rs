@@ -7,6 +7,8 @@ use firstlight_base::{GIB, Gpa, GpaRange};
 const PAGE: u64 = 0x1000;
 const LARGE_PAGE: u64 = 0x20_0000;
 const ENTRIES: u64 = 512;
+/// A table of entries takes a page.
+const TABLE_LEN: usize = 0x1000;
 
 const PRESENT_WRITABLE: u64 = 0x3;
 /// One page of pointers reaches this far.
@@ -41,31 +43,36 @@ pub(crate) fn tables_len(gibs: &[u64]) -> u64 {
     reason = "addresses of pages below 512 GiB"
 )]
 pub(crate) fn identity_map(at: Gpa, gibs: &[u64]) -> Vec<u8> {
-    let top = entries(|index| {
-        if index == 0 {
-            (at.get() + PAGE) | PRESENT_WRITABLE
-        } else {
-            0
+    let len = usize::try_from(tables_len(gibs)).expect("at most 514 pages");
+    let mut tables = vec![0; len];
+    let (pages, _) = tables.as_chunks_mut::<TABLE_LEN>();
+    let table = |page: u64| (at.get() + page * PAGE) | PRESENT_WRITABLE;
+    let mut pages = pages.iter_mut();
+    if let Some(top) = pages.next() {
+        put(top, 0, table(1));
+    }
+    if let Some(pointers) = pages.next() {
+        for (&gib, page) in gibs.iter().zip(2..) {
+            put(pointers, gib, table(page));
         }
-    });
-    let pointers = entries(|index| {
-        let table = gibs.iter().zip(2..).find(|&(&gib, _)| gib == index);
-        table.map_or(0, |(_, page)| (at.get() + page * PAGE) | PRESENT_WRITABLE)
-    });
-    let mut tables = top;
-    tables.extend(pointers);
-    for gib in gibs {
-        tables.extend(entries(|index| (gib * GIB + index * LARGE_PAGE) | LARGE));
+    }
+    for (gib, entries) in gibs.iter().zip(pages) {
+        let (entries, _) = entries.as_chunks_mut::<8>();
+        for (entry, index) in entries.iter_mut().zip(0..) {
+            *entry = ((gib * GIB + index * LARGE_PAGE) | LARGE).to_le_bytes();
+        }
     }
     tables
 }
 
-fn entries(entry: impl Fn(u64) -> u64) -> Vec<u8> {
-    let mut bytes = vec![];
-    for index in 0..ENTRIES {
-        bytes.extend(entry(index).to_le_bytes());
+fn put(page: &mut [u8], index: u64, entry: u64) {
+    let (entries, _) = page.as_chunks_mut::<8>();
+    let place = usize::try_from(index)
+        .ok()
+        .and_then(|index| entries.get_mut(index));
+    if let Some(place) = place {
+        *place = entry.to_le_bytes();
     }
-    bytes
 }
 
 #[cfg(test)]

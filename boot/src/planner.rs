@@ -94,18 +94,27 @@ fn platform(request: &Request) -> Result<Platform, PlanError> {
 }
 
 fn put_tables(draft: &mut Draft, platform: &Platform) -> Result<GpaRange, PlanError> {
-    let len = acpi::tables(platform, Gpa::new(0)).len() as u64;
-    let range = draft.highest(&Need {
-        name: "ACPI tables",
-        len: len.next_multiple_of(PAGE),
-        align: PAGE,
-        within: LOW,
-        why: "",
-    })?;
+    let place = |len| {
+        draft.highest(&Need {
+            name: "ACPI tables",
+            len,
+            align: PAGE,
+            within: LOW,
+            why: "",
+        })
+    };
+    // A page holds those of as many vCPUs as there can be, so they are mostly made once.
+    let mut range = place(PAGE)?;
+    let mut tables = acpi::tables(platform, range.start());
+    let len = tables.len() as u64;
+    if len > PAGE {
+        range = place(len.next_multiple_of(PAGE))?;
+        tables = acpi::tables(platform, range.start());
+    }
     draft.put(Piece {
         name: "ACPI tables".into(),
         range,
-        content: Content::Bytes(acpi::tables(platform, range.start())),
+        content: Content::Bytes(tables),
         why: "top of conventional memory, kept out of the guest's RAM".into(),
     })?;
     Ok(range)

@@ -211,6 +211,54 @@ fn a_misaligned_packed_kernel_aligns_itself_and_has_the_room_for_it() {
 }
 
 #[test]
+fn what_is_appended_to_a_kernel_is_not_loaded() {
+    let file = bzimage().xloadflags(XLF_KERNEL_64);
+    let loaded = |file: &BzImageBuilder| {
+        let plan = planned(&file.build(), &by_the_guest()).unwrap();
+        piece(&plan, "kernel, packed").content.clone()
+    };
+    let signed = file.clone().behind(&[0x30; 1600]);
+    assert_eq!(loaded(&signed), loaded(&file), "a signature is no code");
+}
+
+#[test]
+fn what_the_kernel_is_told_lies_outside_of_its_window() {
+    // QEMU appends a device tree to the kernel's file, where unpacking destroys it.
+    let file = bzimage()
+        .xloadflags(XLF_KERNEL_64)
+        .pref_address(0x100_0000)
+        .init_size(0x380_0000)
+        .build();
+    let wanted = Request {
+        dtb: Some(vec![0xd0; 5000]),
+        ..by_the_guest()
+    };
+    let plan = planned(&file, &wanted).unwrap();
+    let tree = piece(&plan, "setup_data: device tree").range;
+    assert!(tree.end() <= Gpa::new(0xa_0000), "{tree}");
+}
+
+#[test]
+fn a_kernel_at_the_end_of_all_addresses_is_refused() {
+    for init_size in [1, u32::MAX] {
+        let file = bzimage()
+            .xloadflags(XLF_KERNEL_64)
+            .pref_address(u64::MAX)
+            .init_size(init_size)
+            .build();
+        assert!(planned(&file, &by_the_guest()).is_err());
+    }
+    let file = bzimage().xloadflags(XLF_KERNEL_64).build();
+    for address in [u64::MAX, u64::MAX - 0x1000, 1 << 46] {
+        let wanted = Request {
+            load_address: Some(Gpa::new(address)),
+            ..by_the_guest()
+        };
+        assert!(planned(&file, &wanted).is_err(), "{address:#x}");
+    }
+}
+
+#[test]
 fn an_unpacked_kernel_goes_where_it_is_asked_for_or_the_rule_is_told() {
     let at = |address| {
         planned(
