@@ -123,6 +123,9 @@ fn check_header(setup: &SetupHeader) -> Result<(), BzImageError> {
     Ok(())
 }
 
+/// What `syssize` counts.
+const UNIT: u64 = 16;
+
 fn protected_mode(setup: &SetupHeader, file: Reader<'_>) -> Result<Range<u64>, BzImageError> {
     let len = file.len() as u64;
     let start = setup.setup_len();
@@ -130,13 +133,17 @@ fn protected_mode(setup: &SetupHeader, file: Reader<'_>) -> Result<Range<u64>, B
     let size = if setup.version() < Version(0x204) {
         len.saturating_sub(start)
     } else {
-        u64::from(setup.syssize()).saturating_mul(16)
+        u64::from(setup.syssize()).saturating_mul(UNIT)
     };
-    let end = start.saturating_add(size);
-    if end > len {
-        return Err(BzImageError::Truncated { needed: end, len });
+    let needed = start.saturating_add(size);
+    // Of what has no payload the last unit need not be whole: memtest86+ does not fill it up.
+    let missing = needed.saturating_sub(len);
+    let whole = setup.payload_length().is_some_and(|len| len != 0);
+    if missing >= UNIT || (whole && missing > 0) {
+        return Err(BzImageError::Truncated { needed, len });
     }
-    if size == 0 {
+    let end = needed.min(len);
+    if end <= start {
         return Err(BzImageError::Empty { start });
     }
     Ok(start..end)

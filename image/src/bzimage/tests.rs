@@ -121,6 +121,15 @@ fn a_truncated_kernel_is_told_with_both_lengths() {
 }
 
 #[test]
+fn the_last_unit_of_what_has_no_payload_need_not_be_whole() {
+    let file = bzimage().version(0x20c).build();
+    let cut = |bytes: usize| parse(&file[..file.len() - bytes]);
+    let end = cut(8).unwrap().protected_mode.end;
+    assert_eq!(end, file.len() as u64 - 8);
+    assert!(matches!(cut(16), Err(BzImageError::Truncated { .. })));
+}
+
+#[test]
 fn what_lies_behind_the_kernel_is_not_part_of_it() {
     let plain = bzimage().build();
     let signed = bzimage().behind(&[0xff; 1984]).build();
