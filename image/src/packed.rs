@@ -7,8 +7,14 @@ mod lz4;
 mod lz4_frame;
 mod lzo;
 mod output;
+#[cfg(not(feature = "xz-c"))]
 mod xz;
+#[cfg(feature = "xz-c")]
+mod xz_c;
+#[cfg(not(feature = "zstd-c"))]
 mod zstd;
+#[cfg(feature = "zstd-c")]
+mod zstd_c;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -16,6 +22,10 @@ use core::fmt;
 use core::ops::Range;
 use firstlight_base::Reader;
 use output::{Fault, Output};
+#[cfg(feature = "xz-c")]
+use xz_c as xz;
+#[cfg(feature = "zstd-c")]
+use zstd_c as zstd;
 
 /// How a stream is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
