@@ -48,6 +48,7 @@ pub(crate) enum Verb {
     Diff(DiffArgs),
     Boot(BootArgs),
     Export(ExportArgs),
+    Cache(CacheArgs),
     Completions(CompletionsArgs),
     #[command(hide = true)]
     Man(ManArgs),
@@ -138,6 +139,24 @@ pub(crate) struct ExportArgs {
     /// Where to write it; - is standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
+}
+
+/// Show or remove what is kept unpacked of kernels and initial ramdisks
+///
+/// It is in the folder that the variable FIRSTLIGHT_CACHE names, else in firstlight/images below
+/// XDG_CACHE_HOME or ~/.cache. Guests that run from it go on when it is cleared.
+#[derive(Debug, Args)]
+pub(crate) struct CacheArgs {
+    #[command(subcommand)]
+    pub(crate) verb: CacheVerb,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub(crate) enum CacheVerb {
+    /// Tell what is kept, and how much room it takes
+    List,
+    /// Remove everything that is kept
+    Clear,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,6 +1,7 @@
 //! `firstlight boot`: one boot from end to end, and the next one where the guest resets.
 
 use crate::args::BootArgs;
+use crate::cache::{Initrd, Store};
 use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, printable};
 use crate::kernel::{self, Files};
@@ -60,10 +61,13 @@ fn prepare(
     console: &Console,
     progress: Progress,
 ) -> Result<(BootPlan, Machine), Failure> {
-    let bytes = kernel::read(files.kernel(), progress)?;
-    let image = kernel::take_apart(files.kernel(), &bytes, args.guest.unpack(), progress)?;
+    let store = Store::open(progress);
+    let opened = store.kernel(files.kernel(), args.guest.unpack())?;
+    let image = kernel::image(files.kernel(), &opened)?;
+    let initrd = store.initrd_of(files, &args.guest)?;
     let request = Request {
         debug_exit: args.exit_from_guest,
+        initrd: initrd.as_ref().map(Initrd::len),
         rng_seed: kernel::fresh_seed()?,
         kaslr: args
             .guest
@@ -77,15 +81,15 @@ fn prepare(
         None => engine.insert(find_engine(args, console, progress)?),
     };
     let plan = plan_for(chosen.engine, files, &image, &request).unwrap_or(plan);
-    let initrd = files.read_initrd(progress)?;
-    let layers: Vec<&[u8]> = image.layers().iter().map(|layer| layer.bytes()).collect();
+    let kept = opened.layers.file().into_iter();
+    let kept = kept.chain(initrd.iter().filter_map(Initrd::kept));
     let modules = files.read_modules(progress)?;
     let modules: Vec<&[u8]> = modules.iter().map(Vec::as_slice).collect();
     let sources = Sources {
-        layers: &layers,
-        initrd: &initrd,
+        layers: &opened.layers.bytes(),
+        initrd: initrd.as_ref().map_or(&[], Initrd::bytes),
         modules: &modules,
-        ..Sources::default()
+        kept: &Vec::from_iter(kept),
     };
     let machine = progress
         .step("filling the guest's memory", || {

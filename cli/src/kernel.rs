@@ -7,6 +7,7 @@ use crate::file::InputFile;
 use crate::progress::Progress;
 use firstlight_boot::{BootPlan, Kaslr, Module, PlanError, Request, Unpack};
 use firstlight_image::{Image, ImageError, Limits, UnpackError};
+use firstlight_load::{Layer, Opened};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 /// The files of a boot, open as long as the guest may be booted again.
@@ -40,6 +41,10 @@ impl Files {
 
     pub(crate) fn kernel(&self) -> &InputFile {
         &self.kernel
+    }
+
+    pub(crate) fn initrd(&self) -> Option<&InputFile> {
+        self.initrd.as_ref()
     }
 
     /// The bytes of the initial ramdisk; none where there is none.
@@ -88,16 +93,42 @@ pub(crate) fn take_apart<'a>(
         }),
         Unpack::Guest => Image::open_outer(bytes, &limits),
     };
-    image.map_err(|error| {
-        let failure = Failure::because(ExitStatus::Image, format!("cannot boot {shown}"), &error);
-        match error {
-            ImageError::Unpack {
-                source: UnpackError::Unsupported { .. },
-                ..
-            } => failure.with_hint("--unpack guest lets the kernel unpack itself"),
-            _ => failure,
+    image.map_err(|error| not_bootable(file, &error))
+}
+
+fn not_bootable(file: &InputFile, error: &ImageError) -> Failure {
+    let shown = file.path().display();
+    let failure = Failure::because(ExitStatus::Image, format!("cannot boot {shown}"), error);
+    match error {
+        ImageError::Unpack {
+            source: UnpackError::Unsupported { .. },
+            ..
+        } => failure.with_hint("--unpack guest lets the kernel unpack itself"),
+        _ => failure,
+    }
+}
+
+/// As [`take_apart`], for the layers to be kept.
+pub(crate) fn layers(
+    file: &InputFile,
+    bytes: Vec<u8>,
+    unpack: Unpack,
+    progress: Progress,
+) -> Result<Vec<Layer>, Failure> {
+    let limits = Limits::default();
+    let layers = match unpack {
+        Unpack::Host => {
+            let doing = format!("unpacking {}", file.path().display());
+            progress.step(&doing, || Layer::of_image(bytes, &limits))
         }
-    })
+        Unpack::Guest => Layer::of_outer_image(bytes, &limits),
+    };
+    layers.map_err(|error| not_bootable(file, &error))
+}
+
+/// The image whose layers were opened from `file`.
+pub(crate) fn image<'a>(file: &InputFile, opened: &'a Opened) -> Result<Image<'a>, Failure> {
+    Image::reopen(opened.layers.for_image()).map_err(|error| not_bootable(file, &error))
 }
 
 /// What `args` want of a boot, with a seed of zeros, random addresses only from a given seed, and no port for the guest's own status.

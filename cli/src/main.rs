@@ -4,6 +4,7 @@
 mod address;
 mod args;
 mod boot;
+mod cache;
 mod diff;
 mod exit_status;
 mod export;
@@ -58,6 +59,7 @@ fn run(verb: Verb, progress: Progress) -> Result<Outcome, Failure> {
             return boot::boot(&args, progress);
         }
         Verb::Export(args) => export::export(&args, progress)?,
+        Verb::Cache(args) => cache::cache(&args)?,
         Verb::Completions(args) => manual::completions(args.shell)?,
         Verb::Man(args) => manual::page(args.command.as_deref())?,
     }

@@ -3,22 +3,28 @@
 mod json;
 
 use crate::args::{PlanArgs, PlanFormat};
+use crate::cache::{Initrd, Store};
 use crate::failure::Failure;
 use crate::kernel::{self, Files};
 use crate::output;
 use crate::progress::Progress;
-use firstlight_boot::draw;
+use firstlight_boot::{Request, draw};
 use rustix::termios::{isatty, tcgetwinsize};
 use std::io;
 
 /// Plans what `args` describe and writes it as they want it.
 pub(crate) fn plan(args: &PlanArgs, progress: Progress) -> Result<(), Failure> {
     let files = Files::open(&args.guest)?;
-    let bytes = kernel::read(files.kernel(), progress)?;
-    let image = kernel::take_apart(files.kernel(), &bytes, args.guest.unpack(), progress)?;
+    let store = Store::open(progress);
+    let opened = store.kernel(files.kernel(), args.guest.unpack())?;
+    let image = kernel::image(files.kernel(), &opened)?;
     // The request is taken as it is: a plan for reading is the same every time it is made, and
     // only a boot needs a seed that nobody knows.
-    let request = kernel::request(&args.guest, &files);
+    let initrd = store.initrd_of(&files, &args.guest)?;
+    let request = Request {
+        initrd: initrd.as_ref().map(Initrd::len),
+        ..kernel::request(&args.guest, &files)
+    };
     let plan = kernel::plan(files.kernel(), &image, &request)?;
     let mut drawn = match args.format {
         PlanFormat::Text => draw::text(&plan, width(args)),

@@ -31,6 +31,13 @@ impl Progress {
         terminal: false,
     };
 
+    /// Says `what` where steps are told.
+    pub(crate) fn say(self, what: &str) {
+        if self.verbose {
+            note(&format!("firstlight: {what}"));
+        }
+    }
+
     /// Does `step`, and says so: while it takes long, where somebody is looking, and afterwards
     /// with its time where that was asked for.
     pub(crate) fn step<T>(self, doing: &str, step: impl FnOnce() -> T) -> T {

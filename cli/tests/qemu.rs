@@ -27,6 +27,11 @@ fn boot(name: &str, qemu: Option<&Path>) -> Child {
         .pvh(0x100_0000)
         .build();
     let mut command = Command::new(env!("CARGO_BIN_EXE_firstlight"));
+    // What tests unpack is no user's to keep.
+    command.env(
+        "FIRSTLIGHT_CACHE",
+        env!("CARGO_TARGET_TMPDIR").to_owned() + "/cache",
+    );
     command
         .args(["boot", "--engine", "qemu", "--timeout", "50"])
         .arg(file(name, &kernel))

@@ -49,7 +49,23 @@ impl Layer {
     ///
     /// Those of [`Image::open`].
     pub fn of_image(file: Vec<u8>, limits: &Limits) -> Result<Vec<Self>, ImageError> {
-        let image = Image::open(&file, limits)?;
+        Self::of(file, |file| Image::open(file, limits))
+    }
+
+    /// Takes the image in `file` apart as far as a guest needs that unpacks by itself.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Image::open_outer`].
+    pub fn of_outer_image(file: Vec<u8>, limits: &Limits) -> Result<Vec<Self>, ImageError> {
+        Self::of(file, |file| Image::open_outer(file, limits))
+    }
+
+    fn of(
+        file: Vec<u8>,
+        open: impl for<'a> FnOnce(&'a [u8]) -> Result<Image<'a>, ImageError>,
+    ) -> Result<Vec<Self>, ImageError> {
+        let image = open(&file)?;
         let distances = distances(&image);
         let unpacked: Vec<Vec<u8>> = image
             .into_layers()

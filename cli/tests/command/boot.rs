@@ -1,12 +1,12 @@
 //! Guests of a few instructions, booted on every engine that this host has: how they end is how
 //! the command ends.
 
-use crate::run::{Run, file, firstlight};
+use crate::run::{Run, file, firstlight, program};
 use firstlight_image::testing::elf64;
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// Longer than any of these guests runs; here only so that none runs for ever.
 const GUARD: [&str; 2] = ["--timeout", "50"];
@@ -140,7 +140,7 @@ fn a_guest_that_takes_too_long_is_ended() {
 fn a_guest_that_resets_is_booted_again_until_a_signal_ends_it() {
     let kernel = kernel("reboot", &RESET);
     for engine in engines("reboot") {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_firstlight"));
+        let mut command = program();
         command
             .args(["boot", "--engine", engine, &kernel])
             .args(GUARD);

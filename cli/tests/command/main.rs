@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod boot;
+mod cache;
 mod golden;
 mod kernels;
 mod run;

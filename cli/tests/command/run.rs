@@ -20,9 +20,17 @@ pub(crate) struct Run {
     pub(crate) stderr: String,
 }
 
+/// `firstlight` without words. What tests unpack is no user's to keep.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_firstlight"));
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    command.env("FIRSTLIGHT_CACHE", cache);
+    command
+}
+
 /// Runs `firstlight` with `words`, without input, to its end.
 pub(crate) fn firstlight<W: AsRef<OsStr>>(words: &[W]) -> Run {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_firstlight"));
+    let mut command = program();
     command.args(words);
     run(command)
 }

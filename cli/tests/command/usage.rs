@@ -1,10 +1,10 @@
 //! The command line itself: what is understood, what is not, and what is told about it.
 
 use crate::kernels::vmlinuz;
-use crate::run::{file, firstlight, folder, run};
+use crate::run::{file, firstlight, folder, program, run};
 use std::fs;
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 #[test]
 fn an_unknown_option_is_wrong_usage_with_a_suggestion() {
@@ -78,7 +78,7 @@ fn a_reader_that_has_read_enough_is_no_failure() {
     for format in ["text", "json", "svg"] {
         let (reader, writer) = std::io::pipe().expect("a pipe is to be had");
         drop(reader);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_firstlight"));
+        let mut command = program();
         command
             .args(["plan", &path, "--format", format])
             .stdout(writer);
@@ -106,7 +106,7 @@ fn a_plan_can_be_written_to_a_file() {
     let path = file("output", &vmlinuz().build());
     let output = folder("output_svg").join("plan.svg");
     let words = ["plan", &path, "--format", "svg", "-o"];
-    let mut command = Command::new(env!("CARGO_BIN_EXE_firstlight"));
+    let mut command = program();
     command.args(words).arg(&output);
     assert_eq!(run(command).succeeded(), "");
     let picture = fs::read_to_string(&output).expect("it was written");
