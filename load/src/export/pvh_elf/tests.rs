@@ -2,6 +2,10 @@ use super::*;
 use firstlight_boot::{Request, Unpack, stub};
 use firstlight_image::testing::{bzimage, elf64};
 use firstlight_image::{Codec, Format, Image, Limits};
+use linux_loader::loader::KernelLoader;
+use linux_loader::loader::elf::{Elf, PvhBootCapability};
+use std::io::Cursor;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 fn kernel() -> Vec<u8> {
     let vmlinux = elf64()
@@ -81,4 +85,28 @@ fn every_piece_is_in_a_segment_byte_for_byte_and_every_window_in_its_memory() {
     let ramdisk = elf.segments.last().unwrap();
     let at = usize::try_from(ramdisk.offset).unwrap();
     assert_eq!(&file[at..], b"12345");
+}
+
+/// The loader of Cloud Hypervisor and Firecracker.
+#[test]
+fn linux_loader_finds_the_entry_and_loads_every_piece() {
+    const HIGH_MEMORY: GuestAddress = GuestAddress(0x10_0000);
+    for unpack in [Unpack::Host, Unpack::Guest] {
+        let (package, file) = packed(unpack);
+        let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap();
+        let loaded = Elf::load(&memory, None, &mut Cursor::new(&file), Some(HIGH_MEMORY)).unwrap();
+        assert_eq!(
+            loaded.pvh_boot_cap,
+            PvhBootCapability::PvhEntryPresent(GuestAddress(package.entry().get()))
+        );
+        for piece in package.pieces() {
+            let Content::Bytes(bytes) = &piece.content else {
+                continue;
+            };
+            let mut there = vec![0; bytes.len()];
+            let at = GuestAddress(piece.range.start().get());
+            memory.read_slice(&mut there, at).unwrap();
+            assert_eq!(&there, bytes);
+        }
+    }
 }
