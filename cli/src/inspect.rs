@@ -1,6 +1,7 @@
 //! `firstlight inspect`: tells what a kernel file is and how it can be booted.
 
 mod facts;
+mod more;
 mod text;
 
 use crate::args::{InspectArgs, InspectFormat};

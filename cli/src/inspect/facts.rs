@@ -1,6 +1,7 @@
 //! What there is to tell about an image: schema `firstlight.inspect/1`, documented in
 //! `docs/json.md`.
 
+use super::more::{LinuxImageFacts, MultibootFacts, PartsFacts, ProfileFacts};
 use crate::file::InputFile;
 use crate::json::Hex;
 use firstlight_base::MIB;
@@ -17,11 +18,17 @@ pub(super) struct Facts {
     pub(super) layers: Vec<LayerFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) not_unpacked: Option<String>,
+    pub(super) architecture: String,
     pub(super) kernel_version: Option<String>,
     pub(super) entries: Vec<EntryFacts>,
     pub(super) memory_needed: Option<u64>,
     pub(super) bzimage: Option<BzImageFacts>,
     pub(super) elf: Option<ElfFacts>,
+    pub(super) arm64: Option<LinuxImageFacts>,
+    pub(super) riscv: Option<LinuxImageFacts>,
+    pub(super) multiboot: Option<MultibootFacts>,
+    pub(super) parts: PartsFacts,
+    pub(super) profiles: Vec<ProfileFacts>,
 }
 
 impl Facts {
@@ -41,6 +48,7 @@ impl Facts {
             image: image.to_string(),
             layers: layers.collect(),
             not_unpacked,
+            architecture: image.architecture().to_string(),
             kernel_version: image.kernel_version().map(str::to_owned),
             entries: entries(image).iter().map(EntryFacts::of).collect(),
             memory_needed: memory_needed(image),
@@ -50,6 +58,15 @@ impl Facts {
             elf: image
                 .elf()
                 .map(|(_, elf)| ElfFacts::of(elf, image.relocations().as_ref())),
+            arm64: image
+                .arm64()
+                .map(|(_, image)| LinuxImageFacts::of_arm64(image)),
+            riscv: image
+                .riscv()
+                .map(|(_, image)| LinuxImageFacts::of_riscv(image)),
+            multiboot: MultibootFacts::of(image),
+            parts: PartsFacts::of(image),
+            profiles: image.profiles().iter().map(ProfileFacts::of).collect(),
         }
     }
 }
@@ -184,7 +201,7 @@ impl BzImageFacts {
 }
 
 impl FileRange {
-    fn of(range: &std::ops::Range<u64>) -> Self {
+    pub(super) fn of(range: &std::ops::Range<u64>) -> Self {
         Self {
             offset: range.start,
             size: range.end.saturating_sub(range.start),

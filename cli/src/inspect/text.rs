@@ -1,6 +1,7 @@
 //! What there is to tell about an image, in words.
 
 use super::facts::{BzImageFacts, ElfFacts, EntryFacts, Facts, SegmentFacts};
+use super::more::{LinuxImageFacts, MultibootFacts, MultibootHeader, PartFacts, PartsFacts};
 use crate::failure::printable;
 use crate::json::Hex;
 use firstlight_base::Gpa;
@@ -32,10 +33,15 @@ impl Section {
 pub(super) fn facts(facts: &Facts) -> String {
     let sections = [
         Some(summary(facts)),
-        (!facts.entries.is_empty()).then(|| entries(&facts.entries)),
-        Some(needs(facts)),
+        Some(entries(facts)),
+        (!facts.entries.is_empty()).then(|| needs(facts)),
+        (!facts.parts.is_empty()).then(|| carried(&facts.parts)),
+        (!facts.profiles.is_empty()).then(|| profiles(facts)),
         facts.bzimage.as_ref().map(header),
+        facts.arm64.as_ref().map(linux_image),
+        facts.riscv.as_ref().map(linux_image),
         facts.elf.as_ref().map(elf),
+        facts.multiboot.as_ref().map(multiboot),
     ];
     let texts: Vec<String> = sections
         .into_iter()
@@ -48,6 +54,7 @@ pub(super) fn facts(facts: &Facts) -> String {
 fn summary(facts: &Facts) -> Section {
     let mut section = Section::new(&facts.file);
     section.line("is", &facts.image);
+    section.line("for", &facts.architecture);
     section.line_if("kernel", facts.kernel_version.as_deref());
     section.line("size", bytes(facts.size));
     if let [_, .., innermost] = facts.layers.as_slice() {
@@ -57,9 +64,16 @@ fn summary(facts: &Facts) -> Section {
     section
 }
 
-fn entries(entries: &[EntryFacts]) -> Section {
+fn entries(facts: &Facts) -> Section {
     let mut section = Section::new("Ways in, the default first");
-    for entry in entries {
+    if facts.entries.is_empty() {
+        let none = format!(
+            "a kernel for {} like this cannot be booted here",
+            facts.architecture
+        );
+        section.line("none", none);
+    }
+    for entry in &facts.entries {
         let at = match (entry.address, entry.offset, entry.real_mode_offset) {
             (Some(at), _, _) => format!("at {}", address(at)),
             (None, Some(offset), _) => format!("at its load address + {:#x}", offset.0),
@@ -100,6 +114,88 @@ fn initrd_limit(entry: &EntryFacts) -> String {
         || "anywhere".into(),
         |limit| format!("not above {}", address(limit)),
     )
+}
+
+/// What comes with the kernel, which a boot takes unless it is told otherwise.
+fn carried(parts: &PartsFacts) -> Section {
+    let mut section = Section::new("Carries");
+    section.line_if("command line", parts.cmdline.as_deref());
+    for initrd in &parts.initrds {
+        section.line("initial ramdisk", part(initrd));
+    }
+    section.line_if("device tree", parts.device_tree.as_ref().map(part));
+    section
+}
+
+fn part(part: &PartFacts) -> String {
+    format!(
+        "{}, {} at offset {:#x}",
+        part.name,
+        bytes(part.range.size),
+        part.range.offset
+    )
+}
+
+fn profiles(facts: &Facts) -> Section {
+    let mut section = Section::new("Profiles, the default first");
+    for (number, profile) in facts.profiles.iter().enumerate() {
+        let names = [profile.id.as_deref(), profile.title.as_deref()];
+        let names: Vec<_> = names.into_iter().flatten().collect();
+        section.line(&format!("profile {number}"), names.join(": "));
+    }
+    section
+}
+
+fn linux_image(image: &LinuxImageFacts) -> Section {
+    let mut section = Section::new("Image header");
+    section.line_if("version", image.header_version.as_deref());
+    section.line("text offset", format!("{:#x}", image.text_offset.0));
+    let size = image
+        .image_size
+        .map_or_else(|| "what it does not say".to_owned(), bytes);
+    section.line("takes memory of", size);
+    section.line_if("pages of", image.page_size.map(aligned));
+    section.line_if(
+        "may lie",
+        image.anywhere.map(|anywhere| {
+            if anywhere {
+                "anywhere"
+            } else {
+                "at the beginning of memory"
+            }
+        }),
+    );
+    section.line("EFI stub", if image.efi_stub { "yes" } else { "no" });
+    section
+}
+
+fn multiboot(headers: &MultibootFacts) -> Section {
+    let mut section = Section::new("Multiboot");
+    section.line_if(
+        "version 1",
+        headers.version_1.as_ref().map(multiboot_header),
+    );
+    section.line_if(
+        "version 2",
+        headers.version_2.as_ref().map(multiboot_header),
+    );
+    section.line_if("broken", headers.broken.as_deref());
+    section
+}
+
+fn multiboot_header(header: &MultibootHeader) -> String {
+    let mut said = vec![format!("at offset {:#x}", header.offset.0)];
+    said.push(header.load.map_or_else(
+        || "loaded as the ELF file says".to_owned(),
+        |load| format!("loaded at {}", address(load)),
+    ));
+    said.extend(
+        header
+            .entry
+            .map(|entry| format!("entered at {}", address(entry))),
+    );
+    said.extend(header.relocatable.then(|| "relocatable".to_owned()));
+    said.join(", ")
 }
 
 fn header(header: &BzImageFacts) -> Section {

@@ -128,9 +128,9 @@ fn a_broken_payload_is_told_with_its_codec() {
 
 #[test]
 fn a_codec_that_cannot_be_unpacked_comes_with_the_way_round() {
-    let kernel = bzimage().payload(Codec::Bzip2, &[1; 64]);
-    let path = file("bzip2", &kernel.build());
-    plan(&[&path]).failed_with(3, &["bzip2", "hint: --unpack guest"]);
+    let kernel = bzimage().payload(Codec::Unknown(*b"new!"), &[1; 64]);
+    let path = file("new-codec", &kernel.build());
+    plan(&[&path]).failed_with(3, &["unknown compression", "hint: --unpack guest"]);
     plan(&[&path, "--unpack", "guest"]).succeeded();
 }
 

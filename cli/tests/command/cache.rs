@@ -73,7 +73,7 @@ fn a_compressed_ramdisk_is_planned_as_large_as_it_is_unpacked() {
         let plan: serde_json::Value = serde_json::from_str(&plan).expect("JSON");
         let map = plan["map"].as_array().expect("a map").clone();
         let initrd = map.into_iter().find(|part| part["name"] == "initrd");
-        let range = &initrd.expect("a ramdisk is planned for")["range"];
+        let range = initrd.expect("a ramdisk is planned for");
         let address = |end: &str| {
             let text = range[end].as_str().expect("an address is a string");
             u64::from_str_radix(text.trim_start_matches("0x"), 16).expect("hexadecimal")
