@@ -28,6 +28,10 @@ const FLAGS: [&str; 8] = [
 const WENT_WRONG: &str = "fixed-";
 /// The most bytes that a target's kept corpus has beside those.
 const KEPT: usize = 16_000;
+/// And the most inputs.
+const KEPT_INPUTS: usize = 120;
+/// What one costs beside its bytes, so that both run out together.
+const PLACE: u64 = (KEPT / KEPT_INPUTS) as u64;
 /// The longest input that is kept.
 const KEPT_EACH: &str = "2048";
 
@@ -147,8 +151,10 @@ impl Target<'_> {
         let found = made(self.folder.join("found"))?.join(format!("{}-", self.name));
         let log = self.folder.join(format!("{}.log", self.name));
         let mut program = Command::new(&self.program);
+        // 0 would be for ever.
+        let seconds = (minutes * 60.0).max(1.0);
         program
-            .arg(format!("-max_total_time={:.0}", minutes * 60.0))
+            .arg(format!("-max_total_time={seconds:.0}"))
             .arg(format!("-artifact_prefix={}", found.display()))
             .args(["-rss_limit_mb=2048", "-timeout=10", "-print_final_stats=1"])
             .args([&self.working, &self.seeds, &self.kept]);
@@ -170,6 +176,9 @@ impl Target<'_> {
         let control = self.folder.join(format!("{}.control", self.name));
         if merged.exists() {
             fs::remove_dir_all(&merged).because(because)?;
+        }
+        // libFuzzer would go on where it ends.
+        if control.exists() {
             fs::remove_file(&control).because(because)?;
         }
         let merged = made(merged)?;
@@ -196,6 +205,9 @@ impl Target<'_> {
         let mut kept = Vec::new();
         for input in best_first(&said) {
             let bytes = fs::read(input).because(because)?;
+            if kept.len() == KEPT_INPUTS {
+                break;
+            }
             if let Some(left) = room.checked_sub(bytes.len()) {
                 room = left;
                 kept.push((Path::new(input).file_name().unwrap_or_default(), bytes));
@@ -250,7 +262,7 @@ fn best_first(control: &str) -> Vec<&str> {
             }
             Some("COV") if index >= seeds => {
                 let edges = words.count() as u64;
-                let bytes_each = (lens[index] * 1000).checked_div(edges);
+                let bytes_each = ((lens[index] + PLACE) * 1000).checked_div(edges);
                 found.extend(bytes_each.map(|bytes| (bytes, names[index])));
             }
             _ => {}
