@@ -3,6 +3,7 @@
 mod bad_input;
 mod boot;
 mod cache;
+mod export;
 mod golden;
 mod kernels;
 mod run;
