@@ -118,6 +118,14 @@ pub enum PlanError {
         /// Which, counted from 0.
         number: usize,
     },
+    /// The boot protocol has no way to tell the kernel something.
+    #[error("a kernel that is entered by {protocol} cannot be given {what}")]
+    Untold {
+        /// The way in.
+        protocol: Protocol,
+        /// What was to be told.
+        what: &'static str,
+    },
     /// The memory map has more lines than the kernel has room for.
     #[error("the memory map has {lines} lines, but a kernel entered by {protocol} takes {most}")]
     MemoryMapTooLong {
@@ -137,6 +145,14 @@ pub enum PlanError {
         version: Version,
         /// The first that has it.
         since: Version,
+    },
+    /// What was given as a device tree is none, or not all of one.
+    #[error("the device tree {}", Tree(*.len, *.claimed))]
+    NoDeviceTree {
+        /// How many bytes there are.
+        len: usize,
+        /// How many it says it has, where it is one.
+        claimed: Option<u32>,
     },
     /// The kernel does not know a type of `setup_data`.
     #[error("setup_data of type {kind:#x} was asked for, {}", Known(*.most))]
@@ -209,6 +225,21 @@ impl fmt::Display for List<'_> {
             write!(f, "{separator}{range}")?;
         }
         Ok(())
+    }
+}
+
+struct Tree(usize, Option<u32>);
+
+impl fmt::Display for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            Some(claimed) => write!(
+                f,
+                "has {:#x} bytes, but says that it has {claimed:#x}",
+                self.0
+            ),
+            None => f.write_str("is none: it does not begin with 0xd00dfeed"),
+        }
     }
 }
 

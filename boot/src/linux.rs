@@ -78,6 +78,10 @@ impl Gate for Linux64 {
         true
     }
 
+    fn has_setup_header(&self) -> bool {
+        true
+    }
+
     fn initrd_limit(&self, header: Option<&SetupHeader>) -> Option<Gpa> {
         let above_4_gib = header.is_some_and(|header| {
             header
@@ -144,6 +148,10 @@ impl Gate for Linux32 {
 
     fn moves(&self, _form: &Form<'_>) -> Moves {
         Moves::No("only its unpacking code is entered this way")
+    }
+
+    fn has_setup_header(&self) -> bool {
+        true
     }
 
     fn initrd_limit(&self, header: Option<&SetupHeader>) -> Option<Gpa> {

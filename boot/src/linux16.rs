@@ -53,6 +53,10 @@ impl Gate for Linux16 {
         Moves::No("only its setup code is entered this way")
     }
 
+    fn has_setup_header(&self) -> bool {
+        true
+    }
+
     fn initrd_limit(&self, header: Option<&SetupHeader>) -> Option<Gpa> {
         Some(initrd_addr_max(header))
     }

@@ -32,6 +32,7 @@ pub fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError>
     let platform = platform(request)?;
     let way = way::choose(image, request)?;
     let mut draft = Draft::new(e820::usable(&platform), platform.reserved.clone());
+    check_told(&way, request)?;
     let kernel = kernel::put(&mut draft, image, &way, request)?;
     let entry = kernel.entry(way.entry)?;
     let tables = put_tables(&mut draft, &platform)?;
@@ -70,6 +71,22 @@ pub(crate) struct Parts {
     pub(crate) kernel: Kernel,
     /// Where the kernel is entered.
     pub(crate) entry: Gpa,
+}
+
+/// Nothing that was asked for is left out silently.
+fn check_told(way: &Way<'_>, request: &Request) -> Result<(), PlanError> {
+    let asked = [
+        (request.dtb.is_some(), "a device tree"),
+        (request.subarch.is_some(), "a hardware_subarch"),
+        (!request.setup_data.is_empty(), "setup_data"),
+    ];
+    match asked.into_iter().find(|(asked, _)| *asked) {
+        Some((_, what)) if !way.gate.has_setup_header() => Err(PlanError::Untold {
+            protocol: way.protocol,
+            what,
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn platform(request: &Request) -> Result<Platform, PlanError> {

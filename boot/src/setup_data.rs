@@ -43,6 +43,7 @@ pub(crate) fn put(
         list.put(draft, "setup_data: memory map", E820_EXT, &lines)?;
     }
     if let Some(dtb) = &request.dtb {
+        check_tree(dtb)?;
         list.put(draft, "setup_data: device tree", DTB, dtb)?;
     }
     if list.knows(RNG_SEED) {
@@ -50,6 +51,26 @@ pub(crate) fn put(
         list.put(draft, "setup_data: random seed", RNG_SEED, seed)?;
     }
     Ok(list.first)
+}
+
+/// Linux takes a tree without a look at how much of it there is.
+fn check_tree(dtb: &[u8]) -> Result<(), PlanError> {
+    /// Devicetree Specification 0.4, section 5.2; its numbers are big-endian.
+    const MAGIC: u32 = 0xd00d_feed;
+    let mut words = dtb
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|word| u32::from_be_bytes(*word));
+    let (magic, len) = (words.next(), words.next());
+    let whole = len.is_some_and(|len| len as usize <= dtb.len());
+    if magic == Some(MAGIC) && whole {
+        return Ok(());
+    }
+    Err(PlanError::NoDeviceTree {
+        len: dtb.len(),
+        claimed: len.filter(|_| magic == Some(MAGIC)),
+    })
 }
 
 /// The list, put from its end on.

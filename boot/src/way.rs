@@ -28,6 +28,11 @@ pub(crate) trait Gate: fmt::Debug + Sync {
         false
     }
 
+    /// Whether the kernel is told things by a setup header: a list of `setup_data`, what it runs on.
+    fn has_setup_header(&self) -> bool {
+        false
+    }
+
     /// Where the command line has to lie.
     fn cmdline_within(&self, _header: Option<&SetupHeader>) -> GpaRange {
         LOW

@@ -230,7 +230,7 @@ fn what_the_kernel_is_told_lies_outside_of_its_window() {
         .init_size(0x380_0000)
         .build();
     let wanted = Request {
-        dtb: Some(vec![0xd0; 5000]),
+        dtb: Some([&[0xd0, 0x0d, 0xfe, 0xed, 0, 0, 0, 8][..], &[0; 5000]].concat()),
         ..by_the_guest()
     };
     let plan = planned(&file, &wanted).unwrap();

@@ -4,7 +4,7 @@ use firstlight_base::{Gpa, GpaRange, MIB, Reader};
 use firstlight_boot::{
     BootPlan, Content, E820Kind, PlanError, Request, SetupData, Subarch, Unpack, plan,
 };
-use firstlight_image::testing::{BzImageBuilder, bzimage};
+use firstlight_image::testing::{BzImageBuilder, bzimage, elf64};
 use firstlight_image::{Image, Limits};
 
 const E820_EXT: u32 = 1;
@@ -30,6 +30,14 @@ fn knowing(most: u32) -> BzImageBuilder {
         .u32_le(0x248)
         .expect("a field");
     builder.patch(0x268, &offset.to_le_bytes())
+}
+
+/// The head of a device tree of 12 bytes.
+fn tree() -> Vec<u8> {
+    [0xd00d_feed, 12, 0]
+        .into_iter()
+        .flat_map(u32::to_be_bytes)
+        .collect()
 }
 
 fn request() -> Request {
@@ -97,7 +105,7 @@ fn holes(count: u64) -> Request {
 #[test]
 fn the_list_has_the_seed_the_device_tree_and_what_was_asked_for() {
     let wanted = Request {
-        dtb: Some(b"tree".to_vec()),
+        dtb: Some(tree()),
         setup_data: vec![SetupData {
             kind: 3,
             bytes: vec![1, 2],
@@ -108,12 +116,29 @@ fn the_list_has_the_seed_the_device_tree_and_what_was_asked_for() {
     let plan = planned(&kernel(), &wanted).unwrap();
     assert_eq!(
         nodes(&plan, 0),
-        [
-            (RNG_SEED, vec![7; 32]),
-            (DTB, b"tree".to_vec()),
-            (3, vec![1, 2])
-        ]
+        [(RNG_SEED, vec![7; 32]), (DTB, tree()), (3, vec![1, 2])]
     );
+}
+
+#[test]
+fn what_is_no_whole_device_tree_is_refused() {
+    let with = |dtb: &[u8]| {
+        let wanted = Request {
+            dtb: Some(dtb.to_vec()),
+            ..request()
+        };
+        planned(&kernel(), &wanted).map_err(|error| error.to_string())
+    };
+    assert!(with(&tree()).is_ok());
+    let mut padded = tree();
+    padded.extend([0; 4]);
+    assert!(with(&padded).is_ok());
+    for len in 0..tree().len() {
+        let error = with(&tree()[..len]).unwrap_err();
+        assert!(error.starts_with("the device tree"), "{len}: {error}");
+    }
+    let error = with(b"/dts-v1/; / { };").unwrap_err();
+    assert!(error.contains("0xd00dfeed"), "{error}");
 }
 
 #[test]
@@ -240,11 +265,29 @@ fn a_kernel_before_the_list_gets_none_and_says_what_is_missing() {
     let plan = planned(&old, &by_32).unwrap();
     assert_eq!(zero_page(&plan).u64_le(0x250), Ok(0));
     let wanted = Request {
-        dtb: Some(vec![0]),
+        dtb: Some(tree()),
         ..by_32
     };
     let refused = planned(&old, &wanted).unwrap_err();
     assert!(refused.to_string().contains("2.09"), "{refused}");
+}
+
+#[test]
+fn a_protocol_without_a_setup_header_refuses_what_it_cannot_tell() {
+    let file = elf64()
+        .segment(0x100_0000, &[0; 64], 64)
+        .pvh(0x100_0020)
+        .build();
+    let image = Image::open(&file, &Limits::default()).unwrap();
+    let wanted = Request {
+        dtb: Some(tree()),
+        ..request()
+    };
+    let refused = plan(&image, &wanted).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "a kernel that is entered by pvh cannot be given a device tree"
+    );
 }
 
 #[test]

@@ -267,6 +267,9 @@ pub(crate) struct GuestArgs {
     /// Who unpacks a packed kernel; the host is several times faster
     #[arg(long, value_enum, default_value = "host")]
     unpack: UnpackArg,
+    /// A device tree blob for a Linux kernel, beside its ACPI tables
+    #[arg(long, value_name = "FILE")]
+    pub(crate) dtb: Option<PathBuf>,
     /// Where the kernel is to lie, in hexadecimal behind 0x or with K, M, G or T
     #[arg(long, value_name = "ADDRESS", value_parser = address::parse)]
     pub(crate) load_address: Option<Gpa>,

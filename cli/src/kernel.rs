@@ -16,10 +16,11 @@ pub(crate) struct Files {
     kernel: InputFile,
     initrd: Option<InputFile>,
     modules: Vec<InputFile>,
+    dtb: Option<Vec<u8>>,
 }
 
 impl Files {
-    /// Opens what `args` name, and reads nothing yet.
+    /// Opens what `args` name, and reads nothing yet but a device tree, which is part of the plan.
     pub(crate) fn open(args: &GuestArgs) -> Result<Self, Failure> {
         let kernel = InputFile::open(args.kernel(), "kernel")?;
         let initrd = args
@@ -32,10 +33,16 @@ impl Files {
             .iter()
             .map(|module| InputFile::open(&module.file, "module"))
             .collect::<Result<_, _>>()?;
+        let dtb = args
+            .dtb
+            .as_deref()
+            .map(|path| InputFile::open(path, "device tree")?.read())
+            .transpose()?;
         Ok(Self {
             kernel,
             initrd,
             modules,
+            dtb,
         })
     }
 
@@ -144,6 +151,7 @@ pub(crate) fn request(args: &GuestArgs, files: &Files) -> Request {
         load_address: args.load_address,
         reserved: args.reserve.clone(),
         kaslr: args.kaslr_to_show(),
+        dtb: files.dtb.clone(),
         ..Request::default()
     }
 }
@@ -181,6 +189,8 @@ pub(crate) fn plan_status(error: &PlanError) -> ExitStatus {
         | PlanError::Misplaced { .. }
         | PlanError::TooOld { .. }
         | PlanError::SetupDataUnknown { .. }
+        | PlanError::NoDeviceTree { .. }
+        | PlanError::Untold { .. }
         | PlanError::CmdlineTooLong { .. }
         | PlanError::CmdlineNul { .. }
         | PlanError::EmptyInitrd
