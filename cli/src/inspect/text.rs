@@ -116,7 +116,7 @@ fn initrd_limit(entry: &EntryFacts) -> String {
     )
 }
 
-/// What comes with the kernel, which a boot takes unless it is told otherwise.
+/// What the image carries beside the kernel.
 fn carried(parts: &PartsFacts) -> Section {
     let mut section = Section::new("Carries");
     section.line_if("command line", parts.cmdline.as_deref());

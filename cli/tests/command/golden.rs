@@ -3,6 +3,8 @@
 
 use crate::kernels::{vmlinux, vmlinuz};
 use crate::run::{file, firstlight};
+use firstlight_image::Codec;
+use firstlight_image::testing::{android_boot, arm64_image, pack, uki};
 use std::path::Path;
 use std::{env, fs};
 
@@ -33,6 +35,27 @@ fn a_bzimage_is_inspected() {
 fn a_vmlinux_is_inspected() {
     let kernel = vmlinux().pvh_relocation(0x20_0000, 0x100_0000, 0x3fff_ffff);
     golden("inspect-vmlinux.txt", &kernel.build(), &["inspect"]);
+}
+
+#[test]
+fn a_unified_kernel_image_is_inspected() {
+    let image = uki()
+        .section(".osrel", b"PRETTY_NAME=\"Debian\"")
+        .section(".cmdline", b"root=/dev/vda quiet\n")
+        .section(".ucode", &[1; 100])
+        .section(".initrd", b"070701 and so on")
+        .section(".linux", &vmlinuz().build())
+        .section(".profile", b"ID=main\nTITLE=Debian\n")
+        .section(".profile", b"ID=debug\n");
+    golden("inspect-uki.txt", &image.build(), &["inspect"]);
+}
+
+#[test]
+fn an_arm64_image_in_an_android_boot_image_is_inspected() {
+    let image = android_boot(2, &pack(Codec::Gzip, &arm64_image().build()))
+        .ramdisk(b"070701 and so on")
+        .cmdline("console=ttyAMA0");
+    golden("inspect-android.txt", &image.build(), &["inspect"]);
 }
 
 #[test]
