@@ -173,7 +173,9 @@ impl Cache {
         layers: &[Layer],
     ) -> Result<(), CacheError> {
         let bytes: u64 = layers.iter().map(|layer| layer.bytes().len() as u64).sum();
-        let layout = Layout::of(kind, source, path, layers);
+        // Whoever lists it may be elsewhere.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let layout = Layout::of(kind, source, &path, layers);
         let Some(layout) = layout.filter(|_| bytes <= self.bound) else {
             return Err(CacheError::TooLarge {
                 bytes,

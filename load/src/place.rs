@@ -36,6 +36,7 @@ pub fn place(
     sources: &Sources<'_>,
     memory: &GuestMemory,
 ) -> Result<(), PlaceError> {
+    populate_small(plan, memory);
     let mut copies = Vec::with_capacity(plan.pieces().len());
     for piece in plan.pieces() {
         let bytes = content(piece, sources)?;
@@ -54,6 +55,41 @@ pub fn place(
     match plan.relocate() {
         Some(shift) => relocate(shift, sources.layers, memory),
         None => Ok(()),
+    }
+}
+
+/// Makes pages for the many small things that a plan has side by side: all at once, which takes
+/// less time than a fault for each.
+fn populate_small(plan: &BootPlan, memory: &GuestMemory) {
+    /// Fewer are not worth a system call.
+    const WORTH_IT: u64 = 3;
+    let small = plan
+        .pieces()
+        .iter()
+        .filter_map(|piece| match &piece.content {
+            Content::Bytes(bytes) if bytes.len() < SMALL => {
+                let end = piece.range.start().checked_add(bytes.len() as u64)?;
+                GpaRange::between(piece.range.start().align_down(PAGE)?, end.align_up(PAGE)?)
+            }
+            _ => None,
+        });
+    let mut run: Option<GpaRange> = None;
+    let mut runs = Vec::new();
+    for pages in small {
+        run = match run {
+            Some(run) if pages.start() <= run.end() => {
+                GpaRange::between(run.start(), run.end().max(pages.end()))
+            }
+            other => {
+                runs.extend(other);
+                Some(pages)
+            }
+        };
+    }
+    for pages in runs.into_iter().chain(run) {
+        if pages.len() >= WORTH_IT * PAGE {
+            memory.populate(pages.start(), pages.len());
+        }
     }
 }
 

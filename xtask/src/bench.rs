@@ -3,6 +3,7 @@
 //! Times of a machine that others use mean little by themselves, so every line is a ratio to a
 //! peer, from runs that took turns, or a count that does not depend on the machine.
 
+mod load;
 mod modules;
 mod peer;
 mod race;
@@ -18,7 +19,7 @@ use std::process::Command;
 pub(crate) use race::inside_the_race;
 
 /// What can be measured.
-const BENCHES: [&str; 5] = ["size", "start", "first", "count", "boot"];
+const BENCHES: [&str; 6] = ["size", "load", "start", "first", "count", "boot"];
 
 /// Measures what `which` names, or all, with `rounds` runs of each.
 pub(crate) fn run(project: &Project, cache: &Cache, which: &[String], rounds: usize) -> Outcome {
@@ -33,6 +34,9 @@ pub(crate) fn run(project: &Project, cache: &Cache, which: &[String], rounds: us
     project.firstlight()?;
     if wanted("size") {
         size(project)?;
+    }
+    if wanted("load") {
+        load::run(project, cache)?;
     }
     if wanted("start") {
         start::wall(project, cache, rounds)?;

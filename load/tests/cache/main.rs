@@ -391,29 +391,41 @@ fn what_was_not_used_for_longest_goes_when_there_is_too_much() {
 const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
 fn data_of(cache: &Cache, source: &Source) -> PathBuf {
-    let ino = format!("-{:x}-", fs::metadata(source.path()).unwrap().ino());
+    let ino = format!(
+        "-{:x}-",
+        fs::metadata(source.path())
+            .expect("this test made it")
+            .ino()
+    );
     let of_source = |path: &PathBuf| {
-        let name = path.file_name().unwrap().to_str().unwrap();
+        let name = path
+            .file_name()
+            .expect("this test made it")
+            .to_str()
+            .expect("this test made it");
         name.ends_with(".data") && name.contains(&ino)
     };
-    files(cache).into_iter().find(of_source).unwrap()
+    files(cache)
+        .into_iter()
+        .find(of_source)
+        .expect("this test made it")
 }
 
 /// Makes an entry look as if it had been made and used then. It is only listed afterwards.
 fn set_used(data: &Path, when: std::time::SystemTime) {
-    let file = File::open(data).unwrap();
+    let file = File::open(data).expect("this test made it");
     file.set_times(fs::FileTimes::new().set_accessed(when).set_modified(when))
-        .unwrap();
+        .expect("this test made it");
     let link = data.with_extension("");
     let seconds = when
         .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
+        .expect("this test made it")
         .as_secs();
     let status = Command::new("touch")
         .args(["--no-dereference", "--date", &format!("@{seconds}")])
         .arg(link)
         .status();
-    assert!(status.unwrap().success());
+    assert!(status.expect("this test made it").success());
 }
 
 #[test]
@@ -452,7 +464,7 @@ fn again(name: &str, shell: &[&str], prepare: &str, folder: &Path) -> Option<Str
         .arg(format!(
             "{prepare} && exec \"$0\" --exact {name} --nocapture"
         ))
-        .arg(env::current_exe().unwrap())
+        .arg(env::current_exe().expect("this test made it"))
         .env(AGAIN, folder)
         .output();
     let output = match output {
@@ -474,7 +486,7 @@ const AGAIN: &str = "FIRSTLIGHT_TEST_FOLDER";
 /// A cache where nothing can be kept: the boot goes on, and it is said.
 fn goes_without(folder: &Path, why: &str) {
     let source = Source::new(&kernel(14));
-    let cache = Cache::open(folder, Cache::BOUND).unwrap();
+    let cache = Cache::open(folder, Cache::BOUND).expect("this test made it");
     let opened = get(&cache, &source);
     let note = opened.note.as_ref().expect("it says why");
     let cause = std::error::Error::source(note)
