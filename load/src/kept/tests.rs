@@ -50,7 +50,7 @@ fn a_header_of_another_version_or_one_that_lies_is_none() {
         (72, 99),
         (76, 99),
         (81, 99),
-        (84, 1),
+        (86, 0),
     ] {
         let mut broken = file.clone();
         broken[offset] = value;
