@@ -10,7 +10,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use firstlight_base::{GIB, Gpa, GpaRange, MIB};
-use firstlight_image::{BzImage, Elf, Image, Segment};
+use firstlight_image::{BzImage, Elf, Image, Relocations, Segment};
 
 /// A kernel that has been placed.
 #[derive(Debug)]
@@ -135,32 +135,16 @@ fn put_vmlinux(
     request: &Request,
 ) -> Result<Kernel, PlanError> {
     let moves = way.gate.moves(&way.form);
-    let random = Random::of(way, vmlinux, moves, request);
-    let (mut dice, places) = match random {
-        Some(random) => (Some(random.dice), random.places),
-        None => (None, None),
-    };
-    let shift_align = match moves {
-        Moves::To { align, .. } => align,
-        Moves::No(_) => 0,
-    };
+    let mut random = Random::of(way, vmlinux, moves, request);
     // The virtual shift is drawn first, so that it does not depend on the memory there is.
-    let relocate = match (&mut dice, places) {
-        (Some(dice), Some(places)) => kaslr::shift(
-            dice,
-            vmlinux.layer,
-            places,
-            &vmlinux.lowest,
-            vmlinux.linked,
-            shift_align,
-        ),
-        _ => None,
-    };
+    let relocate = random.as_mut().and_then(|random| random.shift(vmlinux));
     let (start, why) = match request.load_address {
         Some(asked) => (asked_for(vmlinux, moves, asked)?, "where it was asked for"),
         None => {
-            let physical = dice.filter(|_| !kaslr::is_memory_cut(&request.cmdline));
-            own_choice(draft, way, vmlinux, moves, physical, request)
+            let dice = random
+                .map(|random| random.dice)
+                .filter(|_| !kaslr::is_memory_cut(&request.cmdline));
+            own_choice(draft, way, vmlinux, moves, dice, request)
         }
     };
     let range = GpaRange::new(start, vmlinux.linked.len())
@@ -181,30 +165,51 @@ fn put_vmlinux(
 /// What may be chosen at random.
 struct Random {
     dice: Dice,
-    places: Option<firstlight_image::Relocations>,
+    /// What every choice is a multiple of.
+    align: u64,
+    places: Option<Relocations>,
 }
 
 impl Random {
     /// None where nothing may be: it was not asked for, or the kernel does not say that it can be
     /// moved.
     fn of(way: &Way<'_>, vmlinux: &Vmlinux<'_>, moves: Moves, request: &Request) -> Option<Self> {
-        let Kaslr::Seeded(seed) = request.kaslr else {
+        let (
+            Kaslr::Seeded(seed),
+            Moves::To {
+                align, declared, ..
+            },
+        ) = (request.kaslr, moves)
+        else {
             return None;
         };
-        let declared = matches!(moves, Moves::To { declared: true, .. });
         if kaslr::is_forbidden(&request.cmdline) {
             return None;
         }
         let places = if way.gate.shifts() {
-            let table = vmlinux.relocated;
-            table.and_then(|(elf, bytes)| kaslr::places(elf, bytes))
+            vmlinux
+                .relocated
+                .and_then(|(elf, layer)| kaslr::places(elf, layer))
         } else {
             None
         };
         (declared || places.is_some()).then_some(Self {
             dice: Dice::new(seed),
+            align,
             places,
         })
+    }
+
+    fn shift(&mut self, vmlinux: &Vmlinux<'_>) -> Option<Relocate> {
+        let places = self.places.take()?;
+        kaslr::shift(
+            &mut self.dice,
+            vmlinux.layer,
+            places,
+            &vmlinux.lowest,
+            vmlinux.linked,
+            self.align,
+        )
     }
 }
 
