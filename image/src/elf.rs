@@ -533,10 +533,17 @@ fn notes(programs: &[Program], sections: &[Section], file: Reader<'_>) -> Result
         .filter(|section| section.kind == SHT_NOTE)
         .map(|section| (section.offset, section.len, section.align));
     let mut notes = Notes::default();
+    // Thousands of headers may name the same bytes. No more are read than the file has, twice: once
+    // as segments and once as sections.
+    let mut left = (file.len() as u64).saturating_mul(2);
     for (offset, len, align) in in_segments
         .chain(in_sections)
         .filter(|&(_, len, _)| len > 0)
     {
+        left = match left.checked_sub(len) {
+            Some(left) => left,
+            None => break,
+        };
         let bytes = file
             .slice(offset, len)
             .map_err(|past_end| ElfError::Truncated {

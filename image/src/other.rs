@@ -17,6 +17,8 @@ pub enum Other {
     Text,
     /// A script, which names its interpreter.
     Script,
+    /// A Linux kernel for LoongArch, which only EFI starts.
+    Loongarch,
     /// An EFI or Windows program with no Linux in it.
     Pe {
         /// What it runs on.
@@ -33,6 +35,8 @@ pub enum Other {
     /// UEFI firmware, or a part of it (UEFI Platform Initialization Specification, volume 3, "Firmware
     /// Volume").
     FirmwareVolume,
+    /// A BIOS, which a PC starts with.
+    Bios,
     /// A boot sector: the start of a disk, or a kernel from before 1995.
     BootSector,
     /// A format of another field, by its name.
@@ -57,6 +61,7 @@ impl Other {
             return Self::Empty;
         }
         magic(Reader::new(bytes), &LATER)
+            .or_else(|| bios(bytes))
             .or_else(|| text(bytes))
             .unwrap_or_else(|| {
                 let mut first = [0; 8];
@@ -73,12 +78,13 @@ impl Other {
         match self {
             Self::Empty => "there is nothing in it",
             Self::Zeros | Self::Text | Self::Script | Self::Known(_) => "that is no kernel",
+            Self::Loongarch => "kernels for this machine cannot be booted",
             Self::Pe { .. } => "it needs EFI firmware to run, and is no Linux kernel",
             Self::Fit => "it is for U-Boot; the kernel in it may be bootable",
             Self::DeviceTree => "it describes a machine, and is given to a kernel beside it",
             Self::Igvm => "IGVM files cannot be booted yet",
             Self::Cpio => "an initial ramdisk is given to a kernel beside it",
-            Self::FirmwareVolume => {
+            Self::FirmwareVolume | Self::Bios => {
                 "it is what a machine starts with, and boots kernels of its own choice"
             }
             Self::BootSector => "it needs firmware that starts disks, or has no boot protocol",
@@ -94,12 +100,14 @@ impl fmt::Display for Other {
             Self::Zeros => f.pad("a file of zeros"),
             Self::Text => f.pad("a text file"),
             Self::Script => f.pad("a script"),
+            Self::Loongarch => f.pad("loongarch64 Image"),
             Self::Pe { architecture } => write!(f, "a PE/COFF application, {architecture}"),
             Self::DeviceTree => f.pad("a device tree blob"),
             Self::Fit => f.pad("a flattened image tree (FIT)"),
             Self::Igvm => f.pad("an IGVM file"),
             Self::Cpio => f.pad("a cpio archive (an initramfs)"),
             Self::FirmwareVolume => f.pad("UEFI firmware (a firmware volume)"),
+            Self::Bios => f.pad("a PC BIOS"),
             Self::BootSector => f.pad("a boot sector or disk image"),
             Self::Known(name) => f.pad(name),
             Self::Unknown(first) => {
@@ -111,7 +119,13 @@ impl fmt::Display for Other {
 }
 
 fn pe(bytes: &[u8]) -> Option<Other> {
+    /// Linux' own mark among EFI programs (`include/linux/pe.h`).
+    const LINUX_MAGIC: u32 = 0x8182_23cd;
     let architecture = Pe::read(bytes)?.architecture();
+    let is_linux = Reader::new(bytes).u32_le(0x38) == Ok(LINUX_MAGIC);
+    if is_linux && architecture == Architecture::Loongarch64 {
+        return Some(Other::Loongarch);
+    }
     Some(Other::Pe { architecture })
 }
 
@@ -174,6 +188,17 @@ fn magic(file: Reader<'_>, magics: &[(u64, &[u8], Other)]) -> Option<Other> {
         .iter()
         .find(|(offset, magic, _)| file.slice(*offset, magic.len() as u64) == Ok(*magic))
         .map(|(_, _, other)| other.clone())
+}
+
+/// The last sixteen bytes of a BIOS are where a PC begins: a far jump into its own segment.
+fn bios(bytes: &[u8]) -> Option<Other> {
+    const SIZES: usize = 64 << 10;
+    const FAR_JUMP: u8 = 0xea;
+    const SEGMENT: [u8; 2] = [0x00, 0xf0];
+    let (_, [jump, _, _, segment @ .., _, _, _, _, _, _, _, _, _, _, _]) =
+        bytes.split_last_chunk::<16>()?;
+    let is_bios = bytes.len().is_multiple_of(SIZES) && *jump == FAR_JUMP && *segment == SEGMENT;
+    is_bios.then_some(Other::Bios)
 }
 
 /// Files that look like nothing in particular.

@@ -2,9 +2,14 @@
 
 use alloc::string::String;
 
+/// What stands before the first NUL.
+pub(crate) fn up_to_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|&byte| byte == 0).next().unwrap_or_default()
+}
+
 /// The text up to the first NUL, if it is printable ASCII without spaces; else `unnamed`.
 pub(crate) fn name(bytes: &[u8]) -> String {
-    let name = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+    let name = up_to_nul(bytes);
     if name.is_empty() || !name.iter().all(u8::is_ascii_graphic) {
         return "unnamed".into();
     }
@@ -14,8 +19,7 @@ pub(crate) fn name(bytes: &[u8]) -> String {
 /// A line as it may be shown to people: up to the first NUL, without the space round it, with
 /// control characters escaped, because it ends on terminals.
 pub(crate) fn line(bytes: &[u8]) -> String {
-    let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
-    let text = String::from_utf8_lossy(text);
+    let text = String::from_utf8_lossy(up_to_nul(bytes));
     let mut line = String::new();
     for char in text.trim().chars() {
         if char.is_control() {
@@ -30,8 +34,7 @@ pub(crate) fn line(bytes: &[u8]) -> String {
 /// A kernel's command line: up to the first NUL, without the space round it. Control characters,
 /// such as the line feed that an editor left, count as spaces. `None` where it is not UTF-8.
 pub(crate) fn cmdline(bytes: &[u8]) -> Option<String> {
-    let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
-    let text = core::str::from_utf8(text).ok()?;
+    let text = core::str::from_utf8(up_to_nul(bytes)).ok()?;
     let spaced: String = text
         .chars()
         .map(|char| if char.is_control() { ' ' } else { char })

@@ -7,7 +7,7 @@
 use crate::architecture::Architecture;
 use crate::packed::{Codec, Packed};
 use crate::pe::{Pe, Section};
-use crate::text;
+use crate::text::{self, up_to_nul};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -118,8 +118,14 @@ impl UkiSectionKind {
 impl Uki {
     /// The longest text that is read from a section; real ones have hundreds of bytes.
     const TEXT_MAX: u64 = 64 << 10;
-    /// The longest kernel release that is kept; real ones have dozens of bytes.
-    const RELEASE_MAX: u64 = 256;
+    /// As much of a profile's description is read.
+    const PROFILE_MAX: u64 = 4 << 10;
+    /// The longest name that is kept, of a release, a system or a profile; real ones have dozens of
+    /// bytes.
+    const NAME_MAX: usize = 256;
+    /// More sections than any image has. Sections may lie over each other, so that a small file
+    /// could have gigabytes of them.
+    const SECTIONS_MAX: usize = 2048;
 
     /// Whether `pe` is a unified kernel image.
     pub(crate) fn is(pe: Pe<'_>) -> bool {
@@ -154,7 +160,7 @@ impl Uki {
             .and_then(|section| value(read(file, &section.range, Self::TEXT_MAX), b"PRETTY_NAME"));
         this.kernel_release = this
             .section(UkiSectionKind::Uname, 0)
-            .map(|section| text::line(read(file, &section.range, Self::RELEASE_MAX)))
+            .map(|section| text::line(read(file, &section.range, Self::NAME_MAX as u64)))
             .filter(|release| !release.is_empty());
         Ok(this)
     }
@@ -163,9 +169,12 @@ impl Uki {
         let Some(kind) = UkiSectionKind::of(section) else {
             return Ok(());
         };
+        if self.sections.len() >= Self::SECTIONS_MAX {
+            return Err(UkiError::TooManySections);
+        }
         let range = section.range();
         if kind == UkiSectionKind::Profile {
-            let description = read(file, &range, Self::TEXT_MAX);
+            let description = read(file, &range, Self::PROFILE_MAX);
             self.profiles.push(UkiProfile {
                 id: value(description, b"ID"),
                 title: value(description, b"TITLE"),
@@ -178,7 +187,7 @@ impl Uki {
             if len > Self::TEXT_MAX {
                 return Err(UkiError::CmdlineLong { len });
             }
-            if text::cmdline(read(file, &range, len)).is_none() {
+            if core::str::from_utf8(up_to_nul(read(file, &range, len))).is_err() {
                 return Err(UkiError::CmdlineNotText { at: range.start });
             }
         }
@@ -230,7 +239,7 @@ fn value(text: &[u8], key: &[u8]) -> Option<String> {
     text.split(|&byte| byte == b'\n')
         .find_map(|line| line.strip_prefix(key)?.strip_prefix(b"="))
         .map(|value| {
-            let line = text::line(value);
+            let line = text::line(value.get(..Uki::NAME_MAX).unwrap_or(value));
             line.trim_matches(['"', '\'']).to_string()
         })
         .filter(|value| !value.is_empty())
@@ -259,6 +268,9 @@ pub enum UkiError {
     /// Its kernel has no bytes, or belongs to another profile than the first.
     #[error("its .linux section is empty, or missing from the first profile")]
     NoKernel,
+    /// There are more sections than any image has.
+    #[error("it has more than {} sections", Uki::SECTIONS_MAX)]
+    TooManySections,
     /// The command line is longer than any kernel takes.
     #[error("its .cmdline section has {len} bytes, more than any command line")]
     CmdlineLong {

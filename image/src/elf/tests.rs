@@ -202,6 +202,44 @@ fn tens_of_thousands_of_notes_are_read_once_each() {
     assert_eq!(parse(&file).unwrap().pvh.unwrap().entry, 0x100_0000);
 }
 
+/// The time for notes must not be that of the file times the headers that name it.
+#[test]
+fn notes_that_lie_over_each_other_are_not_read_for_ever() {
+    let mut builder = elf64();
+    for _ in 0..65_533 {
+        builder = builder.program(4, b"");
+    }
+    let mut file = builder.behind(&[0; 4 << 20]).build();
+    let len = file.len() as u64;
+    let (start, size) = (len - (4 << 20), 4_u64 << 20);
+    for entry in file[64..64 + 65_533 * 56].chunks_mut(56) {
+        entry[8..16].copy_from_slice(&start.to_le_bytes());
+        entry[32..40].copy_from_slice(&size.to_le_bytes());
+    }
+    // As they are, this would be a quarter of a terabyte of notes.
+    assert_eq!(parse(&file).unwrap().pvh, None);
+}
+
+#[test]
+fn kernels_of_other_architectures_are_kernels() {
+    use crate::{Architecture, Image, Limits};
+    for (machine, architecture) in [
+        (183, Architecture::Arm64),
+        (243, Architecture::Riscv64),
+        (258, Architecture::Loongarch64),
+    ] {
+        let file = elf64().machine(machine).segment(0x8020_0000, b"code", 16);
+        let file = file.build();
+        let image = Image::open(&file, &Limits::default()).unwrap();
+        assert_eq!(image.architecture(), architecture);
+    }
+    let file = elf32().machine(243).segment(0x8040_0000, b"code", 16);
+    assert_eq!(
+        parse(&file.build()).unwrap().architecture(),
+        Architecture::Riscv32
+    );
+}
+
 #[test]
 fn programs_are_told_from_kernels() {
     let interpreted = elf64().segment(0, b"code", 4).program(3, b"/lib/ld.so\0");

@@ -72,6 +72,23 @@ fn programs_are_named_with_what_they_run_on() {
 }
 
 #[test]
+fn a_kernel_that_only_efi_starts_is_named() {
+    let mut kernel = pe(0x6264, &[]);
+    kernel[0x38..0x3c].copy_from_slice(&0x8182_23cd_u32.to_le_bytes());
+    assert_eq!(named(&kernel), "loongarch64 Image");
+}
+
+#[test]
+fn a_bios_is_told_by_where_it_begins() {
+    let mut bios = vec![0xff; 128 << 10];
+    let jump = bios.len() - 16;
+    bios[jump..jump + 5].copy_from_slice(&[0xea, 0x5b, 0xe0, 0x00, 0xf0]);
+    assert_eq!(named(&bios), "a PC BIOS");
+    bios.pop();
+    assert!(named(&bios).starts_with("an unknown file"));
+}
+
+#[test]
 fn section_counts_and_offsets_of_pe_files_may_lie() {
     let mut many = pe(0x8664, &[b".text\0\0\0"]);
     many[0x46..0x48].copy_from_slice(&[0xff, 0xff]);

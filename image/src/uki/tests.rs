@@ -2,6 +2,7 @@ use super::*;
 use crate::testing::{UkiBuilder, arm64_image, bzimage, elf64, pack, uki};
 use crate::{Image, ImageError, Limits};
 use alloc::format;
+use alloc::vec;
 
 fn kernel() -> Vec<u8> {
     let elf = elf64().segment(0x100_0000, b"code", 4).build();
@@ -313,4 +314,42 @@ fn texts_are_made_fit_to_be_shown() {
     let uki = parse(&file).unwrap();
     assert_eq!(uki.os_name.as_deref(), Some("\\u{1b}[2J\u{fffd}"));
     assert_eq!(uki.kernel_release.map(|release| release.len()), Some(256));
+}
+
+/// Thousands of sections may all be the same bytes of a small file.
+#[test]
+fn sections_over_each_other_take_no_more_than_one() {
+    let mut builder = uki();
+    for _ in 0..2040 {
+        builder = builder.section(".profile", b"x").section(".cmdline", b"x");
+    }
+    let many = builder.clone().section(".linux", b"x").build();
+    assert_eq!(parse(&many), Err(UkiError::TooManySections));
+
+    let mut file = uki()
+        .section(".linux", b"x")
+        .section(".uname", b"6")
+        .build();
+    let (count, end) = (1024, file.len());
+    file.extend([b"ID=".to_vec(), vec![b'i'; 65_000]].concat());
+    let table = 0x44 + 20 + 16;
+    let mut entry = [0; 40];
+    entry[..8].copy_from_slice(b".profile");
+    entry[8..12].copy_from_slice(&65_003_u32.to_le_bytes());
+    entry[16..20].copy_from_slice(&65_003_u32.to_le_bytes());
+    entry[20..24].copy_from_slice(&u32::try_from(end + 40 * 1022).unwrap().to_le_bytes());
+    // The table grows over what was there, which goes behind it.
+    let tail = file.split_off(table + 80);
+    file.extend(entry.repeat(count - 2));
+    for at in [table + 20, table + 60] {
+        let offset = u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
+        let offset = offset + 40 * 1022;
+        file[at..at + 4].copy_from_slice(&offset.to_le_bytes());
+    }
+    file.extend(tail);
+    file[0x46..0x48].copy_from_slice(&u16::try_from(count).unwrap().to_le_bytes());
+    let profiles = parse(&file).unwrap().profiles;
+    assert_eq!(profiles.len(), 1022);
+    let id = profiles[0].id.as_deref().unwrap();
+    assert_eq!(id.len(), 256);
 }
