@@ -5,8 +5,8 @@ use crate::gdt::{self, Code};
 use crate::kernel::Kernel;
 use crate::way::Way;
 use crate::{
-    BootPlan, Content, E820Entry, Module, Piece, PlanError, Platform, Request, acpi, e820, kernel,
-    reset_vector, way,
+    BootPlan, Content, E820Entry, Module, Piece, PlanError, Platform, Protocol, Request, acpi,
+    e820, kernel, reset_vector, way,
 };
 use alloc::borrow::Cow;
 use alloc::format;
@@ -75,18 +75,29 @@ pub(crate) struct Parts {
 
 /// Nothing that was asked for is left out silently.
 fn check_told(way: &Way<'_>, request: &Request) -> Result<(), PlanError> {
-    let asked = [
-        (request.dtb.is_some(), "a device tree"),
-        (request.subarch.is_some(), "a hardware_subarch"),
-        (!request.setup_data.is_empty(), "setup_data"),
-    ];
-    match asked.into_iter().find(|(asked, _)| *asked) {
-        Some((_, what)) if !way.gate.has_setup_header() => Err(PlanError::Untold {
-            protocol: way.protocol,
-            what,
-        }),
-        _ => Ok(()),
+    if way.gate.has_setup_header() {
+        return Ok(());
     }
+    check_no_list(way.protocol, request)?;
+    match request.subarch {
+        Some(_) => Err(PlanError::Untold {
+            protocol: way.protocol,
+            what: "a hardware_subarch",
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses what takes a list of `setup_data`, where `protocol` is without.
+pub(crate) fn check_no_list(protocol: Protocol, request: &Request) -> Result<(), PlanError> {
+    let what = if request.dtb.is_some() {
+        "a device tree"
+    } else if request.setup_data.is_empty() {
+        return Ok(());
+    } else {
+        "setup_data"
+    };
+    Err(PlanError::Untold { protocol, what })
 }
 
 fn platform(request: &Request) -> Result<Platform, PlanError> {

@@ -123,6 +123,7 @@ pub fn pack(image: &Image<'_>, request: &Request) -> Result<Package, PlanError> 
             protocol: way.protocol,
         });
     }
+    crate::planner::check_no_list(Protocol::Pvh, request)?;
     crate::planner::check_cmdline(&way, &request.cmdline)?;
     let initrd = put_initrd(&mut draft, &way, request.initrd, behind(&kernel))?;
     let room = cmdline_room(&way, &request.cmdline);

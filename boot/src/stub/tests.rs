@@ -221,6 +221,15 @@ fn modules_beside_the_ramdisk_and_long_command_lines_are_refused() {
         matches!(refused, Err(PlanError::NoModules { .. })),
         "{refused:?}"
     );
+    let tree = Request {
+        dtb: Some(vec![0xd0, 0x0d, 0xfe, 0xed, 0, 0, 0, 8]),
+        ..request()
+    };
+    let refused = packaged(&packed(&vmlinux()), &tree);
+    assert!(
+        matches!(refused, Err(PlanError::Untold { .. })),
+        "{refused:?}"
+    );
     let long = Request {
         cmdline: "x".repeat(2048),
         ..request()
