@@ -10,6 +10,7 @@ pub mod cmdline;
 pub mod container;
 pub mod elf;
 mod guest;
+pub mod initrd;
 pub mod inspect;
 mod knobs;
 pub mod multiboot;
@@ -34,9 +35,10 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     inspect::TARGET,
     unpack::TARGET,
+    initrd::TARGET,
     elf::TARGET,
     relocations::TARGET,
     multiboot::TARGET,
