@@ -136,7 +136,7 @@ fn linux_loader_reads_the_same_setup_header() {
     }
 }
 
-/// The kernels in the folder that `FIRSTLIGHT_KERNELS` names; none where it names none.
+/// The kernels for x86 in the folder that `FIRSTLIGHT_KERNELS` names; none where it names none.
 fn real_kernels() -> Vec<Vec<u8>> {
     let Some(folder) = std::env::var_os("FIRSTLIGHT_KERNELS") else {
         eprintln!("skipped for real kernels: FIRSTLIGHT_KERNELS names no folder");
@@ -146,8 +146,10 @@ fn real_kernels() -> Vec<Vec<u8>> {
         .expect("FIRSTLIGHT_KERNELS names a folder")
         .map(|entry| entry.expect("the folder can be read").path())
         .filter(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-"))
+            path.file_name().is_some_and(|name| {
+                let name = name.to_string_lossy();
+                name.starts_with("vmlinuz-") && name.ends_with("-amd64")
+            })
         })
         .map(|path| std::fs::read(path).expect("the kernel can be read"))
         .collect()

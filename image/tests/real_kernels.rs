@@ -4,7 +4,8 @@
 //! that it was skipped.
 
 use firstlight_image::{
-    Codec, Elf, Image, Limits, PvhEntry, PvhRelocation, Relocations, XLoadFlags,
+    Architecture, Arm64Image, Codec, Elf, Image, Limits, PvhEntry, PvhRelocation, Relocations,
+    XLoadFlags,
 };
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -18,10 +19,20 @@ fn kernels() -> Vec<PathBuf> {
     let mut kernels: Vec<PathBuf> = std::fs::read_dir(folder)
         .expect("FIRSTLIGHT_KERNELS names a folder")
         .map(|entry| entry.expect("the folder can be read").path())
-        .filter(|path| name(path).starts_with("vmlinuz-"))
+        .filter(|path| name(path).starts_with("vmlinuz-") && name(path).ends_with("-amd64"))
         .collect();
     kernels.sort();
     kernels
+}
+
+/// A file by its name, where it is there.
+fn other(name: &str) -> Option<Vec<u8>> {
+    let path = PathBuf::from(std::env::var_os("FIRSTLIGHT_KERNELS")?).join(name);
+    if !path.exists() {
+        eprintln!("skipped: there is no {name}");
+        return None;
+    }
+    Some(read(&path))
 }
 
 fn name(path: &Path) -> &str {
@@ -169,4 +180,75 @@ fn debian_6_12_107_has_the_golden_values() {
     assert_eq!(elf.end, 56_626_536);
     let relocations = image.relocations().expect("a relocation table");
     assert_eq!(relocations.counts(), (158_369, 12_827, 83_365));
+}
+
+#[test]
+fn debian_6_12_107_for_arm64_has_the_golden_values() {
+    let Some(file) = other("vmlinuz-6.12.107+deb13-arm64") else {
+        return;
+    };
+    let image = Image::open(&file, &Limits::default()).expect("a kernel");
+    assert_eq!(image.to_string(), "arm64 Image");
+    assert_eq!(file.len(), 37_660_608);
+    let (_, header) = image.arm64().expect("an Image");
+    assert_eq!(
+        *header,
+        Arm64Image {
+            text_offset: 0,
+            image_size: Some(0x24f_0000),
+            is_big_endian: false,
+            page_size: Some(4096),
+            may_lie_anywhere: true,
+            has_efi_stub: true,
+        }
+    );
+}
+
+#[test]
+fn debian_6_12_107_for_riscv64_has_the_golden_values() {
+    let Some(file) = other("vmlinux-6.12.107+deb13-riscv64") else {
+        return;
+    };
+    let image = Image::open(&file, &Limits::default()).expect("a kernel");
+    assert_eq!(image.to_string(), "riscv64 Image");
+    let (_, header) = image.riscv().expect("an Image");
+    assert_eq!(header.version, 2);
+    assert_eq!(
+        (header.text_offset, header.image_size),
+        (0x20_0000, 0x1e6_b000)
+    );
+    assert_eq!(header.architecture, Architecture::Riscv64);
+}
+
+/// A zboot image of a build, its length behind the payload and all.
+#[test]
+fn debian_7_2_12_for_loong64_is_unpacked() {
+    let Some(file) = other("vmlinuz-7.2.12+deb14-loong64") else {
+        return;
+    };
+    let error = Image::open(&file, &Limits::default()).expect_err("no kernel for a guest");
+    assert_eq!(
+        error.to_string(),
+        "it is EFI zboot loongarch64 → zstd → loongarch64 Image: kernels for this machine cannot \
+         be booted"
+    );
+}
+
+#[test]
+fn xen_4_17_has_both_multiboot_headers() {
+    let Some(file) = other("xen-4.17-amd64.gz") else {
+        return;
+    };
+    let image = Image::open(&file, &Limits::default()).expect("a kernel");
+    assert_eq!(image.to_string(), "gzip → ELF32 i386");
+    let (layer, headers) = image.multiboot().expect("whole headers").expect("headers");
+    assert_eq!(layer, 1);
+    let one = headers.one.expect("a header of version 1");
+    assert_eq!(
+        (one.offset, one.flags.bits(), one.addresses),
+        (0x88, 3, None)
+    );
+    let two = headers.two.expect("a header of version 2");
+    assert_eq!((two.offset, two.addresses), (0x98, None));
+    assert!(two.relocation.is_some() && two.unknown.is_empty());
 }

@@ -24,6 +24,9 @@ fn it_is_unpacked_by_every_name_that_its_codec_has() {
         ("xzkern", Codec::Xz, "xz"),
         ("xz", Codec::Xz, "xz"),
         ("lz4", Codec::Lz4Legacy, "lz4"),
+        ("lz4", Codec::Lz4Frame, "lz4 (frames)"),
+        ("lzo", Codec::Lzo, "lzo"),
+        ("bzip2", Codec::Bzip2, "bzip2"),
         // A name that nobody knows says nothing.
         ("future", Codec::Zstd, "zstd"),
     ] {
