@@ -299,8 +299,10 @@ impl GuestArgs {
             .expect("one of the two is required")
     }
 
-    pub(crate) fn cmdline(&self) -> &str {
-        self.cmdline.as_deref().unwrap_or(DEFAULT_CMDLINE)
+    /// The kernel's command line: as it was given, or that of the image, or one that serves most.
+    pub(crate) fn cmdline(&self, of_image: Option<String>) -> String {
+        let given = self.cmdline.clone().or(of_image);
+        given.unwrap_or_else(|| DEFAULT_CMDLINE.to_owned())
     }
 
     pub(crate) fn cmdline_is_default(&self) -> bool {
@@ -524,10 +526,10 @@ mod tests {
 
     #[test]
     fn a_command_line_may_begin_with_a_hyphen_or_be_empty() {
-        assert_eq!(
-            boot(&["k", "--cmdline", "-- init"]).guest.cmdline(),
-            "-- init"
-        );
-        assert_eq!(boot(&["k", "--cmdline", ""]).guest.cmdline(), "");
+        let cmdline = |words: &[&str]| boot(words).guest.cmdline(Some("of the image".into()));
+        assert_eq!(cmdline(&["k", "--cmdline", "-- init"]), "-- init");
+        assert_eq!(cmdline(&["k", "--cmdline", ""]), "");
+        assert_eq!(cmdline(&["k"]), "of the image");
+        assert_eq!(boot(&["k"]).guest.cmdline(None), DEFAULT_CMDLINE);
     }
 }

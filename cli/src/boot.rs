@@ -1,9 +1,10 @@
 //! `firstlight boot`: one boot from end to end, and the next one where the guest resets.
 
 use crate::args::BootArgs;
-use crate::cache::{Initrd, Store};
+use crate::cache::Store;
 use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, printable};
+use crate::initrd::Initrd;
 use crate::kernel::{self, Files};
 use crate::output::note;
 use crate::progress::Progress;
@@ -64,15 +65,14 @@ fn prepare(
     let store = Store::open(progress);
     let opened = store.kernel(files.kernel(), args.guest.unpack())?;
     let image = kernel::image(files.kernel(), &opened)?;
-    let initrd = store.initrd_of(files, &args.guest)?;
+    let initrd = Initrd::open(&store, files, &image, &args.guest)?;
     let request = Request {
         debug_exit: args.exit_from_guest,
-        initrd: initrd.as_ref().map(Initrd::len),
         rng_seed: kernel::fresh_seed()?,
         kaslr: args
             .guest
             .kaslr(|| kernel::fresh_seed().map(u64::from_le_bytes))?,
-        ..kernel::request(&args.guest, files)
+        ..kernel::request(&args.guest, files, &image, initrd.as_ref())
     };
     // What no engine could boot is said before an engine is looked for.
     let plan = kernel::plan(files.kernel(), &image, &request)?;

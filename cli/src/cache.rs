@@ -1,16 +1,15 @@
 //! The cache of unpacked images: how `plan` and `boot` use it, and `firstlight cache`.
 
-use crate::args::{CacheArgs, CacheVerb, GuestArgs};
+use crate::args::{CacheArgs, CacheVerb};
 use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, printable};
 use crate::file::InputFile;
-use crate::kernel::{self, Files};
+use crate::kernel;
 use crate::output;
 use crate::progress::Progress;
 use firstlight_boot::Unpack;
 use firstlight_boot::draw::Size;
-use firstlight_image::Limits;
-use firstlight_load::{Cache, Entry, Kept, Kind, Layer, Opened, unpack_initrd};
+use firstlight_load::{Cache, Entry, Kind, Layer, Opened};
 use std::error::Error;
 use std::time::SystemTime;
 
@@ -49,64 +48,13 @@ impl Store {
         }
     }
 
-    /// The initial ramdisk of `files` as the guest is to get it: unpacked, unless that makes it so
-    /// large that the guest's memory gets tight, or the guest is to unpack by itself.
-    pub(crate) fn initrd_of(
-        &self,
-        files: &Files,
-        args: &GuestArgs,
-    ) -> Result<Option<Initrd>, Failure> {
-        files
-            .initrd()
-            .map(|file| self.initrd(file, args))
-            .transpose()
-    }
-
-    fn initrd(&self, file: &InputFile, args: &GuestArgs) -> Result<Initrd, Failure> {
-        if file.len() > args.memory {
-            return Ok(Initrd::TooLarge(file.len()));
-        }
-        let read = || kernel::read(file, self.progress);
-        let as_it_is = || {
-            Ok(Initrd::Opened(Opened::without_cache(vec![Layer::new(
-                read()?,
-            )])))
-        };
-        if args.unpack() == Unpack::Guest {
-            return as_it_is();
-        }
-        let opened = self.get(Kind::Initrd, file, || {
-            let bytes = read()?;
-            let plain = self.unpack_initrd(file, &bytes);
-            Ok(vec![Layer::new(plain.unwrap_or(bytes))])
-        })?;
-        let initrd = Initrd::Opened(opened);
-        // The guest unpacks it once more, to files, while the archive is still there.
-        if initrd.len() > args.memory / 4 && initrd.len() != file.len() {
-            self.progress
-                .say("the initial ramdisk is left packed, for the guest's memory is small");
-            return as_it_is();
-        }
-        Ok(initrd)
-    }
-
-    /// The ramdisk with everything in it unpacked; `None` where it is to be left as it is.
-    fn unpack_initrd(&self, file: &InputFile, bytes: &[u8]) -> Option<Vec<u8>> {
-        let shown = file.path().display();
-        let limit = Limits::default().unpacked;
+    /// Where what is done is told.
+    pub(crate) fn progress(&self) -> Progress {
         self.progress
-            .step(&format!("unpacking {shown}"), || {
-                unpack_initrd(bytes, limit)
-            })
-            .unwrap_or_else(|error| {
-                let why = chain(&error);
-                self.progress
-                    .say(&format!("{shown} is left as it is: {why}"));
-                None
-            })
     }
 
-    fn get(
+    /// What `file` is taken apart to, kept from the last time or by `take_apart`.
+    pub(crate) fn get(
         &self,
         kind: Kind,
         file: &InputFile,
@@ -128,42 +76,8 @@ impl Store {
     }
 }
 
-/// An initial ramdisk.
-#[derive(Debug)]
-pub(crate) enum Initrd {
-    /// Of so many bytes that it need not be read: no plan has room for it.
-    TooLarge(u64),
-    /// Open.
-    Opened(Opened),
-}
-
-impl Initrd {
-    /// How many bytes the guest is to get.
-    pub(crate) fn len(&self) -> u64 {
-        match self {
-            Self::TooLarge(len) => *len,
-            Self::Opened(_) => self.bytes().len() as u64,
-        }
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::TooLarge(_) => &[],
-            Self::Opened(opened) => opened.layers.bytes().first().copied().unwrap_or(&[]),
-        }
-    }
-
-    /// The file of the cache that it is in.
-    pub(crate) fn kept(&self) -> Option<&Kept> {
-        match self {
-            Self::TooLarge(_) => None,
-            Self::Opened(opened) => opened.layers.file(),
-        }
-    }
-}
-
 /// The error and what caused it, in one line.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -1,7 +1,9 @@
 //! `firstlight diff`: what would be different with another kernel.
 
 use crate::args::{DiffArgs, DiffFormat, GuestArgs};
+use crate::cache::Store;
 use crate::failure::{Failure, printable};
+use crate::initrd::Initrd;
 use crate::json::{Hex, Span, to_text};
 use crate::kernel::{self, Files};
 use crate::output;
@@ -26,9 +28,12 @@ pub(crate) fn compare(args: &DiffArgs, progress: Progress) -> Result<(), Failure
 
 fn plan(args: &GuestArgs, progress: Progress) -> Result<BootPlan, Failure> {
     let files = Files::open(args)?;
-    let bytes = kernel::read(files.kernel(), progress)?;
-    let image = kernel::take_apart(files.kernel(), &bytes, args.unpack(), progress)?;
-    kernel::plan(files.kernel(), &image, &kernel::request(args, &files))
+    let store = Store::open(progress);
+    let opened = store.kernel(files.kernel(), args.unpack())?;
+    let image = kernel::image(files.kernel(), &opened)?;
+    let initrd = Initrd::open(&store, &files, &image, args)?;
+    let request = kernel::request(args, &files, &image, initrd.as_ref());
+    kernel::plan(files.kernel(), &image, &request)
 }
 
 fn text(diff: &PlanDiff<'_>) -> String {

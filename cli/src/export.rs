@@ -1,9 +1,11 @@
 //! `firstlight export`: writes a boot to a file that others boot.
 
 use crate::args::{ExportArgs, ExportFormat};
+use crate::cache::Store;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::file::InputFile;
+use crate::initrd::Initrd;
 use crate::kernel::{self, Files};
 use crate::progress::Progress;
 use firstlight_boot::{ProtocolChoice, Request, reset_rom, stub};
@@ -19,19 +21,18 @@ use std::path::Path;
 pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<(), Failure> {
     refuse_terminal(args)?;
     let files = Files::open(&args.guest)?;
-    let bytes = kernel::read(files.kernel(), progress)?;
-    let image = kernel::take_apart(files.kernel(), &bytes, args.guest.unpack(), progress)?;
+    let opened = Store::open(progress).kernel(files.kernel(), args.guest.unpack())?;
+    let image = kernel::image(files.kernel(), &opened)?;
+    let initrd = Initrd::packed(&files, &image, progress)?;
     let request = Request {
         rng_seed: kernel::fresh_seed()?,
-        ..kernel::request(&args.guest, &files)
+        ..kernel::request(&args.guest, &files, &image, initrd.as_ref())
     };
-    let initrd = files.read_initrd(progress)?;
     let modules = files.read_modules(progress)?;
     let modules: Vec<&[u8]> = modules.iter().map(Vec::as_slice).collect();
-    let layers: Vec<&[u8]> = image.layers().iter().map(|layer| layer.bytes()).collect();
     let sources = Sources {
-        layers: &layers,
-        initrd: &initrd,
+        layers: &opened.layers.bytes(),
+        initrd: initrd.as_ref().map_or(&[], Initrd::bytes),
         modules: &modules,
         ..Sources::default()
     };

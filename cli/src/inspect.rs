@@ -13,7 +13,6 @@ use crate::kernel;
 use crate::output::print;
 use crate::progress::Progress;
 use facts::Facts;
-use firstlight_boot::Unpack;
 use firstlight_image::{Image, ImageError, Limits};
 
 /// Tells what `args` name.
@@ -45,7 +44,7 @@ fn take_apart<'a>(
         Err(error) => error,
     };
     if let ImageError::Unpack { source, .. } = &error
-        && let Ok(image) = kernel::take_apart(file, bytes, Unpack::Guest, progress)
+        && let Ok(image) = Image::open_outer(bytes, &limits)
     {
         return Ok((image, Some(source.to_string())));
     }

@@ -4,6 +4,7 @@ use crate::args::GuestArgs;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::file::InputFile;
+use crate::initrd::Initrd;
 use crate::progress::Progress;
 use firstlight_boot::{BootPlan, Kaslr, Module, PlanError, Request, Unpack};
 use firstlight_image::{Image, ImageError, Limits, UnpackError};
@@ -54,14 +55,6 @@ impl Files {
         self.initrd.as_ref()
     }
 
-    /// The bytes of the initial ramdisk; none where there is none.
-    pub(crate) fn read_initrd(&self, progress: Progress) -> Result<Vec<u8>, Failure> {
-        self.initrd.as_ref().map_or(Ok(Vec::new()), |initrd| {
-            let doing = format!("reading {}", initrd.path().display());
-            progress.step(&doing, || initrd.read())
-        })
-    }
-
     /// The bytes of every module.
     pub(crate) fn read_modules(&self, progress: Progress) -> Result<Vec<Vec<u8>>, Failure> {
         let read = self.modules.iter().map(|module| read(module, progress));
@@ -84,25 +77,6 @@ pub(crate) fn read(file: &InputFile, progress: Progress) -> Result<Vec<u8>, Fail
     progress.step(&doing, || file.read())
 }
 
-/// Takes `bytes`, read from `file`, apart: whole, or only as far as a guest that unpacks by itself
-/// needs.
-pub(crate) fn take_apart<'a>(
-    file: &InputFile,
-    bytes: &'a [u8],
-    unpack: Unpack,
-    progress: Progress,
-) -> Result<Image<'a>, Failure> {
-    let shown = file.path().display();
-    let limits = Limits::default();
-    let image = match unpack {
-        Unpack::Host => progress.step(&format!("unpacking {shown}"), || {
-            Image::open(bytes, &limits)
-        }),
-        Unpack::Guest => Image::open_outer(bytes, &limits),
-    };
-    image.map_err(|error| not_bootable(file, &error))
-}
-
 fn not_bootable(file: &InputFile, error: &ImageError) -> Failure {
     let shown = file.path().display();
     let failure = Failure::because(ExitStatus::Image, format!("cannot boot {shown}"), error);
@@ -115,7 +89,8 @@ fn not_bootable(file: &InputFile, error: &ImageError) -> Failure {
     }
 }
 
-/// As [`take_apart`], for the layers to be kept.
+/// Takes `bytes`, read from `file`, apart: whole, or only as far as a guest that unpacks by itself
+/// needs.
 pub(crate) fn layers(
     file: &InputFile,
     bytes: Vec<u8>,
@@ -139,12 +114,17 @@ pub(crate) fn image<'a>(file: &InputFile, opened: &'a Opened) -> Result<Image<'a
 }
 
 /// What `args` want of a boot, with a seed of zeros, random addresses only from a given seed, and no port for the guest's own status.
-pub(crate) fn request(args: &GuestArgs, files: &Files) -> Request {
+pub(crate) fn request(
+    args: &GuestArgs,
+    files: &Files,
+    image: &Image<'_>,
+    initrd: Option<&Initrd>,
+) -> Request {
     Request {
         memory: args.memory,
         cpus: args.cpus,
-        cmdline: args.cmdline().to_owned(),
-        initrd: files.initrd.as_ref().map(InputFile::len),
+        cmdline: args.cmdline(image.parts().cmdline),
+        initrd: initrd.map(Initrd::len),
         modules: files.modules(args),
         protocol: args.protocol(),
         unpack: args.unpack(),

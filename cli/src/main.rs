@@ -10,6 +10,7 @@ mod exit_status;
 mod export;
 mod failure;
 mod file;
+mod initrd;
 mod inspect;
 mod json;
 mod kernel;

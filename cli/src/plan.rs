@@ -3,12 +3,14 @@
 mod json;
 
 use crate::args::{PlanArgs, PlanFormat};
-use crate::cache::{Initrd, Store};
+use crate::cache::Store;
 use crate::failure::Failure;
+use crate::initrd::Initrd;
 use crate::kernel::{self, Files};
 use crate::output;
 use crate::progress::Progress;
-use firstlight_boot::{Request, draw};
+use firstlight_boot::draw;
+use firstlight_image::Image;
 use rustix::termios::{isatty, tcgetwinsize};
 use std::io;
 
@@ -20,11 +22,8 @@ pub(crate) fn plan(args: &PlanArgs, progress: Progress) -> Result<(), Failure> {
     let image = kernel::image(files.kernel(), &opened)?;
     // The request is taken as it is: a plan for reading is the same every time it is made, and
     // only a boot needs a seed that nobody knows.
-    let initrd = store.initrd_of(&files, &args.guest)?;
-    let request = Request {
-        initrd: initrd.as_ref().map(Initrd::len),
-        ..kernel::request(&args.guest, &files)
-    };
+    let initrd = Initrd::open(&store, &files, &image, &args.guest)?;
+    let request = kernel::request(&args.guest, &files, &image, initrd.as_ref());
     let plan = kernel::plan(files.kernel(), &image, &request)?;
     let mut drawn = match args.format {
         PlanFormat::Text => draw::text(&plan, width(args)),
@@ -32,7 +31,7 @@ pub(crate) fn plan(args: &PlanArgs, progress: Progress) -> Result<(), Failure> {
         PlanFormat::Svg => draw::svg(&plan),
     };
     if args.format == PlanFormat::Text {
-        drawn.push_str(&cmdline_notes(args));
+        drawn.push_str(&cmdline_notes(args, &image));
         if args.guest.kaslr_is_untold() && kernel::has_dice_thrown(&image, &request) {
             drawn.push_str(
                 "A boot draws the kernel's addresses at random; --kaslr-seed shows what comes of \
@@ -44,11 +43,11 @@ pub(crate) fn plan(args: &PlanArgs, progress: Progress) -> Result<(), Failure> {
 }
 
 /// Where the command line comes from, and what a boot does to it.
-fn cmdline_notes(args: &PlanArgs) -> String {
-    let default = if args.guest.cmdline_is_default() {
-        "The command line is the default one; --cmdline replaces it.\n"
-    } else {
-        ""
+fn cmdline_notes(args: &PlanArgs, image: &Image<'_>) -> String {
+    let default = match (args.guest.cmdline_is_default(), image.parts().cmdline) {
+        (false, _) => "",
+        (true, Some(_)) => "The command line is the image's own; --cmdline replaces it.\n",
+        (true, None) => "The command line is the default one; --cmdline replaces it.\n",
     };
     format!(
         "\n{default}On the qemu engine a boot puts tsc_early_khz= in front of the command line.\n"

@@ -48,6 +48,14 @@ pub(crate) const MEMTEST: Packaged = Packaged {
     path: "boot/memtest86+x64.bin",
 };
 
+/// What unified kernel images are made round.
+pub(crate) const EFI_STUB: Packaged = Packaged {
+    name: "linuxx64.efi.stub",
+    suite: "trixie",
+    package: "systemd-boot-efi",
+    path: "boot/efi/linuxx64.efi.stub",
+};
+
 /// The file, fetched if it is not in the cache.
 pub(crate) fn fetch(cache: &Cache, file: &Packaged) -> Outcome<PathBuf> {
     let recipe = format!("{} {} {}", file.suite, file.package, file.path);

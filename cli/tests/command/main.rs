@@ -7,4 +7,5 @@ mod export;
 mod golden;
 mod kernels;
 mod run;
+mod uki;
 mod usage;

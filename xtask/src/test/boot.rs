@@ -3,6 +3,7 @@
 mod cases;
 mod export;
 mod table;
+mod uki;
 
 pub(crate) use export::run as exports;
 pub(crate) use table::check as table;
@@ -46,7 +47,7 @@ pub(crate) fn run(project: &Project, cache: &Cache, engine: Engine, tally: &mut 
         firstlight: project.built_firstlight(),
         initrd: initramfs::build(project, cache)?,
     };
-    let cases = cases::of(&Guests::fetch(cache)?, engine);
+    let cases = cases::of(&Guests::fetch(project, cache)?, engine);
     let waiting = Mutex::new(cases.iter());
     let tally = Mutex::new(tally);
     std::thread::scope(|scope| {
@@ -123,7 +124,9 @@ impl Place {
                 .arg("--cmdline")
                 .arg(format!("console=ttyS0 panic=-1 fl.do={todo}"))
                 .args(["--cpus", &cpus.to_string()]),
-            Guest::Other { file, .. } => command.arg("--kernel").arg(file),
+            Guest::Unified { file, .. } | Guest::Other { file } => {
+                command.arg("--kernel").arg(file)
+            }
         };
         command.args(&case.options);
         command
@@ -241,16 +244,18 @@ fn complaint(case: &Case, heard: &Heard) -> Option<String> {
         }
         _ => {}
     }
-    let Guest::Linux { kernel, cpus, todo } = &case.guest else {
-        return None;
+    let (kernel, cpus, todo) = match &case.guest {
+        Guest::Linux { kernel, cpus, todo } => (kernel, *cpus, *todo),
+        Guest::Unified { kernel, .. } => (kernel, 1, "poweroff"),
+        Guest::Other { .. } => return None,
     };
-    if *todo == "panic" && !heard.console.contains("Kernel panic - not syncing") {
+    if todo == "panic" && !heard.console.contains("Kernel panic - not syncing") {
         return Some("the console does not tell of a panic".to_owned());
     }
     if case.then == Then::Type && !heard.console.lines().any(|line| line == ECHO) {
         return Some("what was typed did not come back".to_owned());
     }
-    marker_complaint(&heard.console, &kernel.version, *cpus, now())
+    marker_complaint(&heard.console, &kernel.version, cpus, now())
 }
 
 /// Seconds since 1970.

@@ -1,11 +1,12 @@
 //! The guests that are booted, and what is expected of each.
 
 use super::table::Shown;
-use super::{Engine, MARKER};
+use super::{Engine, MARKER, uki};
 use crate::cache::Cache;
 use crate::failure::Outcome;
 use crate::kernel::{self, Kernel, RELEASES, Release};
 use crate::package::{self, MEMTEST, XEN, XEN_SHIM};
+use crate::project::Project;
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -36,6 +37,8 @@ pub(super) enum Guest {
         /// What its init does in the end.
         todo: &'static str,
     },
+    /// The same in one file, with its command line.
+    Unified { file: PathBuf, kernel: Kernel },
     /// Something that only has to say who it is.
     Other { file: PathBuf },
 }
@@ -75,17 +78,21 @@ pub(super) struct Guests {
     xen: PathBuf,
     xen_shim: PathBuf,
     memtest: PathBuf,
+    /// A unified kernel image, and the kernel in it.
+    uki: (PathBuf, Kernel),
 }
 
 impl Guests {
     /// Everything, fetched where it is not in the cache.
-    pub(super) fn fetch(cache: &Cache) -> Outcome<Self> {
+    pub(super) fn fetch(project: &Project, cache: &Cache) -> Outcome<Self> {
         let fetch = |release: &Release| Ok((*release, kernel::fetch(cache, release)?));
+        let unified = kernel::fetch(cache, &kernel::DEBIAN_13)?;
         Ok(Self {
             linux: RELEASES.iter().map(fetch).collect::<Outcome<_>>()?,
             xen: package::fetch(cache, &XEN)?,
             xen_shim: package::fetch(cache, &XEN_SHIM)?,
             memtest: package::fetch(cache, &MEMTEST)?,
+            uki: (uki::build(project, cache, &unified)?, unified),
         })
     }
 
@@ -105,6 +112,7 @@ pub(super) fn of(guests: &Guests, engine: Engine) -> Vec<Case> {
         Engine::Auto => on_this_machine(guests),
         Engine::Qemu | Engine::Kvm => {
             let mut cases = with_every_kernel(guests, engine);
+            cases.push(unified(guests, engine));
             cases.extend(with_every_end(guests, engine));
             cases.extend(other_systems(guests, engine));
             if engine == Engine::Kvm {
@@ -143,6 +151,21 @@ fn with_every_kernel(guests: &Guests, engine: Engine) -> Vec<Case> {
         });
     }
     cases
+}
+
+/// A unified kernel image: nothing but the file is named.
+fn unified(guests: &Guests, engine: Engine) -> Case {
+    let (file, kernel) = guests.uki.clone();
+    Case {
+        name: format!("{} unified kernel image", engine.name()),
+        shows: Some(Shown {
+            image: "Unified kernel image of systemd's stub".to_owned(),
+            way: "linux64",
+            engine,
+        }),
+        guest: Guest::Unified { file, kernel },
+        ..plain(&guests.uki.1, engine)
+    }
 }
 
 /// One kernel, and every way to end, to be loaded and to be spoken to.

@@ -42,7 +42,7 @@ pub(crate) fn check(
     cache: &Cache,
     passed: &BTreeSet<String>,
 ) -> Outcome<Verdict> {
-    let guests = Guests::fetch(cache)?;
+    let guests = Guests::fetch(project, cache)?;
     let mut shown = Vec::new();
     for engine in [Engine::Qemu, Engine::Kvm] {
         let cases = cases::of(&guests, engine);

@@ -1,0 +1,173 @@
+//! The initial ramdisk: the one that the image carries, and the one that is named beside it.
+
+use crate::args::GuestArgs;
+use crate::cache::{Store, chain};
+use crate::failure::Failure;
+use crate::file::InputFile;
+use crate::kernel::{self, Files};
+use crate::progress::Progress;
+use firstlight_boot::Unpack;
+use firstlight_image::{Image, Limits, Part};
+use firstlight_load::{Kept, Kind, Layer, Opened, unpack_initrd};
+use std::path::Path;
+
+/// An initial ramdisk as the guest is to get it.
+#[derive(Debug)]
+pub(crate) enum Initrd {
+    /// Of so many bytes that it need not be read: no plan has room for it.
+    TooLarge(u64),
+    /// Open.
+    Opened(Opened),
+}
+
+impl Initrd {
+    /// The initial ramdisk of a boot, unpacked, unless that makes it so large that the guest's
+    /// memory gets tight, or the guest is to unpack by itself.
+    pub(crate) fn open(
+        store: &Store,
+        files: &Files,
+        image: &Image<'_>,
+        args: &GuestArgs,
+    ) -> Result<Option<Self>, Failure> {
+        let Some(source) = Source::of(files, image) else {
+            return Ok(None);
+        };
+        let progress = store.progress();
+        if source.len() > args.memory {
+            return Ok(Some(Self::TooLarge(source.len())));
+        }
+        if args.unpack() == Unpack::Guest {
+            return source.packed(progress).map(Some);
+        }
+        let unpacked = Self::Opened(source.unpacked(store)?);
+        // The guest unpacks it once more, to files, while the archive is still there.
+        if unpacked.len() > args.memory / 4 && unpacked.len() > source.len() {
+            progress.say("the initial ramdisk is left packed, for the guest's memory is small");
+            return source.packed(progress).map(Some);
+        }
+        Ok(Some(unpacked))
+    }
+
+    /// The initial ramdisk of a boot as it is in the files.
+    pub(crate) fn packed(
+        files: &Files,
+        image: &Image<'_>,
+        progress: Progress,
+    ) -> Result<Option<Self>, Failure> {
+        Source::of(files, image)
+            .map(|source| source.packed(progress))
+            .transpose()
+    }
+
+    /// How many bytes the guest is to get.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::TooLarge(len) => *len,
+            Self::Opened(_) => self.bytes().len() as u64,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::TooLarge(_) => &[],
+            Self::Opened(opened) => opened.layers.bytes().first().copied().unwrap_or(&[]),
+        }
+    }
+
+    /// The file of the cache that it is in.
+    pub(crate) fn kept(&self) -> Option<&Kept> {
+        match self {
+            Self::TooLarge(_) => None,
+            Self::Opened(opened) => opened.layers.file(),
+        }
+    }
+}
+
+/// Where the bytes of an initial ramdisk are.
+struct Source<'a> {
+    kernel: &'a InputFile,
+    image: &'a Image<'a>,
+    /// What the image carries.
+    parts: Vec<Part>,
+    /// What is named beside it, and comes behind.
+    file: Option<&'a InputFile>,
+}
+
+/// Where the kernel looks for the next archive (`buffer-format.rst`).
+const ALIGN: usize = 4;
+
+impl<'a> Source<'a> {
+    /// None where there is no initial ramdisk.
+    fn of(files: &'a Files, image: &'a Image<'a>) -> Option<Self> {
+        let parts = image.parts().initrds;
+        let file = files.initrd();
+        (file.is_some() || !parts.is_empty()).then_some(Self {
+            kernel: files.kernel(),
+            image,
+            parts,
+            file,
+        })
+    }
+
+    fn len(&self) -> u64 {
+        let parts = self.parts.iter().map(|part| self.image.part(part).len());
+        let aligned = parts.map(|len| len.next_multiple_of(ALIGN) as u64);
+        aligned.chain(self.file.map(InputFile::len)).sum()
+    }
+
+    /// The file that is read, as people are told.
+    fn shown(&self) -> &Path {
+        self.file.unwrap_or(self.kernel).path()
+    }
+
+    /// The parts one after the other.
+    fn read(&self, progress: Progress) -> Result<Vec<u8>, Failure> {
+        let mut bytes = Vec::new();
+        for part in &self.parts {
+            bytes.extend_from_slice(self.image.part(part));
+            bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
+        }
+        match self.file {
+            None => Ok(bytes),
+            Some(file) if bytes.is_empty() => kernel::read(file, progress),
+            Some(file) => {
+                bytes.extend_from_slice(&kernel::read(file, progress)?);
+                Ok(bytes)
+            }
+        }
+    }
+
+    fn packed(&self, progress: Progress) -> Result<Initrd, Failure> {
+        let layers = vec![Layer::new(self.read(progress)?)];
+        Ok(Initrd::Opened(Opened::without_cache(layers)))
+    }
+
+    /// What comes from one file is kept by that file's name.
+    fn unpacked(&self, store: &Store) -> Result<Opened, Failure> {
+        let unpack = || {
+            let bytes = self.read(store.progress())?;
+            let plain = self.unpack(&bytes, store.progress());
+            Ok(vec![Layer::new(plain.unwrap_or(bytes))])
+        };
+        match (self.file, self.parts.as_slice()) {
+            (Some(file), []) => store.get(Kind::Initrd, file, unpack),
+            (None, _) => store.get(Kind::Initrd, self.kernel, unpack),
+            (Some(_), _) => unpack().map(Opened::without_cache),
+        }
+    }
+
+    /// The ramdisk with everything in it unpacked; `None` where it is to be left as it is.
+    fn unpack(&self, bytes: &[u8], progress: Progress) -> Option<Vec<u8>> {
+        let shown = self.shown().display();
+        let limit = Limits::default().unpacked;
+        progress
+            .step(&format!("unpacking {shown}"), || {
+                unpack_initrd(bytes, limit)
+            })
+            .unwrap_or_else(|error| {
+                let why = chain(&error);
+                progress.say(&format!("{shown} is left as it is: {why}"));
+                None
+            })
+    }
+}
