@@ -7,7 +7,7 @@
 //! file, and looks at none of their bytes.
 //!
 //! An entry is written to `NAME.new`, and gets its names when it is whole and on the disk. Whoever
-//! writes holds a lock on that file (flock(2)); who comes second waits, and finds the entry.
+//! writes holds a lock on `NAME.lock` (flock(2)); who comes second waits, and finds the entry.
 
 mod entries;
 mod place;
@@ -40,6 +40,8 @@ pub struct Cache {
 const MODE: u32 = 0o400;
 const DATA: &str = "data";
 const NEW: &str = "new";
+const LINK: &str = "link";
+const LOCK: &str = "lock";
 
 /// What came of a file that the cache was asked for.
 #[derive(Debug)]
@@ -260,22 +262,20 @@ fn open_data(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// The right to write an entry, and the file to write it to. What was not finished is removed.
+/// The right to write an entry. What was not finished is removed.
 #[derive(Debug)]
 struct Lock {
     name: PathBuf,
-    new: PathBuf,
-    /// Open for reading only: a file that is open for writing grants no lease.
     file: File,
 }
 
 impl Lock {
     /// Waits until nobody else writes the entry.
     fn take(name: &Path) -> io::Result<Self> {
-        let new = name.with_extension(NEW);
+        let path = name.with_extension(LOCK);
         loop {
             let file: File = rustix::fs::open(
-                &new,
+                &path,
                 rustix::fs::OFlags::RDONLY
                     | rustix::fs::OFlags::CREATE
                     | rustix::fs::OFlags::NOFOLLOW
@@ -290,13 +290,12 @@ impl Lock {
                     Err(error) => return Err(error.into()),
                 }
             }
-            // Whoever held the lock has given the file its real name, or removed it.
+            // Whoever held the lock has removed the file.
             let locked = file.metadata()?;
-            match fs::symlink_metadata(&new) {
+            match fs::symlink_metadata(&path) {
                 Ok(there) if (there.dev(), there.ino()) == (locked.dev(), locked.ino()) => {
                     return Ok(Self {
                         name: name.to_path_buf(),
-                        new,
                         file,
                     });
                 }
@@ -315,11 +314,14 @@ impl Lock {
         {
             return Err(Errno::FBIG.into());
         }
+        let new = self.name.with_extension(NEW);
+        // Whoever began before us is no more.
+        remove(&new)?;
         let file = OpenOptions::new()
             .write(true)
-            .truncate(true)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&self.new)?;
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
         file.set_len(layout.len)?;
         file.write_all_at(&layout.header, 0)?;
         for (start, layer) in layout.offsets.iter().zip(layers) {
@@ -330,10 +332,10 @@ impl Lock {
         file.sync_data()?;
         drop(file);
         let data = self.name.with_extension(DATA);
-        fs::rename(&self.new, &data)?;
+        fs::rename(&new, &data)?;
         // The times that say whether it was changed: renaming was the last change.
         let finished = Stamp::of(&fs::symlink_metadata(&data)?).without_device();
-        let link = self.name.with_extension("link");
+        let link = self.name.with_extension(LINK);
         remove(&link)?;
         symlink(finished, &link)?;
         fs::rename(&link, &self.name)
@@ -342,9 +344,11 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Gone already where the entry was finished. The lock goes with the file.
-        let removed = remove(&self.new);
-        let _ = (removed, &self.file);
+        // The lock's name goes while the lock is held, and the lock itself with the file.
+        for ending in [NEW, LINK, LOCK] {
+            let _ = remove(&self.name.with_extension(ending));
+        }
+        let _ = &self.file;
     }
 }
 

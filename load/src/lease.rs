@@ -1,12 +1,17 @@
 //! Keeps mapped files from changing or shrinking under whoever has them mapped.
 //!
 //! A mapping of a file shows what is written to it, and touching what was cut off kills the
-//! process. A read lease (fcntl(2), "Leases") makes the kernel hold whoever opens the file for
-//! writing or cuts it short, and tell us: we make every page that is mapped our own, and only then
-//! let them go on. The kernel grants a lease only where nobody has the file open for writing.
+//! process: even pages that were written to, and so private, go when their file is cut. A read
+//! lease (fcntl(2), "Leases") makes the kernel hold whoever opens the file for writing or cuts it
+//! short, and tell us by a signal: we put memory of our own with the same bytes in the place of
+//! every mapping, and only then let them go on. The kernel grants a lease only where nobody has
+//! the file open for writing.
 //!
-//! How long the kernel holds them is `/proc/sys/fs/lease-break-time`, 45 seconds; making pages our
-//! own takes a second for a gigabyte. Removing or renaming the file breaks nothing.
+//! Nothing may write to the memory while it is replaced, so every other thread of the process is
+//! stopped meanwhile, by the same signal: a vCPU leaves its guest for it and goes on afterwards.
+//!
+//! How long the kernel holds them is `/proc/sys/fs/lease-break-time`, 45 seconds; copying takes a
+//! second for a gigabyte. Removing or renaming the file breaks nothing.
 #![expect(
     unsafe_code,
     reason = "a signal handler, and fcntl(2) that only libc has"
@@ -14,12 +19,11 @@
 
 use libc::{c_int, c_void};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
-use rustix::io::Errno;
 use std::fs::File;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 
 /// How many leases a process may hold, and how many ranges they may guard: beyond that, bytes are
@@ -77,7 +81,7 @@ pub(crate) struct Lease {
 }
 
 /// A range of memory that becomes the process's own before its file may change. Dropped before
-/// the memory is unmapped.
+/// the memory is unmapped, and made only for memory that is mapped or about to be.
 #[derive(Debug)]
 pub(crate) struct Guard {
     /// Held as long as the range is guarded.
@@ -185,14 +189,8 @@ fn ready_to_be_told() -> Option<c_int> {
     static READY: OnceLock<Option<c_int>> = OnceLock::new();
     *READY.get_or_init(|| {
         let signal = libc::SIGRTMAX() - 1;
-        (can_populate() && install_handler(signal) && unblock(signal)).then_some(signal)
+        (install_handler(signal) && unblock(signal)).then_some(signal)
     })
-}
-
-/// Whether the kernel makes pages private on request (`MADV_POPULATE_WRITE`, Linux 5.14).
-fn can_populate() -> bool {
-    // SAFETY: a range without a byte; the kernel only looks whether it knows the advice.
-    unsafe { libc::madvise(ptr::null_mut(), 0, libc::MADV_POPULATE_WRITE) == 0 }
 }
 
 /// Handles `signal`, unless somebody else does already.
@@ -229,31 +227,129 @@ fn unblock(signal: c_int) -> bool {
     added == 0 && unblocked == 0
 }
 
-/// The signal handler: for every lease that is being broken, makes all that it guards private, and
-/// gives it up. It uses atomics, madvise(2) and fcntl(2) only.
-///
-/// A range that is unmapped meanwhile may belong to something else by then. Making pages of it
-/// writable-present changes none of its bytes, so that at worst some memory is used for nothing.
-extern "C" fn a_lease_breaks(_signal: c_int) {
+/// Whether a thread replaces memory, and how many others wait for it: the upper half counts how
+/// often that has begun and ended, so is odd in between; the lower half counts who waits.
+static STATE: AtomicU64 = AtomicU64::new(0);
+const ROUND: u64 = 1 << 32;
+
+fn round_of(state: u64) -> u64 {
+    state / ROUND
+}
+
+/// The signal handler. The first thread to come here looks after the leases that are being broken,
+/// every other waits for it. Only system calls and atomics are used (signal-safety(7)), and errno
+/// is left as it was.
+extern "C" fn a_lease_breaks(signal: c_int) {
     // SAFETY: errno is the thread's own, and always there.
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: as above.
     let before = unsafe { *errno };
-    for (number, held) in LEASES.iter().enumerate() {
-        let file = held.file.load(SeqCst);
-        if file < 0 || is_held(file) {
-            continue;
-        }
-        // Said first: who maps more after this sees it, who mapped before is in the ranges.
-        held.broken.store(true, SeqCst);
-        if make_private(number) {
-            // SAFETY: takes numbers; should the descriptor be another file's by now, there is no
-            // lease of ours on it to give up, or one whose ranges were just looked after.
-            unsafe { libc::fcntl(file, libc::F_SETLEASE, libc::F_UNLCK) };
+    let mut state = STATE.load(SeqCst);
+    loop {
+        let round = round_of(state);
+        let replaces = round % 2 == 1;
+        let next = if replaces {
+            state + 1
+        } else {
+            (round + 1) * ROUND
+        };
+        match STATE.compare_exchange(state, next, SeqCst, SeqCst) {
+            Err(now) => state = now,
+            Ok(_) if replaces => {
+                while round_of(STATE.load(SeqCst)) == round {
+                    pause_a_moment();
+                }
+                break;
+            }
+            Ok(_) => {
+                serve_broken_leases(signal);
+                STATE.store((round + 2) * ROUND, SeqCst);
+                break;
+            }
         }
     }
     // SAFETY: as above.
     unsafe { *errno = before };
+}
+
+fn serve_broken_leases(signal: c_int) {
+    let is_broken = |held: &Held| {
+        let file = held.file.load(SeqCst);
+        file >= 0 && !is_held(file)
+    };
+    let mut stopped = false;
+    for (number, held) in LEASES.iter().enumerate() {
+        // One that could not be served before is tried again.
+        if !is_broken(held) {
+            continue;
+        }
+        // Said first: who maps more after this sees it, who mapped before is in the ranges.
+        held.broken.store(true, SeqCst);
+        if !stopped {
+            stop_others(signal);
+            stopped = true;
+        }
+        if replace_all(number) {
+            // SAFETY: takes numbers; should the descriptor be another file's by now, there is no
+            // lease of ours on it to give up.
+            unsafe { libc::fcntl(held.file.load(SeqCst), libc::F_SETLEASE, libc::F_UNLCK) };
+        }
+    }
+}
+
+/// Waits until every other thread waits. One that lets no signal through is not waited for longer
+/// than a few seconds: none that writes to a guest's memory is known to.
+fn stop_others(signal: c_int) {
+    const ROUNDS: usize = 5000;
+    for round in 0..ROUNDS {
+        // Again from time to time, for threads that are new.
+        let others = for_each_other_thread(|process, thread| {
+            if round % 100 == 0 {
+                // SAFETY: takes numbers; a thread that has ended is no thread of this process.
+                unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
+            }
+        });
+        if STATE.load(SeqCst) % ROUND >= others {
+            return;
+        }
+        pause_a_moment();
+    }
+}
+
+/// Calls `act` with the numbers of this process and of each of its other threads
+/// (proc_pid_task(5)); gives how many they are. Without `/proc`, none is found.
+fn for_each_other_thread(act: impl Fn(i32, i32)) -> u64 {
+    let process = rustix::process::getpid().as_raw_nonzero().get();
+    let this = rustix::thread::gettid().as_raw_nonzero().get();
+    let flags =
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let Ok(folder) = rustix::fs::open(c"/proc/self/task", flags, rustix::fs::Mode::empty()) else {
+        return 0;
+    };
+    let mut others = 0;
+    let mut buffer = [MaybeUninit::<u8>::uninit(); 1024];
+    let mut entries = rustix::fs::RawDir::new(&folder, &mut buffer);
+    while let Some(Ok(entry)) = entries.next() {
+        let name = entry.file_name().to_bytes();
+        let number = name.iter().try_fold(0_i32, |number, digit| {
+            let digit = digit.is_ascii_digit().then(|| i32::from(digit - b'0'))?;
+            number.checked_mul(10)?.checked_add(digit)
+        });
+        if let Some(thread) = number.filter(|thread| *thread != this) {
+            act(process, thread);
+            others += 1;
+        }
+    }
+    others
+}
+
+fn pause_a_moment() {
+    let moment = rustix::thread::Timespec {
+        tv_sec: 0,
+        tv_nsec: 1_000_000,
+    };
+    // Woken early is as good.
+    let _ = rustix::thread::nanosleep(&moment);
 }
 
 /// Whether the lease on `file` is there and nobody waits for its end.
@@ -262,26 +358,44 @@ fn is_held(file: c_int) -> bool {
     unsafe { libc::fcntl(file, F_GETLEASE) == libc::F_RDLCK }
 }
 
-/// Whether every page that lease `number` guards is this process's own now. Without memory for
-/// that, the lease is kept, and the kernel goes on holding whoever wants to write, for a while.
-fn make_private(number: usize) -> bool {
+/// Puts this process's own memory in the place of all that lease `number` guards; false where
+/// there is none. The lease is kept then, and the kernel goes on holding whoever wants to write,
+/// for a while.
+fn replace_all(number: usize) -> bool {
     let mut all = true;
     for range in &RANGES {
-        if usize::try_from(range.lease.load(SeqCst)) != Ok(number) {
-            continue;
-        }
-        let start: *mut c_void = ptr::with_exposed_provenance_mut(range.start.load(SeqCst));
-        let len = range.len.load(SeqCst);
-        loop {
-            // SAFETY: the advice changes no byte, whatever is mapped there.
-            let done = unsafe { libc::madvise(start, len, libc::MADV_POPULATE_WRITE) } == 0;
-            let error = Errno::from_io_error(&std::io::Error::last_os_error());
-            if !done && matches!(error, Some(Errno::INTR | Errno::AGAIN)) {
-                continue;
-            }
-            all &= done;
-            break;
+        if usize::try_from(range.lease.load(SeqCst)) == Ok(number) {
+            all &= replace(range.start.load(SeqCst), range.len.load(SeqCst));
         }
     }
     all
+}
+
+/// Puts fresh memory with the same bytes in the place of `len` bytes from `start`, whole pages.
+/// Other threads are stopped, so that nobody maps, unmaps or writes meanwhile.
+fn replace(start: usize, len: usize) -> bool {
+    const PAGE: usize = 4096;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: no address is asked for, so no existing mapping is touched.
+    let fresh = unsafe { libc::mmap(ptr::null_mut(), len, access, flags, -1, 0) };
+    if fresh == libc::MAP_FAILED {
+        return false;
+    }
+    let old: *mut c_void = ptr::with_exposed_provenance_mut(start);
+    for offset in (0..len).step_by(PAGE) {
+        // SAFETY: the guard's range is mapped until the guard is dropped, which a stopped thread
+        // does not, and the file is as long as it was, for its lease is still held.
+        let from = unsafe { old.cast::<u8>().add(offset) };
+        // SAFETY: the fresh memory is as long.
+        let to = unsafe { fresh.cast::<u8>().add(offset) };
+        let rest = PAGE.min(len - offset);
+        // SAFETY: as above; nobody writes to either meanwhile.
+        unsafe { ptr::copy_nonoverlapping(from, to, rest) };
+    }
+    let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: what was mapped at the address gives way to memory with the same bytes and access, so
+    // that whoever has the address, the hypervisor included, finds what was there.
+    let moved = unsafe { libc::mremap(fresh, len, len, how, old) };
+    moved == old
 }

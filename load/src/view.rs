@@ -25,7 +25,7 @@ impl View {
     /// Maps the first `len` bytes of the leased file, which has them; not 0. `None` where the
     /// lease is being broken already, or can guard no more.
     pub(crate) fn map(lease: &Arc<Lease>, len: usize) -> io::Result<Option<Self>> {
-        // Writable, because only so pages can be made private; nobody writes.
+        // Writable, as what takes its place is where the lease is broken; nobody writes.
         let access = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: no address is asked for, so no existing mapping is touched.
@@ -45,8 +45,8 @@ impl View {
     /// The file's bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: the range is mapped for as long as this value lives. Nobody writes through the
-        // mapping; the lease keeps the file as it is until the pages are private copies, so no
-        // byte ever changes and every page stays there.
+        // mapping; the lease keeps the file as it is until memory of this process with the same
+        // bytes has taken its place, so no byte ever changes and every page stays there.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }

@@ -1,6 +1,6 @@
 //! All that is in a cache: to be shown, to be removed, and to be kept below a bound.
 
-use super::{Cache, CacheError, DATA, NEW, remove};
+use super::{Cache, CacheError, DATA, LINK, LOCK, NEW, remove};
 use crate::kept::{Header, Kind};
 use rustix::fs::{FlockOperation, flock};
 use std::ffi::OsStr;
@@ -160,9 +160,9 @@ impl Found {
         })
     }
 
-    /// Whether somebody holds the lock on the file to write to.
+    /// Whether somebody holds the lock.
     fn is_being_written(&self) -> bool {
-        let Ok(file) = File::open(self.name.with_extension(NEW)) else {
+        let Ok(file) = File::open(self.name.with_extension(LOCK)) else {
             return false;
         };
         flock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
@@ -171,7 +171,7 @@ impl Found {
     /// The link first: without it, nobody looks for the data.
     fn remove(&self) -> io::Result<()> {
         remove(&self.name)?;
-        for ending in [DATA, NEW, "link"] {
+        for ending in [DATA, NEW, LINK, LOCK] {
             remove(&self.name.with_extension(ending))?;
         }
         Ok(())

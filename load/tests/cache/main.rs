@@ -577,6 +577,45 @@ fn whoever_cuts_or_changes_a_mapped_entry_changes_nothing_for_those_who_use_it()
 }
 
 #[test]
+fn what_others_write_while_an_entry_is_cut_is_not_lost() {
+    let source = Source::new(&kernel(17));
+    let cache = cache(&source);
+    get(&cache, &source);
+    let kept = get(&cache, &source);
+    let data = data(&cache);
+    let (plan, memory) = placed(&kept);
+    let kernel = plan.pieces().iter().max_by_key(|piece| piece.range.len());
+    let start = kernel.unwrap().range.start();
+    let cut = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        for writer in 0..3_u64 {
+            let (memory, cut) = (&memory, &cut);
+            scope.spawn(move || {
+                let mut count = 0_u64;
+                while !cut.load(Ordering::Relaxed) || count < 1000 {
+                    let at = start
+                        .checked_add(0x1000 * (writer + 3 * (count % 50)))
+                        .unwrap();
+                    count += 1;
+                    memory.write(at, &count.to_le_bytes()).unwrap();
+                    let mut back = [0; 8];
+                    memory.read(at, &mut back).unwrap();
+                    assert_eq!(u64::from_le_bytes(back), count);
+                }
+            });
+        }
+        fs::set_permissions(&data, Permissions::from_mode(0o600)).unwrap();
+        let changed = Command::new("sh")
+            .args(["-c", ": > \"$0\""])
+            .arg(&data)
+            .status();
+        cut.store(true, Ordering::Relaxed);
+        assert!(changed.unwrap().success());
+    });
+    assert_eq!(fs::metadata(&data).unwrap().len(), 0);
+}
+
+#[test]
 fn limits_on_unpacking_hold_with_a_cache() {
     let source = Source::new(&kernel(16));
     let cache = cache(&source);
