@@ -6,6 +6,7 @@ use firstlight_image::{Codec, Limits};
 use iced_x86::{
     Decoder, DecoderOptions, Formatter, GasFormatter, Instruction, Mnemonic, OpKind, Register,
 };
+use proptest::prelude::*;
 
 const XLF_KERNEL_64: u16 = 1;
 
@@ -239,4 +240,53 @@ fn modules_beside_the_ramdisk_and_long_command_lines_are_refused() {
         matches!(refused, Err(PlanError::CmdlineTooLong { .. })),
         "{refused:?}"
     );
+}
+
+proptest! {
+    /// Nobody plans again before a package is booted, so it has to be sound as it is.
+    #[test]
+    fn a_package_is_disjoint_below_3_gib_and_free_where_its_kernel_starts(
+        pref in prop_oneof![Just(0x10_0000_u64), Just(0x100_0000), any::<u32>().prop_map(u64::from)],
+        init_size in prop_oneof![1..0x800_0000_u32, any::<u32>()],
+        align_log2 in 12..26_u32,
+        relocatable in any::<bool>(),
+        initrd in proptest::option::of(1..(1_u64 << 33)),
+        text in "[a-z ]{0,40}",
+    ) {
+        let file = bzimage()
+            .xloadflags(XLF_KERNEL_64)
+            .relocatable(relocatable)
+            .kernel_alignment(1 << align_log2)
+            .pref_address(pref)
+            .init_size(init_size)
+            .build();
+        let wanted = Request {
+            unpack: crate::Unpack::Guest,
+            cmdline: text,
+            initrd,
+            ..Request::default()
+        };
+        let Ok(image) = Image::open_outer(&file, &Limits::default()) else { return Ok(()) };
+        let Ok(package) = pack(&image, &wanted) else { return Ok(()) };
+        let pieces = package.pieces();
+        for piece in pieces {
+            prop_assert!(ROOM.contains(piece.range), "{:?}", piece);
+        }
+        for (one, next) in pieces.iter().zip(pieces.iter().skip(1)) {
+            prop_assert!(one.range.end() <= next.range.start(), "{:?} {:?}", one, next);
+        }
+        let kernel = pieces.iter().find(|piece| piece.name == "kernel, packed");
+        let start = kernel.map(|piece| piece.range.start().get());
+        let runs = start.map(|start| start.max(pref)..start.max(pref) + u64::from(init_size));
+        let runs = runs.expect("there is a kernel");
+        for piece in pieces.iter().filter(|piece| !piece.name.contains("window")) {
+            let (from, to) = (piece.range.start().get(), piece.range.end().get());
+            let free = to <= runs.start || runs.end <= from || piece.name == "kernel, packed";
+            prop_assert!(free, "{:?} in {:#x?}", piece, runs);
+        }
+        if let Some(movable) = package.movable() {
+            prop_assert_eq!(pieces[0].range.start().get(), u64::from(movable.min));
+            prop_assert_eq!(u64::from(movable.min) % u64::from(movable.align), 0);
+        }
+    }
 }
