@@ -187,6 +187,9 @@ fn images() -> Vec<Vec<u8>> {
         Codec::Zstd,
         Codec::Xz,
         Codec::Lz4Legacy,
+        Codec::Lz4Frame,
+        Codec::Bzip2,
+        Codec::Lzo,
     ] {
         images.push(
             bzimage()
