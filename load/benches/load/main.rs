@@ -151,19 +151,26 @@ fn fill(opened: &Opened, request: &Request) -> Outcome<(BootPlan, GuestMemory)> 
 /// B1: a kernel that is in the cache, against the peer with one that is in memory.
 fn warm(stock: &Stock) -> Outcome {
     let (mut ours, mut elf, mut bzimage) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        let meter = Meter::start();
-        let loaded = load(stock, Kaslr::Off)?;
-        ours.push(meter.stop());
-        drop(loaded);
-        let meter = Meter::start();
-        let loaded = peer::elf(&stock.vmlinux)?;
-        elf.push(meter.stop());
-        drop(loaded);
-        let meter = Meter::start();
-        let loaded = peer::bzimage(&stock.path)?;
-        bzimage.push(meter.stop());
-        drop(loaded);
+    // In turns of several, so that each finds its own code and tables in the processor's caches.
+    for _ in 0..3 {
+        for _ in 0..ROUNDS {
+            let meter = Meter::start();
+            let loaded = load(stock, Kaslr::Off)?;
+            ours.push(meter.stop());
+            drop(loaded);
+        }
+        for _ in 0..5 {
+            let meter = Meter::start();
+            let loaded = peer::elf(&stock.vmlinux)?;
+            elf.push(meter.stop());
+            drop(loaded);
+        }
+        for _ in 0..5 {
+            let meter = Meter::start();
+            let loaded = peer::bzimage(&stock.path)?;
+            bzimage.push(meter.stop());
+            drop(loaded);
+        }
     }
     let (ours, elf, bzimage) = (
         Cost::median(&ours),
