@@ -132,3 +132,6 @@ impl Kernel<'_> {
 fn link_address(place: [u8; 4]) -> u64 {
     i64::from(i32::from_le_bytes(place)).cast_unsigned()
 }
+
+#[cfg(test)]
+mod tests;
