@@ -43,7 +43,7 @@ pub(crate) const XEN_SHIM: Packaged = Packaged {
 /// A memory tester that is entered as a Linux kernel is.
 pub(crate) const MEMTEST: Packaged = Packaged {
     name: "memtest86+",
-    suite: "trixie",
+    suite: "bookworm",
     package: "memtest86+",
     path: "boot/memtest86+x64.bin",
 };

@@ -9,7 +9,7 @@ use crate::package::{self, MEMTEST, XEN, XEN_SHIM};
 use crate::project::Project;
 use rustix::process::Signal;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A guest and what is expected of it.
 pub(super) struct Case {
@@ -219,38 +219,74 @@ fn with_every_end(guests: &Guests, engine: Engine) -> Vec<Case> {
     ]
 }
 
-/// Guests other than Linux. They are stopped once they have said who they are.
+/// Guests other than Linux. They are stopped once they have said what they are known by.
 fn other_systems(guests: &Guests, engine: Engine) -> Vec<Case> {
-    let xen = ["--cmdline", "console=com1 com1=115200,8n1"];
-    let says = |image: &str, way, file: &PathBuf, words, more: &[&str]| Case {
-        name: format!("{} {image} {way}", engine.name()),
-        guest: Guest::Other { file: file.clone() },
-        engine,
-        options: options(&[&["--protocol", way], more].concat()),
-        timeout: PATIENCE,
-        then: Then::TerminateAfter(words),
-        expected: Expected::Signal(Signal::TERM.as_raw()),
-        shows: Some(Shown {
-            image: image.to_owned(),
-            way,
-            engine,
-        }),
-    };
     const BANNER: &str = "Xen version 4.20";
-    vec![
-        says("Xen 4.20", "multiboot", &guests.xen, BANNER, &xen),
-        says("Xen 4.20", "multiboot2", &guests.xen, BANNER, &xen),
-        // Its PVH entry is for Xen's own guests: the first step there is a hypercall.
-        says("Xen 4.20 shim", "multiboot", &guests.xen_shim, BANNER, &xen),
-        says(
-            "Memtest86+ 7.20",
-            "linux64",
-            &guests.memtest,
-            "Memtest86+",
-            // It measures how fast all of its memory is before it prints.
-            &["--cmdline", "console=ttyS0,115200", "--memory", "64M"],
-        ),
-    ]
+    let xen = Other {
+        image: "Xen 4.20",
+        way: "multiboot",
+        file: &guests.xen,
+        says: BANNER,
+        options: options(&["--cmdline", "console=com1 com1=115200,8n1"]),
+    };
+    let memtest = Other {
+        image: "Memtest86+ 6.10",
+        way: "linux64",
+        file: &guests.memtest,
+        says: "Memtest86+",
+        // It measures how fast all of its memory is before it prints.
+        options: options(&["--cmdline", "console=ttyS0,115200", "--memory", "64M"]),
+    };
+    let (_, linux) = guests.plain();
+    let mut domain = OsString::from(&linux.file);
+    domain.push("=console=hvc0");
+    // Its PVH entry is for Xen's own guests: the first step there is a hypercall. What it says
+    // comes after it has found its modules.
+    let shim = Other {
+        image: "Xen 4.20 shim",
+        file: &guests.xen_shim,
+        says: "Using scheduler",
+        options: [&xen.options[..], &["--module".into(), domain]].concat(),
+        ..xen.clone()
+    };
+    let xen_by_2 = Other {
+        way: "multiboot2",
+        ..xen.clone()
+    };
+    let others = [xen, xen_by_2, shim, memtest];
+    others.into_iter().map(|other| other.on(engine)).collect()
+}
+
+/// A guest other than Linux.
+#[derive(Clone)]
+struct Other<'a> {
+    image: &'static str,
+    way: &'static str,
+    file: &'a Path,
+    /// What it is known by.
+    says: &'static str,
+    options: Vec<OsString>,
+}
+
+impl Other<'_> {
+    fn on(self, engine: Engine) -> Case {
+        Case {
+            name: format!("{} {} {}", engine.name(), self.image, self.way),
+            guest: Guest::Other {
+                file: self.file.to_owned(),
+            },
+            engine,
+            options: [options(&["--protocol", self.way]), self.options].concat(),
+            timeout: PATIENCE,
+            then: Then::TerminateAfter(self.says),
+            expected: Expected::Signal(Signal::TERM.as_raw()),
+            shows: Some(Shown {
+                image: self.image.to_owned(),
+                way: self.way,
+                engine,
+            }),
+        }
+    }
 }
 
 /// In the lab, KVM passes the probe.

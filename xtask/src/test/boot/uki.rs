@@ -44,6 +44,7 @@ pub(super) fn build(project: &Project, cache: &Cache, kernel: &Kernel) -> Outcom
             .arg(format!("{section}={address:#x}"));
     }
     objcopy.arg(package::fetch(cache, &EFI_STUB)?).arg(&image);
-    process::run(&mut objcopy)?;
+    // It complains of the addresses, which only firmware cares for.
+    process::output_of(&mut objcopy)?;
     Ok(image)
 }
