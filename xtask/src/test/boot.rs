@@ -46,6 +46,11 @@ pub(crate) fn run(project: &Project, cache: &Cache, engine: Engine, tally: &mut 
     let place = Place {
         firstlight: project.built_firstlight(),
         initrd: initramfs::build(project, cache)?,
+        cache: match engine {
+            // In the lab, whose own folders are in memory: there, files can be mapped.
+            Engine::Kvm => std::env::temp_dir().join("firstlight-unpacked"),
+            Engine::Qemu | Engine::Auto => project.scratch("unpacked")?,
+        },
     };
     let cases = cases::of(&Guests::fetch(project, cache)?, engine);
     let waiting = Mutex::new(cases.iter());
@@ -93,6 +98,8 @@ const ECHO: &str = "FIRSTLIGHT-ECHO over the wire and back";
 struct Place {
     firstlight: PathBuf,
     initrd: PathBuf,
+    /// What the guests' kernels are unpacked to: not the user's.
+    cache: PathBuf,
 }
 
 impl Place {
@@ -112,6 +119,7 @@ impl Place {
         command
             .args(["--kill-after=10", &(case.timeout + 60).to_string()])
             .arg(&self.firstlight)
+            .env("FIRSTLIGHT_CACHE", &self.cache)
             .args(["boot", "--engine", case.engine.name()])
             .args(["--timeout", &case.timeout.to_string()])
             .args(["--memory", "512M"]);
