@@ -4,7 +4,9 @@ use crate::cache::Cache;
 use crate::debian::Suite;
 use crate::failure::{Because, Failure, Outcome};
 use crate::module;
+use crate::project::Project;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// A kernel by the name of the package that stands for it: exact versions come and go.
@@ -101,6 +103,21 @@ pub(crate) fn fetch(cache: &Cache, release: &Release) -> Outcome<Kernel> {
         version,
         modules: entry.join("modules"),
     })
+}
+
+/// A folder in which every kernel goes by the name that its package gives it, `vmlinuz-VERSION`.
+pub(crate) fn folder(project: &Project, cache: &Cache) -> Outcome<PathBuf> {
+    let folder = project.scratch("kernels")?;
+    for release in &RELEASES {
+        let kernel = fetch(cache, release)?;
+        let link = folder.join(format!("vmlinuz-{}", kernel.version));
+        let there = fs::read_link(&link).is_ok_and(|there| there == kernel.file);
+        if !there {
+            let _ = fs::remove_file(&link);
+            symlink(&kernel.file, &link).because(|| format!("cannot make {}", link.display()))?;
+        }
+    }
+    Ok(folder)
 }
 
 /// Forgets the kernel of `release`, so that the newest is fetched next time.

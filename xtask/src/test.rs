@@ -320,7 +320,8 @@ fn whole_output(command: &mut Command) -> Outcome<String> {
 
 fn rust_tests(shop: &Workshop<'_>, packages: &[&str]) -> Checked {
     let mut tests = shop.project.cargo(&["test", "--locked", "--no-fail-fast"]);
-    tests.args(packages);
+    let kernels = kernel::folder(shop.project, shop.cache)?;
+    tests.args(packages).env("FIRSTLIGHT_KERNELS", kernels);
     let text = whole_output(&mut tests)?;
     let (passed, ignored) = test_results(&text);
     // Tests that lack a tool say so themselves.
