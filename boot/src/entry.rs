@@ -1,6 +1,6 @@
 //! The ways into an image, as facts to be told: no machine is needed for them.
 
-use crate::way::{self, Form, Way};
+use crate::protocol::{self, Form, Way};
 use crate::{Protocol, ProtocolChoice, Request, Unpack};
 use alloc::vec::Vec;
 use firstlight_base::Gpa;
@@ -43,7 +43,7 @@ pub fn entries(image: &Image<'_>) -> Vec<Entry> {
         .chain(only(Unpack::Host))
         .chain(only(Unpack::Guest));
     for (protocol, unpack) in choices {
-        let found = way::choose(image, &asking(protocol, unpack)).map(|way| entry(&way));
+        let found = protocol::choose(image, &asking(protocol, unpack)).map(|way| entry(&way));
         entries.extend(found.ok().filter(|entry| !entries.contains(entry)));
     }
     entries

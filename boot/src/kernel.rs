@@ -3,7 +3,7 @@
 use crate::draft::{Draft, Need};
 use crate::kaslr::{self, Dice};
 use crate::plan::Relocate;
-use crate::way::{Form, Moves, Way};
+use crate::protocol::{Form, Moves, Way};
 use crate::{Content, EntryPoint, Kaslr, Piece, PlanError, Request, planner};
 use alloc::borrow::Cow;
 use alloc::format;

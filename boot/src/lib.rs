@@ -15,43 +15,30 @@
 
 extern crate alloc;
 
-mod acpi;
-mod bios;
 pub mod cmdline;
 pub mod configurator;
 pub mod diff;
 mod draft;
 pub mod draw;
-mod e820;
 mod entry;
 mod error;
-mod gdt;
+mod firmware;
 mod kaslr;
 mod kernel;
-mod linux;
-mod linux16;
 pub mod loader;
-mod multiboot;
-mod paging;
 mod plan;
 mod planner;
 pub mod platform;
-mod pvh;
+mod protocol;
 mod request;
-mod reset_rom;
-mod reset_vector;
-mod setup_data;
-mod start_info;
 pub mod stub;
-mod way;
-mod zero_page;
 
 pub use entry::{Entry, EntryPoint, entries};
 pub use error::PlanError;
+pub use firmware::reset_rom::{ResetRomError, reset_rom};
 pub use plan::{BootPlan, Content, E820Entry, E820Kind, Piece, Relocate};
 pub use planner::plan;
 pub use platform::Platform;
 pub use request::{
     Kaslr, Module, Protocol, ProtocolChoice, Request, SetupData, StartInfoVersion, Subarch, Unpack,
 };
-pub use reset_rom::{ResetRomError, reset_rom};

@@ -1,12 +1,13 @@
 //! From an image and a request to a sound plan.
 
 use crate::draft::{Draft, Need, range};
-use crate::gdt::{self, Code};
+use crate::firmware::{acpi, e820, reset_vector};
 use crate::kernel::Kernel;
-use crate::way::Way;
+use crate::protocol::Way;
+use crate::protocol::gdt::{self, Code};
 use crate::{
-    BootPlan, Content, E820Entry, Module, Piece, PlanError, Platform, Protocol, Request, acpi,
-    e820, kernel, reset_vector, way,
+    BootPlan, Content, E820Entry, Module, Piece, PlanError, Platform, Protocol, Request, kernel,
+    protocol,
 };
 use alloc::borrow::Cow;
 use alloc::format;
@@ -30,7 +31,7 @@ const LARGE_PAGE: u64 = 0x20_0000;
 /// [`PlanError`] with the rule that is broken and the numbers that break it.
 pub fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError> {
     let platform = platform(request)?;
-    let way = way::choose(image, request)?;
+    let way = protocol::choose(image, request)?;
     let mut draft = Draft::new(e820::usable(&platform), platform.reserved.clone());
     check_told(&way, request)?;
     let kernel = kernel::put(&mut draft, image, &way, request)?;

@@ -10,11 +10,11 @@
 mod code;
 
 use crate::draft::{Draft, Need, range};
-use crate::gdt::{self, Code};
 use crate::kernel::Kernel;
 use crate::planner::PAGE;
-use crate::way::{self, Form, Moves};
-use crate::zero_page::{Fields, ZeroPage};
+use crate::protocol::gdt::{self, Code};
+use crate::protocol::zero_page::{Fields, ZeroPage};
+use crate::protocol::{self, Form, Moves};
 use crate::{Content, Kaslr, Piece, PlanError, Protocol, ProtocolChoice, Request, kernel};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -194,13 +194,16 @@ fn behind(kernel: &Kernel) -> Gpa {
 }
 
 /// The 64-bit entry of an unpacked kernel, else the 32-bit entry of a packed one.
-fn choose<'a>(image: &'a Image<'_>, request: &Request) -> Result<(way::Way<'a>, Start), PlanError> {
+fn choose<'a>(
+    image: &'a Image<'_>,
+    request: &Request,
+) -> Result<(protocol::Way<'a>, Start), PlanError> {
     let by = |protocol| {
         let request = Request {
             protocol: ProtocolChoice::Only(protocol),
             ..request.clone()
         };
-        way::choose(image, &request)
+        protocol::choose(image, &request)
     };
     match by(Protocol::Linux64) {
         Ok(way) if matches!(way.form, Form::Vmlinux { .. }) => Ok((way, Start::Bits64)),
@@ -211,7 +214,7 @@ fn choose<'a>(image: &'a Image<'_>, request: &Request) -> Result<(way::Way<'a>, 
 /// The lowest place `behind` everything that the kernel uses while it starts.
 fn put_initrd(
     draft: &mut Draft,
-    way: &way::Way<'_>,
+    way: &protocol::Way<'_>,
     len: Option<u64>,
     behind: Gpa,
 ) -> Result<Option<GpaRange>, PlanError> {
@@ -239,7 +242,7 @@ fn put_initrd(
 }
 
 /// What the kernel can be moved by a multiple of, where it can be moved at all.
-fn alignment(way: &way::Way<'_>) -> Option<u32> {
+fn alignment(way: &protocol::Way<'_>) -> Option<u32> {
     let align = match way.form {
         Form::Packed { bzimage, .. } if bzimage.setup.relocatable_kernel() => {
             bzimage.setup.kernel_alignment()
@@ -255,7 +258,7 @@ fn alignment(way: &way::Way<'_>) -> Option<u32> {
 
 /// Upwards all can move together, as long as the initial ramdisk stays where the kernel takes it.
 fn movable(
-    way: &way::Way<'_>,
+    way: &protocol::Way<'_>,
     align: u32,
     pieces: &[Piece],
     initrd: Option<GpaRange>,
@@ -278,7 +281,7 @@ fn offset(from: Gpa, to: Gpa) -> u32 {
 }
 
 /// How long the command line may become when the toolstack adds to it.
-fn cmdline_room(way: &way::Way<'_>, cmdline: &str) -> u32 {
+fn cmdline_room(way: &protocol::Way<'_>, cmdline: &str) -> u32 {
     const MOST: u32 = 0xffff;
     let limit = u32::try_from(way.cmdline_limit()).unwrap_or(MOST).min(MOST);
     limit.max(len32(cmdline))

@@ -5,7 +5,7 @@
 //! loaded: EBP holds the address of its first byte, and all else is counted from there.
 
 use super::{GDT, GDT_POINTER, MESSAGES, PAGE_TABLES_LEN, STACK, Shape, Start, ZERO_PAGE};
-use crate::start_info;
+use crate::protocol::start_info;
 use alloc::vec::Vec;
 
 /// Fields of `hvm_start_info` (`include/public/arch-x86/hvm/start_info.h`).

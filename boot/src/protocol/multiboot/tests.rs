@@ -1,6 +1,6 @@
 use super::*;
 use crate::draft::range;
-use crate::start_info::PlacedModule;
+use crate::protocol::start_info::PlacedModule;
 use crate::{BootPlan, Content, E820Entry, E820Kind, Module, Piece, ProtocolChoice, plan};
 use firstlight_base::{MIB, Reader, VcpuState};
 use firstlight_image::Limits;

@@ -2,7 +2,7 @@
 //! Specification 2.0, section 3.6).
 
 use super::Version;
-use crate::start_info::PlacedModule;
+use crate::protocol::start_info::PlacedModule;
 use crate::{E820Entry, E820Kind};
 use alloc::format;
 use alloc::string::String;

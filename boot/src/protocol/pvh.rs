@@ -1,10 +1,10 @@
 //! The entry of the x86/HVM direct boot ABI (Xen's `docs/misc/pvh.pandoc`).
 
 use crate::draft::{Draft, Need};
-use crate::gdt::Code;
 use crate::planner::{LOW, PAGE, Parts, protected_mode, put_gdt};
-use crate::start_info::{MEMMAP_MOST, PlacedModule, StartInfo};
-use crate::way::{Form, Gate, Moves, Way};
+use crate::protocol::gdt::Code;
+use crate::protocol::start_info::{MEMMAP_MOST, PlacedModule, StartInfo};
+use crate::protocol::{Form, Gate, Moves, Way};
 use crate::{EntryPoint, PlanError, Request};
 use alloc::vec::Vec;
 use firstlight_base::x86::{Gprs, RFLAGS_RESERVED, Registers};

@@ -5,7 +5,8 @@
 //! the memory map's that of ACPI 6.5, section 15.1. The kernel behind that code looks for the ACPI
 //! root pointer from 0xe0000 on (section 5.2.5.1), so all of it lies there, the pointer first.
 
-use crate::{E820Entry, E820Kind, zero_page};
+use crate::protocol::zero_page;
+use crate::{E820Entry, E820Kind};
 use alloc::vec::Vec;
 use firstlight_base::{Gpa, KIB, MIB};
 

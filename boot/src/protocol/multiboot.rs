@@ -4,11 +4,11 @@
 mod information;
 
 use crate::draft::{Draft, Need};
-use crate::gdt::Code;
-use crate::linux16::put_bios;
 use crate::planner::{LOW, PAGE, Parts, protected_mode, put_gdt};
-use crate::pvh::modules;
-use crate::way::{Form, Gate, Moves, Way};
+use crate::protocol::gdt::Code;
+use crate::protocol::linux16::put_bios;
+use crate::protocol::pvh::modules;
+use crate::protocol::{Form, Gate, Moves, Way};
 use crate::{EntryPoint, PlanError, Protocol, Request};
 use alloc::format;
 use alloc::string::{String, ToString};

@@ -2,12 +2,12 @@
 //! kernel's own real-mode code asks a BIOS for everything, and enters the kernel by its 32-bit
 //! entry. The BIOS is ours too.
 
-use crate::bios::{self, Bios};
 use crate::draft::{Draft, Need, range};
-use crate::linux::{self, initrd_addr_max};
+use crate::firmware::bios::{self, Bios};
 use crate::planner::{LOW, PAGE, Parts};
-use crate::way::{Form, Gate, Moves, Way};
-use crate::zero_page::LOADFLAGS;
+use crate::protocol::linux::{self, initrd_addr_max};
+use crate::protocol::zero_page::LOADFLAGS;
+use crate::protocol::{Form, Gate, Moves, Way};
 use crate::{Content, EntryPoint, Piece, PlanError, Protocol, Request};
 use alloc::vec::Vec;
 use firstlight_base::x86::{Cr0, DescriptorTable, Gprs, RFLAGS_RESERVED, Registers, Segment};

@@ -2,12 +2,20 @@
 //!
 //! What a protocol asks of an image stands in the protocol's own file, as its [`Gate`].
 
+pub(crate) mod gdt;
+pub(crate) mod linux;
+mod linux16;
+mod multiboot;
+mod paging;
+mod pvh;
+mod setup_data;
+pub(crate) mod start_info;
+pub(crate) mod zero_page;
+
 use crate::draft::Draft;
-use crate::multiboot::{self, MultibootGate, Version};
 use crate::planner::{LOW, Parts};
-use crate::{
-    EntryPoint, PlanError, Protocol, ProtocolChoice, Request, Unpack, linux, linux16, pvh,
-};
+use crate::protocol::multiboot::{MultibootGate, Version};
+use crate::{EntryPoint, PlanError, Protocol, ProtocolChoice, Request, Unpack};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;

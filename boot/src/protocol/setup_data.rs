@@ -3,7 +3,7 @@
 
 use crate::draft::{Draft, Need};
 use crate::planner::LOW;
-use crate::zero_page;
+use crate::protocol::zero_page;
 use crate::{E820Entry, PlanError, Request, SetupData};
 use alloc::vec::Vec;
 use firstlight_base::Gpa;

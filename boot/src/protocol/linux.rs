@@ -2,11 +2,12 @@
 //! is told, and with which registers it begins.
 
 use crate::draft::{Draft, Need};
-use crate::gdt::Code;
 use crate::planner::{LOW, PAGE, Parts, protected_mode, put_gdt};
-use crate::way::{Form, Gate, Moves, Way};
-use crate::zero_page::{self, Fields, ZeroPage};
-use crate::{EntryPoint, PlanError, Request, paging, setup_data};
+use crate::protocol::gdt::Code;
+use crate::protocol::zero_page::{self, Fields, ZeroPage};
+use crate::protocol::{Form, Gate, Moves, Way};
+use crate::protocol::{paging, setup_data};
+use crate::{EntryPoint, PlanError, Request};
 use firstlight_base::x86::{Cr0, Cr4, Efer, Gprs, RFLAGS_RESERVED, Registers};
 use firstlight_base::{GIB, Gpa, GpaRange};
 use firstlight_image::{Class, Machine, SetupHeader, Version, XLoadFlags};

@@ -1,0 +1,8 @@
+//! What a PC's firmware has for its guests: tables, a few services, and the way from reset to the
+//! kernel and back.
+
+pub(crate) mod acpi;
+pub(crate) mod bios;
+pub(crate) mod e820;
+pub(crate) mod reset_rom;
+pub(crate) mod reset_vector;
