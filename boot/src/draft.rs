@@ -1,11 +1,15 @@
 //! A plan in the making: pieces find a place, and none is given away twice.
 
-use crate::{Content, Piece, PlanError};
+use crate::{Content, Piece, PlanError, Platform};
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use firstlight_base::{Gpa, GpaRange};
+
+/// Conventional memory: what the boot protocols want low lies here.
+pub(crate) const LOW: GpaRange = range(0x1000, Platform::LEGACY_HOLE.0.get());
+pub(crate) const PAGE: u64 = 0x1000;
 
 /// The pieces placed so far, and the RAM they are placed in.
 #[derive(Clone, Debug)]

@@ -2,61 +2,16 @@
 
 use crate::draft::{Draft, Need};
 use crate::kaslr::{self, Dice};
+use crate::parts::Kernel;
 use crate::plan::Relocate;
 use crate::protocol::{Form, Moves, Way};
-use crate::{Content, EntryPoint, Kaslr, Piece, PlanError, Request, planner};
+use crate::{Content, Kaslr, Piece, PlanError, Request, modules};
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use firstlight_base::{GIB, Gpa, GpaRange, MIB};
 use firstlight_image::{BzImage, Elf, Image, Relocations, Segment};
-
-/// A kernel that has been placed.
-#[derive(Debug)]
-pub(crate) struct Kernel {
-    /// From its first byte to the last that it uses where it has been loaded.
-    pub(crate) range: GpaRange,
-    /// Where it runs while it starts, where that reaches beyond.
-    pub(crate) window: Option<GpaRange>,
-    /// What has been added, modulo 2⁶⁴, to the physical addresses that it was linked to.
-    pub(crate) moved: u64,
-    /// What it aligns itself to, where that is not what its header says.
-    pub(crate) alignment: Option<u32>,
-    /// The shift of its virtual addresses.
-    pub(crate) relocate: Option<Relocate>,
-}
-
-impl Kernel {
-    fn at(range: GpaRange) -> Self {
-        Self {
-            range,
-            window: None,
-            moved: 0,
-            alignment: None,
-            relocate: None,
-        }
-    }
-
-    /// Where it is entered. A kernel that is entered outside of itself would run whatever lies
-    /// there.
-    pub(crate) fn entry(&self, point: EntryPoint) -> Result<Gpa, PlanError> {
-        let load = self.range.start();
-        let entry = match point {
-            EntryPoint::Address(address) => Gpa::new(address.get().wrapping_add(self.moved)),
-            EntryPoint::Offset(offset) => Gpa::new(load.get().saturating_add(offset)),
-            // That code enters the kernel where it begins.
-            EntryPoint::RealMode(_) => load,
-        };
-        match GpaRange::new(entry, 1) {
-            Some(byte) if self.range.contains(byte) => Ok(entry),
-            _ => Err(PlanError::EntryOutside {
-                entry,
-                kernel: self.range,
-            }),
-        }
-    }
-}
 
 /// Places the kernel.
 pub(crate) fn put(
@@ -295,8 +250,8 @@ fn random_place(
     request: &Request,
 ) -> Option<Gpa> {
     let mut draft = draft.clone();
-    planner::put_initrd(&mut draft, way, request.initrd).ok()?;
-    planner::put_modules(&mut draft, way, &request.modules).ok()?;
+    modules::put_initrd(&mut draft, way, request.initrd).ok()?;
+    modules::put_modules(&mut draft, way, &request.modules).ok()?;
     let free: Vec<GpaRange> = draft
         .free()
         .into_iter()

@@ -26,6 +26,8 @@ mod firmware;
 mod kaslr;
 mod kernel;
 pub mod loader;
+mod modules;
+mod parts;
 mod plan;
 mod planner;
 pub mod platform;

@@ -1,28 +1,14 @@
 //! From an image and a request to a sound plan.
 
-use crate::draft::{Draft, Need, range};
+use crate::draft::{Draft, LOW, Need, PAGE};
 use crate::firmware::{acpi, e820, reset_vector};
-use crate::kernel::Kernel;
+use crate::modules::{put_initrd, put_modules};
+use crate::parts::Parts;
 use crate::protocol::Way;
-use crate::protocol::gdt::{self, Code};
-use crate::{
-    BootPlan, Content, E820Entry, Module, Piece, PlanError, Platform, Protocol, Request, kernel,
-    protocol,
-};
-use alloc::borrow::Cow;
-use alloc::format;
+use crate::{BootPlan, Content, Piece, PlanError, Platform, Protocol, Request, kernel, protocol};
 use alloc::string::ToString;
-use alloc::vec::Vec;
-use firstlight_base::x86::{Cr0, Gprs, Registers};
-use firstlight_base::{GIB, Gpa, GpaRange, VcpuState};
+use firstlight_base::{GpaRange, VcpuState};
 use firstlight_image::Image;
-
-/// Conventional memory: what the boot protocols want low lies here.
-pub(crate) const LOW: GpaRange = range(0x1000, Platform::LEGACY_HOLE.0.get());
-const BELOW_4_GIB: GpaRange = range(0, 4 * GIB);
-const ANYWHERE: GpaRange = range(0, u64::MAX);
-pub(crate) const PAGE: u64 = 0x1000;
-const LARGE_PAGE: u64 = 0x20_0000;
 
 /// Works out how `image` is booted as `request` wants it.
 ///
@@ -59,19 +45,6 @@ pub fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError>
         relocate: parts.kernel.relocate,
         boot_vcpu: VcpuState::X86(registers),
     })
-}
-
-/// What every protocol tells the kernel in its own way.
-pub(crate) struct Parts {
-    pub(crate) e820: Vec<E820Entry>,
-    pub(crate) rsdp: Gpa,
-    pub(crate) cmdline: GpaRange,
-    pub(crate) initrd: Option<GpaRange>,
-    /// The request's modules, in its order.
-    pub(crate) modules: Vec<GpaRange>,
-    pub(crate) kernel: Kernel,
-    /// Where the kernel is entered.
-    pub(crate) entry: Gpa,
 }
 
 /// Nothing that was asked for is left out silently.
@@ -174,121 +147,4 @@ fn put_cmdline(draft: &mut Draft, way: &Way<'_>, cmdline: &str) -> Result<GpaRan
         why: "conventional memory; NUL-terminated",
     };
     draft.put_lowest(&need, bytes)
-}
-
-/// The highest RAM that the kernel allows, below 4 GiB and on a large page where that can be had:
-/// there it is in nobody's way, whatever the kernel uses while it starts.
-pub(crate) fn put_initrd(
-    draft: &mut Draft,
-    way: &Way<'_>,
-    len: Option<u64>,
-) -> Result<Option<GpaRange>, PlanError> {
-    let Some(len) = len else { return Ok(None) };
-    if len == 0 {
-        return Err(PlanError::EmptyInitrd);
-    }
-    let within = way.initrd_limit().map_or(ANYWHERE, up_to);
-    let low = within.intersection(BELOW_4_GIB).unwrap_or(within);
-    let need = Need {
-        name: "initrd",
-        len,
-        align: PAGE,
-        within,
-        why: "",
-    };
-    let range = [(LARGE_PAGE, low), (PAGE, low), (LARGE_PAGE, within)]
-        .into_iter()
-        .find_map(|(align, within)| {
-            draft
-                .highest(&Need {
-                    align,
-                    within,
-                    ..need
-                })
-                .ok()
-        })
-        .map_or_else(|| draft.highest(&need), Ok)?;
-    let why = match way.initrd_limit() {
-        Some(last) => {
-            format!("highest free RAM up to {last}, which the kernel sets as its limit").into()
-        }
-        None => Cow::Borrowed("highest free RAM; the kernel sets no limit"),
-    };
-    draft.put(Piece {
-        name: "initrd".into(),
-        range,
-        content: Content::Initrd,
-        why,
-    })?;
-    Ok(Some(range))
-}
-
-/// The highest RAM below 4 GiB, because those who are given modules are entered without paging.
-pub(crate) fn put_modules(
-    draft: &mut Draft,
-    way: &Way<'_>,
-    modules: &[Module],
-) -> Result<Vec<GpaRange>, PlanError> {
-    let mut ranges = Vec::with_capacity(modules.len());
-    for (number, module) in modules.iter().enumerate() {
-        let Some(align) = way.gate.modules() else {
-            return Err(PlanError::NoModules {
-                protocol: way.protocol,
-            });
-        };
-        if module.len == 0 {
-            return Err(PlanError::EmptyModule { number });
-        }
-        if let Some(at) = module.cmdline.find('\0') {
-            return Err(PlanError::CmdlineNul { at });
-        }
-        let name = format!("module {number}");
-        let range = draft.highest(&Need {
-            name: &name,
-            len: module.len,
-            align,
-            within: BELOW_4_GIB,
-            why: "",
-        })?;
-        draft.put(Piece {
-            name: name.into(),
-            range,
-            content: Content::Module(number),
-            why: "highest free RAM below 4 GiB, which is all that the kernel is told in".into(),
-        })?;
-        ranges.push(range);
-    }
-    Ok(ranges)
-}
-
-fn up_to(last: Gpa) -> GpaRange {
-    last.checked_add(1)
-        .and_then(|end| GpaRange::between(Gpa::new(0), end))
-        .unwrap_or(ANYWHERE)
-}
-
-pub(crate) fn put_gdt(
-    draft: &mut Draft,
-    registers: Registers,
-    code: Code,
-) -> Result<Registers, PlanError> {
-    let table = gdt::table(code);
-    let need = Need {
-        name: "GDT",
-        len: table.len() as u64,
-        align: 16,
-        within: LOW,
-        why: "the segments that the kernel is entered with",
-    };
-    let placed = draft.put_lowest(&need, table)?;
-    Ok(gdt::load(registers, placed.start(), code))
-}
-
-/// Protected mode without paging; everything but the general registers is still to be loaded.
-pub(crate) fn protected_mode(gprs: Gprs) -> Registers {
-    Registers {
-        gprs,
-        cr0: Cr0::PE | Cr0::ET,
-        ..Registers::default()
-    }
 }

@@ -12,8 +12,8 @@ mod setup_data;
 pub(crate) mod start_info;
 pub(crate) mod zero_page;
 
-use crate::draft::Draft;
-use crate::planner::{LOW, Parts};
+use crate::draft::{Draft, LOW};
+use crate::parts::Parts;
 use crate::protocol::multiboot::{MultibootGate, Version};
 use crate::{EntryPoint, PlanError, Protocol, ProtocolChoice, Request, Unpack};
 use alloc::string::{String, ToString};

@@ -9,9 +9,9 @@
 
 mod code;
 
+use crate::draft::PAGE;
 use crate::draft::{Draft, Need, range};
-use crate::kernel::Kernel;
-use crate::planner::PAGE;
+use crate::parts::Kernel;
 use crate::protocol::gdt::{self, Code};
 use crate::protocol::zero_page::{Fields, ZeroPage};
 use crate::protocol::{self, Form, Moves};

@@ -72,7 +72,7 @@ fn prepare(
         kaslr: args
             .guest
             .kaslr(|| kernel::fresh_seed().map(u64::from_le_bytes))?,
-        ..kernel::request(&args.guest, files, &image, initrd.as_ref())
+        ..kernel::request(&args.guest, files, &image, initrd.as_ref().map(Initrd::len))
     };
     // What no engine could boot is said before an engine is looked for.
     let plan = kernel::plan(files.kernel(), &image, &request)?;

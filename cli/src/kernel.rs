@@ -4,7 +4,6 @@ use crate::args::GuestArgs;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::file::InputFile;
-use crate::initrd::Initrd;
 use crate::progress::Progress;
 use firstlight_boot::{BootPlan, Kaslr, Module, PlanError, Request, Unpack};
 use firstlight_image::{Image, ImageError, Limits, UnpackError};
@@ -118,13 +117,13 @@ pub(crate) fn request(
     args: &GuestArgs,
     files: &Files,
     image: &Image<'_>,
-    initrd: Option<&Initrd>,
+    initrd: Option<u64>,
 ) -> Request {
     Request {
         memory: args.memory,
         cpus: args.cpus,
         cmdline: args.cmdline(image.parts().cmdline),
-        initrd: initrd.map(Initrd::len),
+        initrd,
         modules: files.modules(args),
         protocol: args.protocol(),
         unpack: args.unpack(),

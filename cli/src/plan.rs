@@ -23,7 +23,12 @@ pub(crate) fn plan(args: &PlanArgs, progress: Progress) -> Result<(), Failure> {
     // The request is taken as it is: a plan for reading is the same every time it is made, and
     // only a boot needs a seed that nobody knows.
     let initrd = Initrd::open(&store, &files, &image, &args.guest)?;
-    let request = kernel::request(&args.guest, &files, &image, initrd.as_ref());
+    let request = kernel::request(
+        &args.guest,
+        &files,
+        &image,
+        initrd.as_ref().map(Initrd::len),
+    );
     let plan = kernel::plan(files.kernel(), &image, &request)?;
     let mut drawn = match args.format {
         PlanFormat::Text => draw::text(&plan, width(args)),

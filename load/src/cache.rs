@@ -370,7 +370,7 @@ fn write_filled(file: &File, start: u64, bytes: &[u8]) -> io::Result<()> {
     let mut from = start;
     let mut to = start;
     for (offset, page) in kept::pages(start, bytes) {
-        if !crate::place::is_zero(page) {
+        if !crate::zeros::is_zero(page) {
             to = offset + page.len() as u64;
             continue;
         }

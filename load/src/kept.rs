@@ -182,7 +182,7 @@ fn holes(offsets: &[u64], layers: &[Layer]) -> Vec<Range<u64>> {
     for (start, layer) in offsets.iter().zip(layers) {
         for (offset, page) in pages(*start, &layer.bytes) {
             let end = offset + page.len() as u64;
-            if !crate::place::is_zero(page) {
+            if !crate::zeros::is_zero(page) {
                 continue;
             }
             match holes.last_mut() {

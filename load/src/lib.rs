@@ -50,6 +50,7 @@ mod place;
 mod relocate;
 mod stamp;
 mod view;
+mod zeros;
 
 pub use cache::{Cache, CacheError, Cleared, Entry, Opened};
 pub use error::PlaceError;

@@ -3,6 +3,7 @@
 use crate::kept::Kept;
 use crate::memory::PAGE;
 use crate::relocate::relocate;
+use crate::zeros::is_zero;
 use crate::{GuestMemory, PlaceError};
 use firstlight_base::{Gpa, GpaRange, GuestMem, OutsideRam};
 use firstlight_boot::{BootPlan, Content, Piece};
@@ -203,13 +204,6 @@ fn write_nonzero(memory: &GuestMemory, at: Gpa, bytes: &[u8]) -> Result<(), Outs
         offset += page.len() as u64;
     }
     Ok(())
-}
-
-/// Block by block, because the compiler makes wide instructions of a loop without a way out.
-pub(crate) fn is_zero(page: &[u8]) -> bool {
-    let (blocks, rest) = page.as_chunks::<64>();
-    let or = |bytes: &[u8]| bytes.iter().fold(0, |or, byte| or | byte);
-    blocks.iter().all(|block| or(block) == 0) && or(rest) == 0
 }
 
 #[cfg(test)]

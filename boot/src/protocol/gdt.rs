@@ -4,9 +4,11 @@
 //! selectors open and gets the same. The task segment is there because PVH asks for one and
 //! because hardware virtualisation cannot be entered without.
 
+use crate::PlanError;
+use crate::draft::{Draft, LOW, Need};
 use alloc::vec::Vec;
 use firstlight_base::Gpa;
-use firstlight_base::x86::{DescriptorTable, Registers, Segment};
+use firstlight_base::x86::{Cr0, DescriptorTable, Gprs, Registers, Segment};
 
 const CODE: u16 = 0x10;
 const DATA: u16 = 0x18;
@@ -62,6 +64,33 @@ pub(crate) fn load(registers: Registers, at: Gpa, code: Code) -> Registers {
             limit: LIMIT,
         },
         ..registers
+    }
+}
+
+/// Puts the table, and points the segment registers of `registers` at it.
+pub(crate) fn put(
+    draft: &mut Draft,
+    registers: Registers,
+    code: Code,
+) -> Result<Registers, PlanError> {
+    let table = table(code);
+    let need = Need {
+        name: "GDT",
+        len: table.len() as u64,
+        align: 16,
+        within: LOW,
+        why: "the segments that the kernel is entered with",
+    };
+    let placed = draft.put_lowest(&need, table)?;
+    Ok(load(registers, placed.start(), code))
+}
+
+/// Protected mode without paging; everything but the general registers is still to be loaded.
+pub(crate) fn protected_mode(gprs: Gprs) -> Registers {
+    Registers {
+        gprs,
+        cr0: Cr0::PE | Cr0::ET,
+        ..Registers::default()
     }
 }
 

@@ -1,9 +1,9 @@
 //! The entries of the Linux/x86 boot protocol (`Documentation/arch/x86/boot.rst`): what the kernel
 //! is told, and with which registers it begins.
 
-use crate::draft::{Draft, Need};
-use crate::planner::{LOW, PAGE, Parts, protected_mode, put_gdt};
-use crate::protocol::gdt::Code;
+use crate::draft::{Draft, LOW, Need, PAGE};
+use crate::parts::Parts;
+use crate::protocol::gdt::{self, Code, protected_mode};
 use crate::protocol::zero_page::{self, Fields, ZeroPage};
 use crate::protocol::{Form, Gate, Moves, Way};
 use crate::protocol::{paging, setup_data};
@@ -132,7 +132,7 @@ impl Gate for Linux64 {
             efer: Efer::LME | Efer::LMA,
             ..Registers::default()
         };
-        put_gdt(draft, registers, Code::Bits64)
+        gdt::put(draft, registers, Code::Bits64)
     }
 }
 
@@ -174,7 +174,7 @@ impl Gate for Linux32 {
             rflags: RFLAGS_RESERVED,
             ..Gprs::default()
         };
-        put_gdt(draft, protected_mode(gprs), Code::Bits32)
+        gdt::put(draft, protected_mode(gprs), Code::Bits32)
     }
 }
 

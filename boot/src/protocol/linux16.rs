@@ -2,9 +2,9 @@
 //! kernel's own real-mode code asks a BIOS for everything, and enters the kernel by its 32-bit
 //! entry. The BIOS is ours too.
 
-use crate::draft::{Draft, Need, range};
+use crate::draft::{Draft, LOW, Need, PAGE, range};
 use crate::firmware::bios::{self, Bios};
-use crate::planner::{LOW, PAGE, Parts};
+use crate::parts::Parts;
 use crate::protocol::linux::{self, initrd_addr_max};
 use crate::protocol::zero_page::LOADFLAGS;
 use crate::protocol::{Form, Gate, Moves, Way};

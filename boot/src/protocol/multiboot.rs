@@ -3,9 +3,9 @@
 
 mod information;
 
-use crate::draft::{Draft, Need};
-use crate::planner::{LOW, PAGE, Parts, protected_mode, put_gdt};
-use crate::protocol::gdt::Code;
+use crate::draft::{Draft, LOW, Need, PAGE};
+use crate::parts::Parts;
+use crate::protocol::gdt::{self, Code, protected_mode};
 use crate::protocol::linux16::put_bios;
 use crate::protocol::pvh::modules;
 use crate::protocol::{Form, Gate, Moves, Way};
@@ -298,7 +298,7 @@ impl Gate for MultibootGate {
                 limit: Gpa::new(4 * GIB),
             });
         }
-        put_gdt(draft, protected_mode(gprs), Code::Bits32)
+        gdt::put(draft, protected_mode(gprs), Code::Bits32)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The entry of the x86/HVM direct boot ABI (Xen's `docs/misc/pvh.pandoc`).
 
-use crate::draft::{Draft, Need};
-use crate::planner::{LOW, PAGE, Parts, protected_mode, put_gdt};
-use crate::protocol::gdt::Code;
+use crate::draft::{Draft, LOW, Need, PAGE};
+use crate::parts::Parts;
+use crate::protocol::gdt::{self, Code, protected_mode};
 use crate::protocol::start_info::{MEMMAP_MOST, PlacedModule, StartInfo};
 use crate::protocol::{Form, Gate, Moves, Way};
 use crate::{EntryPoint, PlanError, Request};
@@ -96,7 +96,7 @@ impl Gate for Pvh {
             rflags: RFLAGS_RESERVED,
             ..Gprs::default()
         };
-        put_gdt(draft, protected_mode(gprs), Code::Bits32)
+        gdt::put(draft, protected_mode(gprs), Code::Bits32)
     }
 }
 

@@ -1,8 +1,7 @@
 //! The list of `setup_data`: what a Linux/x86 kernel is told that has no room in the zero page
 //! (`Documentation/arch/x86/boot.rst`, field `setup_data`).
 
-use crate::draft::{Draft, Need};
-use crate::planner::LOW;
+use crate::draft::{Draft, LOW, Need};
 use crate::protocol::zero_page;
 use crate::{E820Entry, PlanError, Request, SetupData};
 use alloc::vec::Vec;
