@@ -119,7 +119,10 @@ impl Terminal {
             .open(OsStr::from_bytes(name.as_bytes()))
             .expect("an unlocked pseudo-terminal can be opened");
         let end = || Stdio::from(program.try_clone().expect("a descriptor can be copied"));
-        let child = Command::new(env::current_exe().expect("a running program has a file"))
+        // Whoever started the tests may ignore signals, as nohup does, and children inherit that.
+        let child = Command::new("env")
+            .arg("--default-signal=HUP,INT,QUIT,TERM")
+            .arg(env::current_exe().expect("a running program has a file"))
             .env(PART, part)
             .stdin(end())
             .stdout(end())
