@@ -267,6 +267,9 @@ pub(crate) struct GuestArgs {
     /// Who unpacks a packed kernel; the host is several times faster
     #[arg(long, value_enum, default_value = "host")]
     unpack: UnpackArg,
+    /// Which profile of a unified kernel image is booted; inspect lists them, and 0 is the first
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub(crate) profile: usize,
     /// A device tree blob for a Linux kernel, beside its ACPI tables
     #[arg(long, value_name = "FILE")]
     pub(crate) dtb: Option<PathBuf>,

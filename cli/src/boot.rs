@@ -63,8 +63,8 @@ fn prepare(
     progress: Progress,
 ) -> Result<(BootPlan, Machine), Failure> {
     let store = Store::open(progress);
-    let opened = store.kernel(files.kernel(), args.guest.unpack())?;
-    let image = kernel::image(files.kernel(), &opened)?;
+    let opened = store.kernel(files.kernel(), &args.guest)?;
+    let image = kernel::image(files.kernel(), &opened, &args.guest)?;
     let initrd = Initrd::open(&store, files, &image, &args.guest)?;
     let request = Request {
         debug_exit: args.exit_from_guest,

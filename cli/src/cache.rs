@@ -1,6 +1,6 @@
 //! The cache of unpacked images: how `plan` and `boot` use it, and `firstlight cache`.
 
-use crate::args::{CacheArgs, CacheVerb};
+use crate::args::{CacheArgs, CacheVerb, GuestArgs};
 use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, printable};
 use crate::file::InputFile;
@@ -36,15 +36,15 @@ impl Store {
 
     /// The layers of the kernel in `file`: all of them, or those that a guest needs which unpacks
     /// by itself.
-    pub(crate) fn kernel(&self, file: &InputFile, unpack: Unpack) -> Result<Opened, Failure> {
+    pub(crate) fn kernel(&self, file: &InputFile, args: &GuestArgs) -> Result<Opened, Failure> {
         let take_apart = || {
             let bytes = kernel::read(file, self.progress)?;
-            kernel::layers(file, bytes, unpack, self.progress)
+            kernel::layers(file, bytes, args, self.progress)
         };
-        match unpack {
-            Unpack::Host => self.get(Kind::Image, file, take_apart),
-            // There is nothing to be kept that the file itself has not.
-            Unpack::Guest => take_apart().map(Opened::without_cache),
+        match (args.unpack(), args.profile) {
+            (Unpack::Host, 0) => self.get(Kind::Image, file, take_apart),
+            // One profile is kept of each file; and what the guest unpacks is in the file itself.
+            (Unpack::Host | Unpack::Guest, _) => take_apart().map(Opened::without_cache),
         }
     }
 

@@ -29,8 +29,8 @@ pub(crate) fn compare(args: &DiffArgs, progress: Progress) -> Result<(), Failure
 fn plan(args: &GuestArgs, progress: Progress) -> Result<BootPlan, Failure> {
     let files = Files::open(args)?;
     let store = Store::open(progress);
-    let opened = store.kernel(files.kernel(), args.unpack())?;
-    let image = kernel::image(files.kernel(), &opened)?;
+    let opened = store.kernel(files.kernel(), args)?;
+    let image = kernel::image(files.kernel(), &opened, args)?;
     let initrd = Initrd::open(&store, &files, &image, args)?;
     let request = kernel::request(args, &files, &image, initrd.as_ref().map(Initrd::len));
     kernel::plan(files.kernel(), &image, &request)

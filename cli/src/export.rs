@@ -21,8 +21,8 @@ use std::path::Path;
 pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<(), Failure> {
     refuse_terminal(args)?;
     let files = Files::open(&args.guest)?;
-    let opened = Store::open(progress).kernel(files.kernel(), args.guest.unpack())?;
-    let image = kernel::image(files.kernel(), &opened)?;
+    let opened = Store::open(progress).kernel(files.kernel(), &args.guest)?;
+    let image = kernel::image(files.kernel(), &opened, &args.guest)?;
     let initrd = Initrd::packed(&files, &image, progress)?;
     let request = Request {
         rng_seed: kernel::fresh_seed()?,

@@ -151,8 +151,8 @@ impl<'a> Source<'a> {
         };
         match (self.file, self.parts.as_slice()) {
             (Some(file), []) => store.get(Kind::Initrd, file, unpack),
-            (None, _) => store.get(Kind::Initrd, self.kernel, unpack),
-            (Some(_), _) => unpack().map(Opened::without_cache),
+            (None, _) if self.image.profile() == 0 => store.get(Kind::Initrd, self.kernel, unpack),
+            (Some(_) | None, _) => unpack().map(Opened::without_cache),
         }
     }
 

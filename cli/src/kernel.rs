@@ -93,23 +93,34 @@ fn not_bootable(file: &InputFile, error: &ImageError) -> Failure {
 pub(crate) fn layers(
     file: &InputFile,
     bytes: Vec<u8>,
-    unpack: Unpack,
+    args: &GuestArgs,
     progress: Progress,
 ) -> Result<Vec<Layer>, Failure> {
     let limits = Limits::default();
-    let layers = match unpack {
+    let layers = match args.unpack() {
         Unpack::Host => {
             let doing = format!("unpacking {}", file.path().display());
-            progress.step(&doing, || Layer::of_image(bytes, &limits))
+            progress.step(&doing, || {
+                Layer::of(bytes, |file| {
+                    Image::open_profile(file, &limits, args.profile)
+                })
+            })
         }
-        Unpack::Guest => Layer::of_outer_image(bytes, &limits),
+        Unpack::Guest => Layer::of(bytes, |file| {
+            Image::open_outer_profile(file, &limits, args.profile)
+        }),
     };
     layers.map_err(|error| not_bootable(file, &error))
 }
 
 /// The image whose layers were opened from `file`.
-pub(crate) fn image<'a>(file: &InputFile, opened: &'a Opened) -> Result<Image<'a>, Failure> {
-    Image::reopen(opened.layers.for_image()).map_err(|error| not_bootable(file, &error))
+pub(crate) fn image<'a>(
+    file: &InputFile,
+    opened: &'a Opened,
+    args: &GuestArgs,
+) -> Result<Image<'a>, Failure> {
+    Image::reopen_profile(opened.layers.for_image(), args.profile)
+        .map_err(|error| not_bootable(file, &error))
 }
 
 /// What `args` want of a boot, with a seed of zeros, random addresses only from a given seed, and no port for the guest's own status.

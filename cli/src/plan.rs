@@ -18,8 +18,8 @@ use std::io;
 pub(crate) fn plan(args: &PlanArgs, progress: Progress) -> Result<(), Failure> {
     let files = Files::open(&args.guest)?;
     let store = Store::open(progress);
-    let opened = store.kernel(files.kernel(), args.guest.unpack())?;
-    let image = kernel::image(files.kernel(), &opened)?;
+    let opened = store.kernel(files.kernel(), &args.guest)?;
+    let image = kernel::image(files.kernel(), &opened, &args.guest)?;
     // The request is taken as it is: a plan for reading is the same every time it is made, and
     // only a boot needs a seed that nobody knows.
     let initrd = Initrd::open(&store, &files, &image, &args.guest)?;

@@ -52,16 +52,12 @@ impl Layer {
         Self::of(file, |file| Image::open(file, limits))
     }
 
-    /// Takes the image in `file` apart as far as a guest needs that unpacks by itself.
+    /// Takes the image in `file` apart as `open` does it, to some other depth perhaps.
     ///
     /// # Errors
     ///
-    /// Those of [`Image::open_outer`].
-    pub fn of_outer_image(file: Vec<u8>, limits: &Limits) -> Result<Vec<Self>, ImageError> {
-        Self::of(file, |file| Image::open_outer(file, limits))
-    }
-
-    fn of(
+    /// Those of `open`.
+    pub fn of(
         file: Vec<u8>,
         open: impl for<'a> FnOnce(&'a [u8]) -> Result<Image<'a>, ImageError>,
     ) -> Result<Vec<Self>, ImageError> {

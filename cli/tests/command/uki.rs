@@ -53,3 +53,19 @@ fn a_plan_for_reading_says_whose_command_line_it_is() {
         "{text}"
     );
 }
+
+#[test]
+fn another_profile_has_its_own_command_line() {
+    let image = uki()
+        .section(".osrel", b"ID=test\n")
+        .section(".cmdline", b"by=base\n")
+        .section(".linux", &vmlinuz().build())
+        .section(".profile", b"ID=main\n")
+        .section(".profile", b"ID=rescue\n")
+        .section(".cmdline", b"by=rescue\n");
+    let kernel = file("uki_profiles", &image.build());
+    assert_eq!(plan(&[&kernel])["cmdline"], "by=base");
+    assert_eq!(plan(&[&kernel, "--profile", "1"])["cmdline"], "by=rescue");
+    let missing = firstlight(&["plan", &kernel, "--profile", "2"]);
+    missing.failed_with(3, &["profile"]);
+}
