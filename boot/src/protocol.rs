@@ -16,12 +16,13 @@ use crate::draft::{Draft, LOW};
 use crate::parts::Parts;
 use crate::protocol::multiboot::{MultibootGate, Version};
 use crate::{EntryPoint, PlanError, Protocol, ProtocolChoice, Request, Unpack};
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use firstlight_base::x86::Registers;
 use firstlight_base::{Gpa, GpaRange};
-use firstlight_image::{BzImage, Elf, Format, Image, SetupHeader};
+use firstlight_image::{Architecture, BzImage, Elf, Format, Image, SetupHeader};
 
 /// What a protocol asks of an image, and how it enters one.
 pub(crate) trait Gate: fmt::Debug + Sync {
@@ -155,7 +156,7 @@ fn only<'a>(
         None => forms(image, request.unpack),
     };
     if forms.is_empty() {
-        return Err(not_bootable(image, UNKNOWN));
+        return Err(nothing_to_enter(image));
     }
     way(protocol, &forms).map_err(|lack| no_entry(lack.into()))
 }
@@ -173,7 +174,7 @@ fn fastest<'a>(image: &'a Image<'_>, request: &Request) -> Result<Way<'a>, PlanE
     let found = match forms.last() {
         // What is recognised by its header alone is told what is wrong with that.
         None if matches!(image.kernel().format(), Format::Multiboot(_)) => return multiboot(),
-        None => return Err(not_bootable(image, UNKNOWN)),
+        None => return Err(nothing_to_enter(image)),
         // A vmlinux by itself need not be Linux: what it declares comes first.
         Some(Form::Vmlinux { bzimage: None, .. }) => first(&[Protocol::Pvh])
             .or_else(|| multiboot().ok())
@@ -188,7 +189,19 @@ fn fastest<'a>(image: &'a Image<'_>, request: &Request) -> Result<Way<'a>, PlanE
     })
 }
 
-const UNKNOWN: &str = "this machine enters x86 bzImage, vmlinux and multiboot files";
+/// Nothing in `image` is entered by any protocol there is here.
+fn nothing_to_enter(image: &Image<'_>) -> PlanError {
+    match image.architecture() {
+        Architecture::I386 | Architecture::X86_64 | Architecture::Unknown => not_bootable(
+            image,
+            "this machine enters x86 bzImage, vmlinux and multiboot files",
+        ),
+        other => not_bootable(
+            image,
+            &format!("it is for {other}, and only kernels for x86 can be booted so far"),
+        ),
+    }
+}
 
 fn not_bootable(image: &Image<'_>, why: &str) -> PlanError {
     PlanError::NotBootable {
