@@ -16,7 +16,7 @@ use crate::process;
 use crate::project::Project;
 use cases::{Case, Expected, Guest, Guests, Then};
 use rustix::process::{Pid, Signal};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
@@ -158,7 +158,7 @@ impl Heard {
             .stderr(Stdio::piped())
             .spawn()
             .because(|| format!("cannot start {}", process::shown(command)))?;
-        let (Some(input), Some(output), Some(mut errors)) = (
+        let (Some(input), Some(mut output), Some(mut errors)) = (
             running.stdin.take(),
             running.stdout.take(),
             running.stderr.take(),
@@ -172,26 +172,40 @@ impl Heard {
         });
         // Kept until the end: a console whose input has ended is another case.
         let mut input = Some(input);
-        let mut console = String::new();
-        for line in BufReader::new(output).split(b'\n') {
-            let line = line.because(|| "cannot read the guest's console".to_owned())?;
-            let line = String::from_utf8_lossy(&line);
-            console += line.trim_end_matches('\r');
-            console.push('\n');
+        let mut said = Vec::new();
+        let mut chunk = [0; 4096];
+        let mut waiting = true;
+        // Not by lines: some guests draw their screen without ever ending one.
+        loop {
+            let len = output
+                .read(&mut chunk)
+                .because(|| "cannot read the guest's console".to_owned())?;
+            if len == 0 {
+                break;
+            }
+            said.extend_from_slice(&chunk[..len]);
+            let has_said = |words: &str| waiting && contains(&said, words);
             match then {
-                Then::Type if line.contains("FIRSTLIGHT-INIT listens") => {
+                Then::Type if has_said("FIRSTLIGHT-INIT listens") => {
+                    waiting = false;
                     if let Some(input) = &mut input {
                         writeln!(input, "{TYPED}")
                             .because(|| "cannot type on the guest's console".to_owned())?;
                     }
                 }
                 // `timeout` hands the signal on.
-                Then::TerminateAfter(words) if line.contains(words) => {
+                Then::TerminateAfter(words) if has_said(words) => {
+                    waiting = false;
                     rustix::process::kill_process(Pid::from_child(&running), Signal::TERM)
                         .because(|| "cannot send SIGTERM".to_owned())?;
                 }
                 Then::Wait | Then::Type | Then::TerminateAfter(_) => {}
             }
+        }
+        let mut console = String::new();
+        for line in String::from_utf8_lossy(&said).lines() {
+            console += line.trim_end_matches('\r');
+            console.push('\n');
         }
         let status = running
             .wait()
@@ -295,6 +309,12 @@ fn marker_complaint(console: &str, version: &str, cpus: u32, now: u64) -> Option
         return Some(format!("the guest's clock is wrong (it is {now}): {line}"));
     }
     None
+}
+
+fn contains(bytes: &[u8], words: &str) -> bool {
+    bytes
+        .windows(words.len())
+        .any(|window| window == words.as_bytes())
 }
 
 /// So many seconds may lie between the guest's first line and our looking at it.
