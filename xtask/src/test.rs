@@ -7,7 +7,6 @@ mod no_std;
 
 use crate::cache::Cache;
 use crate::failure::{Because, Failure, Outcome};
-use crate::initramfs;
 use crate::kernel;
 use crate::lab::{Ending, Lab};
 use crate::process;
@@ -363,16 +362,12 @@ fn test_results(text: &str) -> (u32, u32) {
 }
 
 fn boots_here(shop: &Workshop<'_>, tally: &mut Tally, engine: boot::Engine) -> Outcome {
-    shop.project.firstlight()?;
+    boot::prepare(shop.project, shop.cache)?;
     boot::run(shop.project, shop.cache, engine, tally)
 }
 
 fn boots_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally) -> Outcome {
-    shop.project.firstlight()?;
-    for release in &kernel::RELEASES {
-        kernel::fetch(shop.cache, release)?;
-    }
-    initramfs::build(shop.project, shop.cache)?;
+    boot::prepare(shop.project, shop.cache)?;
     let mut lab = Lab::prepare(shop.project, shop.cache)?;
     lab.memory = 3072;
     lab.time_limit = 900;

@@ -41,6 +41,14 @@ impl Engine {
     }
 }
 
+/// Builds and fetches what is booted: in the lab, nothing can be.
+pub(crate) fn prepare(project: &Project, cache: &Cache) -> Outcome {
+    project.firstlight()?;
+    Guests::fetch(project, cache)?;
+    initramfs::build(project, cache)?;
+    uki::build(project, cache)
+}
+
 /// Boots every guest that `engine` is tried with, and adds up how they ended.
 pub(crate) fn run(project: &Project, cache: &Cache, engine: Engine, tally: &mut Tally) -> Outcome {
     let place = Place {

@@ -86,13 +86,12 @@ impl Guests {
     /// Everything, fetched where it is not in the cache.
     pub(super) fn fetch(project: &Project, cache: &Cache) -> Outcome<Self> {
         let fetch = |release: &Release| Ok((*release, kernel::fetch(cache, release)?));
-        let unified = kernel::fetch(cache, &kernel::DEBIAN_13)?;
         Ok(Self {
             linux: RELEASES.iter().map(fetch).collect::<Outcome<_>>()?,
             xen: package::fetch(cache, &XEN)?,
             xen_shim: package::fetch(cache, &XEN_SHIM)?,
             memtest: package::fetch(cache, &MEMTEST)?,
-            uki: (uki::build(project, cache, &unified)?, unified),
+            uki: (uki::file(project)?, uki::kernel(cache)?),
         })
     }
 

@@ -3,7 +3,7 @@
 use crate::cache::Cache;
 use crate::failure::{Because, Outcome};
 use crate::initramfs;
-use crate::kernel::Kernel;
+use crate::kernel::{self, Kernel};
 use crate::package::{self, EFI_STUB};
 use crate::process;
 use crate::project::Project;
@@ -20,8 +20,18 @@ const SECTIONS: [(&str, u64); 4] = [
     (".linux", 0x1000_0000),
 ];
 
-/// `kernel` with our initramfs and a command line in one file, which is made anew.
-pub(super) fn build(project: &Project, cache: &Cache, kernel: &Kernel) -> Outcome<PathBuf> {
+/// The kernel in it.
+pub(super) fn kernel(cache: &Cache) -> Outcome<Kernel> {
+    kernel::fetch(cache, &kernel::DEBIAN_13)
+}
+
+/// Where it is once it has been built.
+pub(super) fn file(project: &Project) -> Outcome<PathBuf> {
+    Ok(project.scratch("uki")?.join("linux.efi"))
+}
+
+/// Puts the kernel, our initramfs and a command line into one file, which is made anew.
+pub(super) fn build(project: &Project, cache: &Cache) -> Outcome {
     let folder = project.scratch("uki")?;
     let write = |name: &str, text: &str| {
         let file = folder.join(name);
@@ -32,9 +42,8 @@ pub(super) fn build(project: &Project, cache: &Cache, kernel: &Kernel) -> Outcom
         write("os-release", "ID=firstlight\nNAME=Firstlight\n")?,
         write("cmdline", "console=ttyS0 panic=-1\n")?,
         initramfs::build(project, cache)?,
-        kernel.file.clone(),
+        kernel(cache)?.file,
     ];
-    let image = folder.join("linux.efi");
     let mut objcopy = Command::new("objcopy");
     for ((section, address), file) in SECTIONS.iter().zip(files) {
         objcopy
@@ -43,8 +52,10 @@ pub(super) fn build(project: &Project, cache: &Cache, kernel: &Kernel) -> Outcom
             .arg("--change-section-vma")
             .arg(format!("{section}={address:#x}"));
     }
-    objcopy.arg(package::fetch(cache, &EFI_STUB)?).arg(&image);
+    objcopy
+        .arg(package::fetch(cache, &EFI_STUB)?)
+        .arg(file(project)?);
     // It complains of the addresses, which only firmware cares for.
     process::output_of(&mut objcopy)?;
-    Ok(image)
+    Ok(())
 }
