@@ -1,19 +1,19 @@
 //! What a PVH guest is told: `hvm_start_info`, version 0 or 1
 //! (Xen's `include/public/arch-x86/hvm/start_info.h`).
 
+use crate::loader::elf::start_info::{
+    XEN_HVM_START_MAGIC_VALUE, hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info,
+};
 use crate::{E820Entry, StartInfoVersion};
 use alloc::vec::Vec;
+use core::mem::offset_of;
 use firstlight_base::{Gpa, GpaRange};
+use zerocopy::IntoBytes;
 
-pub(crate) const MAGIC: u32 = 0x336e_c578;
 /// `sizeof(struct hvm_start_info)`, version 0: it ends before the memory map.
-const LEN_0: u64 = 40;
+const LEN_0: usize = offset_of!(hvm_start_info, memmap_paddr);
 /// The same, version 1.
-const LEN_1: u64 = 56;
-/// `sizeof(struct hvm_modlist_entry)`.
-const MODULE_LEN: u64 = 32;
-/// `sizeof(struct hvm_memmap_table_entry)`.
-const MEMMAP_ENTRY_LEN: u64 = 24;
+const LEN_1: usize = size_of::<hvm_start_info>();
 /// Linux counts the map's entries in a byte and has room for so many
 /// (`arch/x86/platform/pvh/enlighten.c`, which fills the table of the zero page).
 pub(crate) const MEMMAP_MOST: usize = 128;
@@ -59,10 +59,11 @@ impl StartInfo<'_> {
     fn layout(&self) -> Layout {
         let (modlist, entries) = match self.version {
             StartInfoVersion::V0 => (LEN_0, 0),
-            StartInfoVersion::V1 => (LEN_1, self.memmap.len() as u64),
+            StartInfoVersion::V1 => (LEN_1, self.memmap.len()),
         };
-        let memmap = modlist + self.modules.len() as u64 * MODULE_LEN;
-        let strings = memmap + entries * MEMMAP_ENTRY_LEN;
+        let memmap = modlist + size_of::<hvm_modlist_entry>() * self.modules.len();
+        let strings = memmap + size_of::<hvm_memmap_table_entry>() * entries;
+        let [modlist, memmap, strings] = [modlist, memmap, strings].map(|offset| offset as u64);
         let texts = self
             .modules
             .iter()
@@ -82,71 +83,53 @@ impl StartInfo<'_> {
         let layout = self.layout();
         let list = |offset: u64, empty: bool| if empty { 0 } else { at.get() + offset };
         let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
-        let mut out = Encoder::default();
-        out.u32(MAGIC)
-            .u32(self.version as u32)
-            .u32(
-                0, /* flags: neither privileged nor the initial domain */
-            )
-            .u32(count(self.modules.len()))
-            .u64(list(layout.modlist, self.modules.is_empty()))
-            .u64(self.cmdline.get())
-            .u64(self.rsdp.get());
-        if self.version == StartInfoVersion::V1 {
-            out.u64(list(layout.memmap, self.memmap.is_empty()))
-                .u32(count(self.memmap.len()))
-                .u32(0 /* reserved */);
-        }
+        let info = hvm_start_info {
+            magic: XEN_HVM_START_MAGIC_VALUE,
+            version: self.version as u32,
+            // Neither privileged nor the initial domain.
+            flags: 0,
+            nr_modules: count(self.modules.len()),
+            modlist_paddr: list(layout.modlist, self.modules.is_empty()),
+            cmdline_paddr: self.cmdline.get(),
+            rsdp_paddr: self.rsdp.get(),
+            memmap_paddr: list(layout.memmap, self.memmap.is_empty()),
+            memmap_entries: count(self.memmap.len()),
+            reserved: 0,
+        };
+        let (len, memmap) = match self.version {
+            StartInfoVersion::V0 => (LEN_0, [].as_slice()),
+            StartInfoVersion::V1 => (LEN_1, self.memmap),
+        };
+        let mut out: Vec<u8> = info.as_bytes().iter().copied().take(len).collect();
         let mut text = at.get() + layout.strings;
         for module in self.modules {
-            out.u64(module.range.start().get()).u64(module.range.len());
-            if module.cmdline.is_empty() {
-                out.u64(0);
-            } else {
-                out.u64(text);
+            let mut entry = hvm_modlist_entry {
+                paddr: module.range.start().get(),
+                size: module.range.len(),
+                ..hvm_modlist_entry::default()
+            };
+            if !module.cmdline.is_empty() {
+                entry.cmdline_paddr = text;
                 text += module.cmdline.len() as u64 + 1;
             }
-            out.u64(0 /* reserved */);
+            out.extend(entry.as_bytes());
         }
-        if self.version == StartInfoVersion::V1 {
-            for entry in self.memmap {
+        for entry in memmap {
+            let entry = hvm_memmap_table_entry {
+                addr: entry.range.start().get(),
+                size: entry.range.len(),
                 // `XEN_HVM_MEMMAP_TYPE_*` are the numbers of e820.
-                out.u64(entry.range.start().get())
-                    .u64(entry.range.len())
-                    .u32(entry.kind as u32)
-                    .u32(0 /* reserved */);
-            }
+                type_: entry.kind as u32,
+                reserved: 0,
+            };
+            out.extend(entry.as_bytes());
         }
-        for module in self
-            .modules
-            .iter()
-            .filter(|module| !module.cmdline.is_empty())
-        {
-            out.text(module.cmdline);
+        let texts = self.modules.iter().map(|module| module.cmdline);
+        for text in texts.filter(|text| !text.is_empty()) {
+            out.extend(text.as_bytes());
+            out.push(0);
         }
-        out.bytes
-    }
-}
-
-#[derive(Default)]
-struct Encoder {
-    bytes: Vec<u8>,
-}
-
-impl Encoder {
-    fn u32(&mut self, value: u32) -> &mut Self {
-        self.bytes.extend(value.to_le_bytes());
-        self
-    }
-
-    fn u64(&mut self, value: u64) -> &mut Self {
-        self.bytes.extend(value.to_le_bytes());
-        self
-    }
-
-    fn text(&mut self, text: &str) {
-        self.bytes.extend(text.as_bytes());
-        self.bytes.push(0);
+        out
     }
 }
 

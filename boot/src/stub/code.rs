@@ -5,7 +5,7 @@
 //! loaded: EBP holds the address of its first byte, and all else is counted from there.
 
 use super::{GDT, GDT_POINTER, MESSAGES, PAGE_TABLES_LEN, STACK, Shape, Start, ZERO_PAGE};
-use crate::protocol::start_info;
+use crate::loader::elf::start_info::XEN_HVM_START_MAGIC_VALUE;
 use alloc::vec::Vec;
 
 /// Fields of `hvm_start_info` (`include/public/arch-x86/hvm/start_info.h`).
@@ -106,7 +106,7 @@ fn check_start_info(code: &mut Code, shape: &Shape) -> Vec<Hole> {
     let [no_info, no_map, too_high] = text_offsets();
     code.lea(Register::Esi, no_info);
     code.put(&[0x3d]); // cmp eax, MAGIC
-    code.put(&start_info::MAGIC.to_le_bytes());
+    code.put(&XEN_HVM_START_MAGIC_VALUE.to_le_bytes());
     failures.push(code.jump_far_if(Condition::NotEqual));
     code.lea(Register::Esi, no_map);
     for field in [info::VERSION, info::MEMMAP_ENTRIES] {
