@@ -2,18 +2,12 @@
 //! (`Documentation/arch/x86/boot.rst`, field `setup_data`).
 
 use crate::draft::{Draft, LOW, Need};
+use crate::loader::bootparam::{SETUP_DTB, SETUP_E820_EXT, SETUP_INDIRECT, SETUP_RNG_SEED};
 use crate::protocol::zero_page;
 use crate::{E820Entry, PlanError, Request, SetupData};
 use alloc::vec::Vec;
 use firstlight_base::Gpa;
 use firstlight_image::{BzImage, Version};
-
-/// Types of nodes (`arch/x86/include/uapi/asm/setup_data.h`).
-const E820_EXT: u32 = 1;
-const DTB: u32 = 2;
-const RNG_SEED: u32 = 9;
-/// The node says where its data are, and of which type.
-const INDIRECT: u32 = 1 << 31;
 
 /// The protocol that has the list.
 const SINCE: Version = Version(0x209);
@@ -39,15 +33,15 @@ pub(crate) fn put(
     }
     if !beyond.is_empty() {
         let lines = zero_page::encode_e820(beyond);
-        list.put(draft, "setup_data: memory map", E820_EXT, &lines)?;
+        list.put(draft, "setup_data: memory map", SETUP_E820_EXT, &lines)?;
     }
     if let Some(dtb) = &request.dtb {
         check_tree(dtb)?;
-        list.put(draft, "setup_data: device tree", DTB, dtb)?;
+        list.put(draft, "setup_data: device tree", SETUP_DTB, dtb)?;
     }
-    if list.knows(RNG_SEED) {
+    if list.knows(SETUP_RNG_SEED) {
         let seed = &request.rng_seed;
-        list.put(draft, "setup_data: random seed", RNG_SEED, seed)?;
+        list.put(draft, "setup_data: random seed", SETUP_RNG_SEED, seed)?;
     }
     Ok(list.first)
 }
@@ -112,12 +106,12 @@ impl List {
     /// Whether a node of `kind` means something to the kernel, as far as one can know.
     fn knows(&self, kind: u32) -> bool {
         match self.most {
-            Some(most) if kind & INDIRECT != 0 => {
-                most & INDIRECT != 0 && kind & !INDIRECT <= most & !INDIRECT
+            Some(most) if kind & SETUP_INDIRECT != 0 => {
+                most & SETUP_INDIRECT != 0 && kind & !SETUP_INDIRECT <= most & !SETUP_INDIRECT
             }
-            Some(most) => kind <= most & !INDIRECT,
+            Some(most) => kind <= most & !SETUP_INDIRECT,
             // Only a kernel that says so follows a node to its data.
-            None => kind & INDIRECT == 0,
+            None => kind & SETUP_INDIRECT == 0,
         }
     }
 
@@ -125,7 +119,7 @@ impl List {
         if !data.indirect {
             return self.put(draft, "setup_data: as asked for", data.kind, &data.bytes);
         }
-        let kind = data.kind | INDIRECT;
+        let kind = data.kind | SETUP_INDIRECT;
         if !self.knows(kind) {
             return Err(self.refused(kind));
         }
@@ -146,7 +140,7 @@ impl List {
         node.extend(0_u32.to_le_bytes());
         node.extend(len.to_le_bytes());
         node.extend(placed.start().get().to_le_bytes());
-        self.put(draft, "setup_data: as asked for", INDIRECT, &node)
+        self.put(draft, "setup_data: as asked for", SETUP_INDIRECT, &node)
     }
 
     /// Puts a node in front of the others (`struct setup_data`).

@@ -1,6 +1,7 @@
 //! The zero page, `struct boot_params`: what a Linux/x86 kernel is told
 //! (`Documentation/arch/x86/boot.rst` and `zero-page.rst`).
 
+use crate::loader::bootparam::{E820_MAX_ENTRIES_ZEROPAGE, KASLR_FLAG, LOADED_HIGH};
 use crate::{E820Entry, Subarch};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -38,16 +39,12 @@ const HARDWARE_SUBARCH_DATA: usize = 0x240;
 const SETUP_DATA: usize = 0x250;
 const E820_TABLE: usize = 0x2d0;
 /// How many entries the table in the zero page has room for.
-pub(crate) const E820_MAX: usize = 128;
+pub(crate) const E820_MAX: usize = E820_MAX_ENTRIES_ZEROPAGE;
 /// `sizeof(struct boot_e820_entry)`.
 pub(crate) const E820_ENTRY: usize = 20;
 
 /// A loader without a number of its own.
 const LOADER_UNDEFINED: u8 = 0xff;
-/// `LOADED_HIGH`: the kernel is at 1 MiB or above.
-const LOADED_HIGH: u8 = 1 << 0;
-/// `KASLR_FLAG`: addresses have been chosen at random.
-const KASLR_FLAG: u8 = 1 << 1;
 
 /// What the kernel is told, beside what its own header says.
 #[derive(Debug)]
