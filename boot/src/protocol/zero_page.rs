@@ -1,47 +1,50 @@
 //! The zero page, `struct boot_params`: what a Linux/x86 kernel is told
 //! (`Documentation/arch/x86/boot.rst` and `zero-page.rst`).
 
-use crate::loader::bootparam::{E820_MAX_ENTRIES_ZEROPAGE, KASLR_FLAG, LOADED_HIGH};
+use crate::loader::bootparam::{
+    E820_MAX_ENTRIES_ZEROPAGE, KASLR_FLAG, LOADED_HIGH, boot_e820_entry, boot_params,
+};
 use crate::{E820Entry, Subarch};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::mem::offset_of;
 use firstlight_base::{Gpa, GpaRange};
 
 /// `sizeof(struct boot_params)`.
-pub(crate) const LEN: u64 = 4096;
+pub(crate) const LEN: u64 = size_of::<boot_params>() as u64;
 
 /// Where the setup header begins, in the file as in the zero page.
-const SETUP_HEADER: usize = 0x1f1;
+const SETUP_HEADER: usize = offset_of!(boot_params, hdr);
 /// The most bytes a setup header may have before it would run into `edd_mbr_sig_buffer`.
 const SETUP_HEADER_MAX: usize = SETUP_HEADER_END - SETUP_HEADER;
 /// Where `edd_mbr_sig_buffer` begins.
-const SETUP_HEADER_END: usize = 0x290;
+const SETUP_HEADER_END: usize = offset_of!(boot_params, edd_mbr_sig_buffer);
 
-const ACPI_RSDP_ADDR: usize = 0x070;
-const EXT_RAMDISK_IMAGE: usize = 0x0c0;
-const EXT_RAMDISK_SIZE: usize = 0x0c4;
-const EXT_CMD_LINE_PTR: usize = 0x0c8;
-const E820_ENTRIES: usize = 0x1e8;
-const BOOT_FLAG: usize = 0x1fe;
-const HEADER: usize = 0x202;
-const VERSION: usize = 0x206;
-const TYPE_OF_LOADER: usize = 0x210;
-pub(crate) const LOADFLAGS: usize = 0x211;
-const CODE32_START: usize = 0x214;
-const RAMDISK_IMAGE: usize = 0x218;
-const RAMDISK_SIZE: usize = 0x21c;
-const EXT_LOADER_VER: usize = 0x226;
-const CMD_LINE_PTR: usize = 0x228;
-const KERNEL_ALIGNMENT: usize = 0x230;
-const CMDLINE_SIZE: usize = 0x238;
-const HARDWARE_SUBARCH: usize = 0x23c;
-const HARDWARE_SUBARCH_DATA: usize = 0x240;
-const SETUP_DATA: usize = 0x250;
-const E820_TABLE: usize = 0x2d0;
+pub(crate) const ACPI_RSDP_ADDR: usize = offset_of!(boot_params, acpi_rsdp_addr);
+pub(crate) const EXT_RAMDISK_IMAGE: usize = offset_of!(boot_params, ext_ramdisk_image);
+pub(crate) const EXT_RAMDISK_SIZE: usize = offset_of!(boot_params, ext_ramdisk_size);
+const EXT_CMD_LINE_PTR: usize = offset_of!(boot_params, ext_cmd_line_ptr);
+pub(crate) const E820_ENTRIES: usize = offset_of!(boot_params, e820_entries);
+const BOOT_FLAG: usize = offset_of!(boot_params, hdr.boot_flag);
+const HEADER: usize = offset_of!(boot_params, hdr.header);
+const VERSION: usize = offset_of!(boot_params, hdr.version);
+const TYPE_OF_LOADER: usize = offset_of!(boot_params, hdr.type_of_loader);
+pub(crate) const LOADFLAGS: usize = offset_of!(boot_params, hdr.loadflags);
+pub(crate) const CODE32_START: usize = offset_of!(boot_params, hdr.code32_start);
+pub(crate) const RAMDISK_IMAGE: usize = offset_of!(boot_params, hdr.ramdisk_image);
+pub(crate) const RAMDISK_SIZE: usize = offset_of!(boot_params, hdr.ramdisk_size);
+const EXT_LOADER_VER: usize = offset_of!(boot_params, hdr.ext_loader_ver);
+pub(crate) const CMD_LINE_PTR: usize = offset_of!(boot_params, hdr.cmd_line_ptr);
+const KERNEL_ALIGNMENT: usize = offset_of!(boot_params, hdr.kernel_alignment);
+const CMDLINE_SIZE: usize = offset_of!(boot_params, hdr.cmdline_size);
+const HARDWARE_SUBARCH: usize = offset_of!(boot_params, hdr.hardware_subarch);
+const HARDWARE_SUBARCH_DATA: usize = offset_of!(boot_params, hdr.hardware_subarch_data);
+const SETUP_DATA: usize = offset_of!(boot_params, hdr.setup_data);
+pub(crate) const E820_TABLE: usize = offset_of!(boot_params, e820_table);
 /// How many entries the table in the zero page has room for.
 pub(crate) const E820_MAX: usize = E820_MAX_ENTRIES_ZEROPAGE;
 /// `sizeof(struct boot_e820_entry)`.
-pub(crate) const E820_ENTRY: usize = 20;
+pub(crate) const E820_ENTRY: usize = size_of::<boot_e820_entry>();
 
 /// A loader without a number of its own.
 const LOADER_UNDEFINED: u8 = 0xff;

@@ -8,33 +8,52 @@ use super::{GDT, GDT_POINTER, MESSAGES, PAGE_TABLES_LEN, STACK, Shape, Start, ZE
 use crate::loader::elf::start_info::XEN_HVM_START_MAGIC_VALUE;
 use alloc::vec::Vec;
 
-/// Fields of `hvm_start_info` (`include/public/arch-x86/hvm/start_info.h`).
+/// Fields of `hvm_start_info` (`include/public/arch-x86/hvm/start_info.h`), as instructions have
+/// them: in a byte.
 mod info {
-    pub(super) const VERSION: u8 = 4;
-    pub(super) const MODULES: u8 = 12;
-    pub(super) const MODLIST: u8 = 16;
-    pub(super) const CMDLINE: u8 = 24;
-    pub(super) const RSDP: u8 = 32;
-    pub(super) const MEMMAP: u8 = 40;
-    pub(super) const MEMMAP_ENTRIES: u8 = 48;
+    use crate::loader::elf::start_info::hvm_start_info;
+    use core::mem::offset_of;
+
+    pub(super) const VERSION: u8 = byte(offset_of!(hvm_start_info, version));
+    pub(super) const MODULES: u8 = byte(offset_of!(hvm_start_info, nr_modules));
+    pub(super) const MODLIST: u8 = byte(offset_of!(hvm_start_info, modlist_paddr));
+    pub(super) const CMDLINE: u8 = byte(offset_of!(hvm_start_info, cmdline_paddr));
+    pub(super) const RSDP: u8 = byte(offset_of!(hvm_start_info, rsdp_paddr));
+    pub(super) const MEMMAP: u8 = byte(offset_of!(hvm_start_info, memmap_paddr));
+    pub(super) const MEMMAP_ENTRIES: u8 = byte(offset_of!(hvm_start_info, memmap_entries));
+
+    const fn byte(offset: usize) -> u8 {
+        offset.to_le_bytes()[0]
+    }
 }
 
-/// Fields of `boot_params` (`Documentation/arch/x86/zero-page.rst`).
+/// Fields of `boot_params` (`Documentation/arch/x86/zero-page.rst`), from the stub's first byte.
 mod zero_page {
     use super::ZERO_PAGE;
-    pub(super) const ACPI_RSDP_ADDR: u32 = ZERO_PAGE + 0x070;
-    pub(super) const EXT_RAMDISK_IMAGE: u32 = ZERO_PAGE + 0x0c0;
-    pub(super) const EXT_RAMDISK_SIZE: u32 = ZERO_PAGE + 0x0c4;
-    pub(super) const E820_ENTRIES: u32 = ZERO_PAGE + 0x1e8;
-    pub(super) const CODE32_START: u32 = ZERO_PAGE + 0x214;
-    pub(super) const RAMDISK_IMAGE: u32 = ZERO_PAGE + 0x218;
-    pub(super) const RAMDISK_SIZE: u32 = ZERO_PAGE + 0x21c;
-    pub(super) const CMD_LINE_PTR: u32 = ZERO_PAGE + 0x228;
-    pub(super) const E820_TABLE: u32 = ZERO_PAGE + 0x2d0;
-}
+    use crate::protocol::zero_page as page;
 
-/// How many lines the memory map of the zero page has room for.
-const E820_MOST: u32 = 128;
+    pub(super) const ACPI_RSDP_ADDR: u32 = in_stub(page::ACPI_RSDP_ADDR);
+    pub(super) const EXT_RAMDISK_IMAGE: u32 = in_stub(page::EXT_RAMDISK_IMAGE);
+    pub(super) const EXT_RAMDISK_SIZE: u32 = in_stub(page::EXT_RAMDISK_SIZE);
+    pub(super) const E820_ENTRIES: u32 = in_stub(page::E820_ENTRIES);
+    pub(super) const CODE32_START: u32 = in_stub(page::CODE32_START);
+    pub(super) const RAMDISK_IMAGE: u32 = in_stub(page::RAMDISK_IMAGE);
+    pub(super) const RAMDISK_SIZE: u32 = in_stub(page::RAMDISK_SIZE);
+    pub(super) const CMD_LINE_PTR: u32 = in_stub(page::CMD_LINE_PTR);
+    pub(super) const E820_TABLE: u32 = in_stub(page::E820_TABLE);
+    /// How many lines the memory map has room for.
+    pub(super) const E820_MOST: u32 = number(page::E820_MAX);
+
+    const fn in_stub(field: usize) -> u32 {
+        ZERO_PAGE.saturating_add(number(field))
+    }
+
+    /// A number below 65,536.
+    const fn number(number: usize) -> u32 {
+        let bytes = number.to_le_bytes();
+        u32::from_le_bytes([bytes[0], bytes[1], 0, 0])
+    }
+}
 
 /// What the stub says on the first serial port before it stops.
 pub(super) const TEXTS: [&str; 3] = [
@@ -133,9 +152,9 @@ fn copy_memory_map(code: &mut Code) {
     code.load(Register::Esi, info::MEMMAP);
     code.load(Register::Ecx, info::MEMMAP_ENTRIES);
     code.put(&[0x81, 0xf9]); // cmp ecx, 128
-    code.put(&E820_MOST.to_le_bytes());
+    code.put(&zero_page::E820_MOST.to_le_bytes());
     let fits = code.jump_if(Condition::BelowOrEqual);
-    code.move_constant(Register::Ecx, E820_MOST);
+    code.move_constant(Register::Ecx, zero_page::E820_MOST);
     code.land(fits);
     code.put(&[0x89, 0xca]); // mov edx, ecx
     code.lea(Register::Edi, zero_page::E820_TABLE);
@@ -147,7 +166,7 @@ fn copy_memory_map(code: &mut Code) {
     code.put(&[0x83, 0xc6, 4]); // add esi, 4
     code.loop_to(each);
     code.put(&[0x81, 0xfa]); // cmp edx, 128
-    code.put(&E820_MOST.to_le_bytes());
+    code.put(&zero_page::E820_MOST.to_le_bytes());
     let full = code.jump_if(Condition::AboveOrEqual);
     for (at, value) in [0, 4, 8, 12, 16].into_iter().zip(LEGACY_HOLE) {
         code.put(&[0xc7, 0x47, at]); // mov dword [edi + at], value
