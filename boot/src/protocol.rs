@@ -100,6 +100,20 @@ pub(crate) enum Moves {
     },
 }
 
+impl Moves {
+    /// As an image itself says: at a multiple of `align`, every byte from `min` to `max`. None
+    /// where that is nowhere.
+    pub(crate) fn declared(align: u32, min: u32, max: u32) -> Option<Self> {
+        let end = Gpa::new(u64::from(max).saturating_add(1));
+        let within = GpaRange::between(Gpa::new(min.into()), end)?;
+        align.is_power_of_two().then_some(Self::To {
+            align: align.into(),
+            within,
+            declared: true,
+        })
+    }
+}
+
 /// One way in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Way<'a> {

@@ -14,7 +14,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use firstlight_base::x86::{Gprs, RFLAGS_RESERVED, Registers};
-use firstlight_base::{GIB, Gpa, GpaRange};
+use firstlight_base::{GIB, Gpa};
 use firstlight_image::{
     Elf, Format, Image, Machine, Multiboot, Multiboot1, Multiboot1Flags, Multiboot2, MultibootLoad,
     MultibootRelocation, Segment, SegmentFlags, SetupHeader,
@@ -226,15 +226,9 @@ impl Gate for MultibootGate {
         let Some(tag) = kernel.relocation else {
             return FIXED;
         };
-        let end = Gpa::new(u64::from(tag.max).saturating_add(1));
-        match GpaRange::between(Gpa::new(tag.min.into()), end) {
-            Some(within) if tag.align.is_power_of_two() => Moves::To {
-                align: tag.align.into(),
-                within,
-                declared: true,
-            },
-            _ => Moves::No("its multiboot header's relocatable tag leaves no room"),
-        }
+        Moves::declared(tag.align, tag.min, tag.max).unwrap_or(Moves::No(
+            "its multiboot header's relocatable tag leaves no room",
+        ))
     }
 
     /// The information has 32 bits for an address.

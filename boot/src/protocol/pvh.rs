@@ -7,8 +7,8 @@ use crate::protocol::start_info::{MEMMAP_MOST, PlacedModule, StartInfo};
 use crate::protocol::{Form, Gate, Moves, Way};
 use crate::{EntryPoint, PlanError, Request};
 use alloc::vec::Vec;
+use firstlight_base::Gpa;
 use firstlight_base::x86::{Gprs, RFLAGS_RESERVED, Registers};
-use firstlight_base::{Gpa, GpaRange};
 use firstlight_image::SetupHeader;
 
 /// The entry that an ELF file's `XEN_ELFNOTE_PHYS32_ENTRY` names.
@@ -38,15 +38,8 @@ impl Gate for Pvh {
         let Some(note) = elf.pvh.and_then(|pvh| pvh.relocation) else {
             return FIXED;
         };
-        let end = u64::from(note.max).saturating_add(1);
-        match GpaRange::between(Gpa::new(note.min.into()), Gpa::new(end)) {
-            Some(within) => Moves::To {
-                align: note.align.into(),
-                within,
-                declared: true,
-            },
-            None => Moves::No("its PHYS32_RELOC note leaves no room"),
-        }
+        Moves::declared(note.align, note.min, note.max)
+            .unwrap_or(Moves::No("its PHYS32_RELOC note leaves no room"))
     }
 
     /// Linux truncates a module's address to 32 bits (`arch/x86/platform/pvh`).
