@@ -1,6 +1,7 @@
 //! A kernel's modules: which need which, in the order in which they must be loaded.
 
 use crate::failure::{Because, Failure, Outcome};
+use crate::package::files_below;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,16 +39,12 @@ fn index(
     files: &mut BTreeMap<String, PathBuf>,
     built_in: &mut Vec<String>,
 ) -> Outcome {
-    let Ok(entries) = fs::read_dir(folder) else {
+    // Some packages have one of the two places, some the other.
+    if !folder.is_dir() {
         return Ok(());
-    };
-    for entry in entries {
-        let entry = entry.because(|| format!("cannot list {}", folder.display()))?;
-        let path = entry.path();
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_folder {
-            index(&path, files, built_in)?;
-        } else if path.extension().is_some_and(|extension| extension == "ko") {
+    }
+    for path in files_below(folder)? {
+        if path.extension().is_some_and(|extension| extension == "ko") {
             files.insert(canonical(&file_stem(&path)), path);
         } else if path
             .file_name()

@@ -66,9 +66,12 @@ pub(crate) fn fetch(cache: &Cache, file: &Packaged) -> Outcome<PathBuf> {
         );
         let suite = Suite::open(cache, file.suite)?;
         let tree = suite.unpacked(&[file.package.to_owned()], folder)?;
-        let found = find(&tree, Path::new(file.path))?.ok_or_else(|| {
-            Failure::new(format!("the package {} has no {}", file.package, file.path))
-        })?;
+        let mut files = files_below(&tree)?.into_iter();
+        let found = files
+            .find(|path| path.ends_with(file.path))
+            .ok_or_else(|| {
+                Failure::new(format!("the package {} has no {}", file.package, file.path))
+            })?;
         fs::rename(&found, folder.join(file.name))
             .because(|| format!("cannot move {}", found.display()))?;
         fs::remove_dir_all(&tree).because(|| format!("cannot remove {}", tree.display()))
@@ -76,20 +79,18 @@ pub(crate) fn fetch(cache: &Cache, file: &Packaged) -> Outcome<PathBuf> {
     Ok(entry.join(file.name))
 }
 
-/// The first regular file below `folder` whose path ends with `path`.
-fn find(folder: &Path, path: &Path) -> Outcome<Option<PathBuf>> {
+/// Every regular file below `folder`.
+pub(crate) fn files_below(folder: &Path) -> Outcome<Vec<PathBuf>> {
     let list = || format!("cannot list {}", folder.display());
+    let mut files = Vec::new();
     for entry in fs::read_dir(folder).because(list)? {
         let entry = entry.because(list)?;
         let kind = entry.file_type().because(list)?;
-        let found = if kind.is_dir() {
-            find(&entry.path(), path)?
-        } else {
-            Some(entry.path()).filter(|file| kind.is_file() && file.ends_with(path))
-        };
-        if found.is_some() {
-            return Ok(found);
+        if kind.is_dir() {
+            files.extend(files_below(&entry.path())?);
+        } else if kind.is_file() {
+            files.push(entry.path());
         }
     }
-    Ok(None)
+    Ok(files)
 }

@@ -5,6 +5,7 @@ use crate::debian::Suite;
 use crate::failure::{Because, Failure, Outcome};
 use crate::initramfs;
 use crate::kernel::DEBIAN_12;
+use crate::package::files_below;
 use crate::process;
 use crate::tools;
 use std::fs;
@@ -47,8 +48,8 @@ pub(super) fn initrd(cache: &Cache, codec: &str) -> Outcome<PathBuf> {
 fn archive(cache: &Cache, folder: &Path) -> Outcome<Vec<u8>> {
     let suite = Suite::open(cache, DEBIAN_12.suite)?;
     let tree = suite.unpacked(&suite.kernel_packages(DEBIAN_12.package)?, folder)?;
-    let mut modules = Vec::new();
-    collect(&tree.join("lib/modules"), &mut modules)?;
+    let mut modules = files_below(&tree.join("lib/modules"))?;
+    modules.retain(|path| path.extension().is_some_and(|extension| extension == "ko"));
     modules.sort();
     let mut archive = initramfs::userspace(cache)?;
     archive.folder("modules");
@@ -64,19 +65,4 @@ fn archive(cache: &Cache, folder: &Path) -> Outcome<Vec<u8>> {
     }
     fs::remove_dir_all(&tree).because(|| format!("cannot remove {}", tree.display()))?;
     Ok(archive.finish())
-}
-
-/// The modules below `folder`.
-fn collect(folder: &Path, modules: &mut Vec<PathBuf>) -> Outcome {
-    let list = || format!("cannot list {}", folder.display());
-    for entry in fs::read_dir(folder).because(list)? {
-        let entry = entry.because(list)?;
-        let path = entry.path();
-        if entry.file_type().because(list)?.is_dir() {
-            collect(&path, modules)?;
-        } else if path.extension().is_some_and(|extension| extension == "ko") {
-            modules.push(path);
-        }
-    }
-    Ok(())
 }
