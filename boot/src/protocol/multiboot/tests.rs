@@ -2,6 +2,7 @@ use super::*;
 use crate::draft::range;
 use crate::protocol::start_info::PlacedModule;
 use crate::{BootPlan, Content, E820Entry, E820Kind, Module, Piece, ProtocolChoice, plan};
+use firstlight_base::GpaRange;
 use firstlight_base::{MIB, Reader, VcpuState};
 use firstlight_image::Limits;
 use firstlight_image::testing::{elf32, elf64, multiboot1, multiboot2};
