@@ -2,7 +2,7 @@
 
 use crate::{Reached, Seed, Target};
 use firstlight_image::Codec;
-use firstlight_image::testing::pack;
+use firstlight_image::testing::{cpio, pack};
 use firstlight_load::unpack_initrd;
 
 /// The target.
@@ -32,8 +32,8 @@ fn run(initrd: &[u8]) -> Reached {
 }
 
 fn seeds() -> Vec<Seed> {
-    let early = archive(&[("kernel/x86/microcode/AuthenticAMD.bin", &[7; 33])]);
-    let main = archive(&[("init", b"#!/bin/sh\n"), ("data", &[1; 99])]);
+    let early = cpio(&[("kernel/x86/microcode/AuthenticAMD.bin", &[7; 33])]);
+    let main = cpio(&[("init", b"#!/bin/sh\n"), ("data", &[1; 99])]);
     let packed = |codec| pack(codec, &main);
     vec![
         Seed::new("no-need", main.clone()),
@@ -47,36 +47,4 @@ fn seeds() -> Vec<Seed> {
             [&packed(Codec::Zstd)[..], &[0; 7], &packed(Codec::Gzip)].concat(),
         ),
     ]
-}
-
-/// A cpio archive with these files and a trailer (`buffer-format.rst` of Linux).
-fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut archive = Vec::new();
-    for (name, bytes) in files.iter().chain(&[("TRAILER!!!", &[][..])]) {
-        let fields = [
-            0,
-            0o10_0644,
-            0,
-            0,
-            1,
-            0,
-            bytes.len(),
-            0,
-            0,
-            0,
-            0,
-            name.len() + 1,
-            0,
-        ];
-        archive.extend(b"070701");
-        for field in fields {
-            archive.extend(format!("{field:08X}").as_bytes());
-        }
-        archive.extend(name.as_bytes());
-        archive.push(0);
-        archive.resize(archive.len().next_multiple_of(4), 0);
-        archive.extend(*bytes);
-        archive.resize(archive.len().next_multiple_of(4), 0);
-    }
-    archive
 }

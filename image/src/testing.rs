@@ -12,6 +12,7 @@ pub use containers::{
 pub use multiboot::{Multiboot1Builder, Multiboot2Builder, multiboot1, multiboot2};
 
 use crate::{Codec, SetupHeader};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -536,6 +537,41 @@ impl ElfBuilder {
         let width = if self.wide { 8 } else { 4 };
         to.extend(number.to_le_bytes().into_iter().take(width));
     }
+}
+
+/// An initial ramdisk with these files: a cpio archive with a trailer
+/// (`Documentation/driver-api/early-userspace/buffer-format.rst`).
+#[must_use]
+pub fn cpio(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for (name, bytes) in files.iter().chain(&[("TRAILER!!!", &[][..])]) {
+        let name_len = name.len().saturating_add(1);
+        let fields = [
+            0,
+            0o10_0644,
+            0,
+            0,
+            1,
+            0,
+            bytes.len(),
+            0,
+            0,
+            0,
+            0,
+            name_len,
+            0,
+        ];
+        archive.extend_from_slice(b"070701");
+        for field in fields {
+            archive.extend_from_slice(format!("{field:08X}").as_bytes());
+        }
+        archive.extend_from_slice(name.as_bytes());
+        archive.push(0);
+        archive.resize(archive.len().next_multiple_of(4), 0);
+        archive.extend_from_slice(bytes);
+        archive.resize(archive.len().next_multiple_of(4), 0);
+    }
+    archive
 }
 
 /// `bytes` as a stream of `codec`, which need not make it smaller. Of [`Codec::Lzma`] and

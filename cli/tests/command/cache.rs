@@ -3,7 +3,7 @@
 use crate::kernels::vmlinuz;
 use crate::run::{Run, file, folder, program, run};
 use firstlight_image::Codec;
-use firstlight_image::testing::pack;
+use firstlight_image::testing::{cpio, pack};
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -60,7 +60,7 @@ fn without_a_cache_everything_is_the_same_and_the_reason_is_told_when_asked_for(
 #[test]
 fn a_compressed_ramdisk_is_planned_as_large_as_it_is_unpacked() {
     let kernel = settled("initrd_kernel", &vmlinuz().build());
-    let archive = archive(600_000);
+    let archive = cpio(&[("data", &[b'x'; 600_000])]);
     let packed = settled("initrd_packed", &pack(Codec::Gzip, &archive));
     let cache = folder("initrds").join("images");
     let size = |words: &[&str]| {
@@ -84,20 +84,4 @@ fn a_compressed_ramdisk_is_planned_as_large_as_it_is_unpacked() {
     assert_eq!(unpacked, archive.len() as u64);
     let packed_len = fs::metadata(&packed).expect("it was written").len();
     assert_eq!(size(&["--unpack", "guest"]), packed_len);
-}
-
-/// An archive with one file and an end.
-fn archive(len: usize) -> Vec<u8> {
-    let mut archive = Vec::new();
-    for (name, len) in [("data", len), ("TRAILER!!!", 0)] {
-        let fields = [0, 0o10_0644, 0, 0, 1, 0, len, 0, 0, 0, 0, name.len() + 1, 0];
-        archive.extend_from_slice(b"070701");
-        for field in fields {
-            archive.extend_from_slice(format!("{field:08x}").as_bytes());
-        }
-        archive.extend_from_slice(name.as_bytes());
-        archive.resize((archive.len() + 1).next_multiple_of(4), 0);
-        archive.resize((archive.len() + len).next_multiple_of(4), b'x');
-    }
-    archive
 }

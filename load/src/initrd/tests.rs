@@ -1,37 +1,11 @@
 use super::*;
-use firstlight_image::testing::pack;
+use firstlight_image::testing::{self, pack};
 
 const LIMIT: u64 = 1 << 20;
 
 /// An archive with these files and a trailer, padded to `block` bytes.
 fn cpio(files: &[(&str, &[u8])], block: usize) -> Vec<u8> {
-    let mut archive = Vec::new();
-    for (name, bytes) in files.iter().chain(&[("TRAILER!!!", &[][..])]) {
-        let fields = [
-            0,
-            0o10_0644,
-            0,
-            0,
-            1,
-            0,
-            bytes.len(),
-            0,
-            0,
-            0,
-            0,
-            name.len() + 1,
-            0,
-        ];
-        archive.extend_from_slice(b"070701");
-        for field in fields {
-            archive.extend_from_slice(format!("{field:08X}").as_bytes());
-        }
-        archive.extend_from_slice(name.as_bytes());
-        archive.push(0);
-        archive.resize(archive.len().next_multiple_of(4), 0);
-        archive.extend_from_slice(bytes);
-        archive.resize(archive.len().next_multiple_of(4), 0);
-    }
+    let mut archive = testing::cpio(files);
     archive.resize(archive.len().next_multiple_of(block), 0);
     archive
 }
