@@ -1,8 +1,9 @@
-//! Debian's packages, of any suite, without touching the packages of this machine.
+//! Debian's packages, of any suite and architecture, without touching the packages of this machine.
 //!
-//! Each suite has lists, caches and a dpkg status of its own in our cache. The mirror is the one
+//! Each suite of an architecture has lists, caches and a dpkg status of its own in our cache. The mirror is the one
 //! that this machine's own apt uses (`sources.list(5)`, both styles).
 
+use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::failure::{Because, Failure, Outcome};
 use crate::process;
@@ -12,22 +13,28 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// A suite of Debian's archive, seen from here.
+/// A suite of Debian's archive for one architecture, seen from here.
 pub(crate) struct Suite {
     state: PathBuf,
+    architecture: Architecture,
     _lock: fs::File,
 }
 
 impl Suite {
-    /// Opens `name` (`bookworm`), with lists that are at most a day old.
-    pub(crate) fn open(cache: &Cache, name: &str) -> Outcome<Self> {
-        let lock = cache.lock(&format!("apt/{name}"))?;
-        let state = cache.folder().join("apt").join(name);
+    /// Opens `name` (`bookworm`) for `architecture`, with lists that are at most a day old.
+    pub(crate) fn open(cache: &Cache, name: &str, architecture: Architecture) -> Outcome<Self> {
+        let folder = format!("apt/{name}-{}", architecture.debian());
+        let lock = cache.lock(&folder)?;
+        let state = cache.folder().join(&folder);
         for folder in ["lists/partial", "cache/archives/partial", "parts"] {
             let folder = state.join(folder);
             fs::create_dir_all(&folder).because(|| format!("cannot make {}", folder.display()))?;
         }
-        let suite = Self { state, _lock: lock };
+        let suite = Self {
+            state,
+            architecture,
+            _lock: lock,
+        };
         if !suite.is_fresh() {
             suite.write(name)?;
             suite.update()?;
@@ -56,29 +63,13 @@ impl Suite {
     /// Downloads `packages` into `folder`, and says where they are.
     pub(crate) fn download(&self, packages: &[String], folder: &Path) -> Outcome<Vec<PathBuf>> {
         fs::create_dir_all(folder).because(|| format!("cannot make {}", folder.display()))?;
-        let fetch = || {
+        self.fetch(|| {
             let mut apt = self.apt("apt-get");
             apt.args(["--quiet", "--quiet", "download"]).args(packages);
-            process::output_of(apt.current_dir(folder))
-        };
-        // A version vanishes from the archive when the next one comes: look again.
-        if fetch().is_err() {
-            self.update()?;
-            fetch()?;
-        }
-        let mut debs = Vec::new();
-        let entries =
-            fs::read_dir(folder).because(|| format!("cannot list {}", folder.display()))?;
-        for entry in entries {
-            let path = entry
-                .because(|| format!("cannot list {}", folder.display()))?
-                .path();
-            if path.extension().is_some_and(|extension| extension == "deb") {
-                debs.push(path);
-            }
-        }
-        debs.sort();
-        Ok(debs)
+            apt.current_dir(folder);
+            apt
+        })?;
+        packages_in(folder)
     }
 
     /// Downloads `packages`, and unpacks their files into one new folder in `folder`.
@@ -90,6 +81,33 @@ impl Suite {
         }
         fs::remove_dir_all(&debs).because(|| format!("cannot remove {}", debs.display()))?;
         Ok(tree)
+    }
+
+    /// Downloads `packages` with all that they depend on into `folder`.
+    pub(crate) fn download_with_dependencies(&self, packages: &[&str], folder: &Path) -> Outcome {
+        let partial = folder.join("partial");
+        fs::create_dir_all(&partial).because(|| format!("cannot make {}", partial.display()))?;
+        self.fetch(|| {
+            let mut apt = self.apt("apt-get");
+            apt.arg("--option=APT::Install-Recommends=false")
+                .arg(format!(
+                    "--option=Dir::Cache::archives={}",
+                    folder.display()
+                ))
+                .args(["--quiet", "--quiet", "--yes", "--download-only", "install"])
+                .args(packages);
+            apt
+        })
+    }
+
+    /// Lets apt fetch packages. A version vanishes from the archive when the next one comes: then
+    /// it looks again.
+    fn fetch(&self, apt: impl Fn() -> Command) -> Outcome {
+        if process::output_of(&mut apt()).is_err() {
+            self.update()?;
+            process::output_of(&mut apt())?;
+        }
+        Ok(())
     }
 
     fn is_fresh(&self) -> bool {
@@ -122,8 +140,8 @@ impl Suite {
         let at = |name: &str| self.state.join(name).display().to_string();
         // Options on the command line come after, and so win over, the machine's own files.
         for option in [
-            "APT::Architecture=amd64".to_owned(),
-            "APT::Architectures=amd64".to_owned(),
+            format!("APT::Architecture={}", self.architecture.debian()),
+            format!("APT::Architectures={}", self.architecture.debian()),
             "APT::Sandbox::User=root".to_owned(),
             "Acquire::Languages=none".to_owned(),
             "Acquire::Retries=3".to_owned(),
@@ -145,8 +163,22 @@ impl Suite {
     }
 }
 
-/// Unpacks the files of the package `deb` into `folder`.
-fn unpack(deb: &Path, folder: &Path) -> Outcome {
+/// The packages in `folder`.
+pub(crate) fn packages_in(folder: &Path) -> Outcome<Vec<PathBuf>> {
+    let what = || format!("cannot list {}", folder.display());
+    let mut debs = Vec::new();
+    for entry in fs::read_dir(folder).because(what)? {
+        let path = entry.because(what)?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            debs.push(path);
+        }
+    }
+    debs.sort();
+    Ok(debs)
+}
+
+/// Unpacks the files of the package `deb` into `folder`; a link to a folder there stays one.
+pub(crate) fn unpack(deb: &Path, folder: &Path) -> Outcome {
     let what = || format!("cannot unpack {}", deb.display());
     let mut archive = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
@@ -159,7 +191,8 @@ fn unpack(deb: &Path, folder: &Path) -> Outcome {
         .take()
         .ok_or_else(|| Failure::new("dpkg-deb has no output"))?;
     let unpacked = Command::new("tar")
-        .args(["--extract", "--no-same-owner", "--directory"])
+        .args(["--extract", "--no-same-owner", "--keep-directory-symlink"])
+        .arg("--directory")
         .arg(folder)
         .stdin(pipe)
         .status();

@@ -79,7 +79,7 @@ impl Stage {
         tools::install(&[tools::LINKER, tools::LIBC, tools::QEMU])?;
         let kernel = kernel::fetch(cache, &kernel::DEBIAN_13)?;
         println!("kernel:     {} ({})", kernel.file.display(), kernel.version);
-        let initrd = initramfs::build(project, cache)?;
+        let initrd = initramfs::build(project, cache, kernel::DEBIAN_13.architecture)?;
         println!("initramfs:  {}", initrd.display());
         println!("building firstlight ...");
         let firstlight = project.firstlight()?;

@@ -1,8 +1,10 @@
 //! The kernels that guests run: Debian's, unmodified, by the name of their meta packages.
 
+use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::debian::Suite;
 use crate::failure::{Because, Failure, Outcome};
+use crate::lab;
 use crate::module;
 use crate::project::Project;
 use std::fs;
@@ -16,6 +18,8 @@ pub(crate) struct Release {
     pub(crate) name: &'static str,
     /// What people call it.
     pub(crate) title: &'static str,
+    /// What runs it.
+    pub(crate) architecture: Architecture,
     /// Debian's suite.
     pub(crate) suite: &'static str,
     /// The meta package.
@@ -24,12 +28,22 @@ pub(crate) struct Release {
     pub(crate) payload: &'static str,
 }
 
-/// The kernels that are tried: every way of packing them, and every layout of their relocations.
+/// The kernels for x86 that are tried: every way of packing them, and every layout of their
+/// relocations.
 pub(crate) const RELEASES: [Release; 4] = [DEBIAN_12, DEBIAN_12_CLOUD, DEBIAN_13, DEBIAN_14];
+/// The kernels that are tried on other architectures.
+pub(crate) const FOREIGN_RELEASES: [Release; 5] = [
+    DEBIAN_12_ARM64,
+    DEBIAN_13_ARM64,
+    DEBIAN_14_ARM64,
+    DEBIAN_13_RISCV64,
+    DEBIAN_14_RISCV64,
+];
 /// Linux 6.1, as installed on machines; also the lab's own kernel.
 pub(crate) const DEBIAN_12: Release = Release {
     name: "debian12",
     title: "12: Linux 6.1, xz",
+    architecture: Architecture::X86_64,
     suite: "bookworm",
     package: "linux-image-amd64",
     payload: "xz",
@@ -38,6 +52,7 @@ pub(crate) const DEBIAN_12: Release = Release {
 pub(crate) const DEBIAN_12_CLOUD: Release = Release {
     name: "debian12-cloud",
     title: "12 cloud: Linux 6.1, lz4",
+    architecture: Architecture::X86_64,
     suite: "bookworm",
     package: "linux-image-cloud-amd64",
     payload: "lz4",
@@ -46,6 +61,7 @@ pub(crate) const DEBIAN_12_CLOUD: Release = Release {
 pub(crate) const DEBIAN_13: Release = Release {
     name: "debian13",
     title: "13: Linux 6.12, zstd",
+    architecture: Architecture::X86_64,
     suite: "trixie",
     package: "linux-image-amd64",
     payload: "zstd",
@@ -55,10 +71,60 @@ pub(crate) const DEBIAN_13: Release = Release {
 pub(crate) const DEBIAN_14: Release = Release {
     name: "debian14",
     title: "14: Linux 7.2, zstd",
+    architecture: Architecture::X86_64,
     suite: "forky",
     package: "linux-image-amd64",
     payload: "zstd",
 };
+
+/// Linux 6.1 for arm64.
+pub(crate) const DEBIAN_12_ARM64: Release = Release {
+    name: "debian12-arm64",
+    title: "12 arm64: Linux 6.1",
+    architecture: Architecture::Arm64,
+    suite: "bookworm",
+    package: "linux-image-arm64",
+    payload: "plain",
+};
+/// Linux 6.12 for arm64; also the lab's own kernel.
+pub(crate) const DEBIAN_13_ARM64: Release = Release {
+    name: "debian13-arm64",
+    title: "13 arm64: Linux 6.12",
+    suite: "trixie",
+    ..DEBIAN_12_ARM64
+};
+/// Linux 7 for arm64.
+pub(crate) const DEBIAN_14_ARM64: Release = Release {
+    name: "debian14-arm64",
+    title: "14 arm64: Linux 7.2",
+    suite: "forky",
+    ..DEBIAN_12_ARM64
+};
+/// Linux 6.12 for riscv64; also the lab's own kernel.
+pub(crate) const DEBIAN_13_RISCV64: Release = Release {
+    name: "debian13-riscv64",
+    title: "13 riscv64: Linux 6.12",
+    architecture: Architecture::Riscv64,
+    suite: "trixie",
+    package: "linux-image-riscv64",
+    payload: "plain",
+};
+/// Linux 7 for riscv64.
+pub(crate) const DEBIAN_14_RISCV64: Release = Release {
+    name: "debian14-riscv64",
+    title: "14 riscv64: Linux 7.2",
+    suite: "forky",
+    ..DEBIAN_13_RISCV64
+};
+
+/// Every kernel, or those for `architecture` alone.
+pub(crate) fn releases(
+    architecture: Option<Architecture>,
+) -> impl Iterator<Item = &'static Release> {
+    let wanted =
+        move |release: &&Release| architecture.is_none_or(|one| one == release.architecture);
+    RELEASES.iter().chain(&FOREIGN_RELEASES).filter(wanted)
+}
 
 /// A kernel in the cache.
 #[derive(Clone, Debug)]
@@ -81,7 +147,7 @@ pub(crate) fn fetch(cache: &Cache, release: &Release) -> Outcome<Kernel> {
             "set-up: fetching Debian's package {} ({})",
             release.package, release.suite
         );
-        let suite = Suite::open(cache, release.suite)?;
+        let suite = Suite::open(cache, release.suite, release.architecture)?;
         let mut packages = suite.kernel_packages(release.package)?;
         if wanted.is_empty() {
             packages.retain(|name| !name.starts_with("linux-modules-"));
@@ -105,12 +171,17 @@ pub(crate) fn fetch(cache: &Cache, release: &Release) -> Outcome<Kernel> {
     })
 }
 
-/// A folder in which every kernel goes by the name that its package gives it, `vmlinuz-VERSION`.
+/// A folder in which every kernel goes by the name that its package gives it, `vmlinuz-VERSION`, or
+/// `vmlinux-VERSION` for riscv64.
 pub(crate) fn folder(project: &Project, cache: &Cache) -> Outcome<PathBuf> {
     let folder = project.scratch("kernels")?;
-    for release in &RELEASES {
+    for release in releases(None) {
         let kernel = fetch(cache, release)?;
-        let link = folder.join(format!("vmlinuz-{}", kernel.version));
+        let name = match release.architecture {
+            Architecture::X86_64 | Architecture::Arm64 => "vmlinuz",
+            Architecture::Riscv64 => "vmlinux",
+        };
+        let link = folder.join(format!("{name}-{}", kernel.version));
         let there = fs::read_link(&link).is_ok_and(|there| there == kernel.file);
         if !there {
             let _ = fs::remove_file(&link);
@@ -129,10 +200,10 @@ fn entry_name(release: &Release) -> String {
     format!("kernels/{}", release.name)
 }
 
-/// The lab runs on one of these kernels, with the modules that it needs.
+/// Each lab runs on one of these kernels, with the modules that it needs.
 fn modules_of(release: &Release) -> &'static [&'static str] {
-    if *release == DEBIAN_12 {
-        &crate::lab::MODULES
+    if *release == lab::release(release.architecture) {
+        lab::modules(release.architecture)
     } else {
         &[]
     }
@@ -140,6 +211,7 @@ fn modules_of(release: &Release) -> &'static [&'static str] {
 
 /// The kernel in an unpacked package, and its version.
 fn find_kernel(tree: &Path) -> Outcome<(PathBuf, String)> {
+    const NAMES: [&str; 2] = ["vmlinuz", "vmlinux"];
     let names = |folder: &Path| -> Vec<(PathBuf, String)> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         entries
@@ -147,14 +219,15 @@ fn find_kernel(tree: &Path) -> Outcome<(PathBuf, String)> {
             .collect()
     };
     for (path, name) in names(&tree.join("boot")) {
-        if let Some(version) = name.strip_prefix("vmlinuz-") {
+        if let Some(version) = NAMES.iter().find_map(|start| name.strip_prefix(start)) {
+            let version = version.trim_start_matches('-');
             return Ok((path, version.to_owned()));
         }
     }
     // Newer packages keep it beside the modules.
     for (path, version) in names(&tree.join("usr/lib/modules")) {
-        let file = path.join("vmlinuz");
-        if file.is_file() {
+        let mut files = NAMES.iter().map(|name| path.join(name));
+        if let Some(file) = files.find(|file| file.is_file()) {
             return Ok((file, version));
         }
     }

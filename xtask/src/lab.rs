@@ -1,16 +1,20 @@
 //! The lab: a machine with a real `/dev/kvm`, on any machine.
 //!
-//! QEMU emulates a processor with AMD's virtualisation extension, on which a stock Debian kernel
-//! offers KVM. The host's own files are the lab's, read-only under a layer in memory; folders that
-//! are shared for writing are at the path they have here. The command's output comes through a
-//! virtio port, unchanged, and its status through a file in the control folder.
+//! QEMU emulates a processor with AMD's virtualisation extension, arm64's EL2, or RISC-V's H
+//! extension, on which a stock Debian kernel offers KVM. In the lab of x86 the host's own files are
+//! the lab's, read-only under a layer in memory; those of other architectures have nothing but
+//! busybox. Folders that are shared are at the path they have here. The command's output comes
+//! through a virtio port, unchanged, and its status through a file in the control folder.
 
+use crate::architecture::Architecture;
 use crate::cache::{self, Cache};
 use crate::failure::{Because, Failure, Outcome};
-use crate::kernel;
+use crate::initramfs;
+use crate::kernel::{self, Release};
 use crate::process;
 use crate::project::Project;
 use crate::tools;
+use crate::tree::{self, Tree};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -33,20 +37,42 @@ pub(crate) fn command(lab: &Lab, command: &[OsString]) -> Outcome<u8> {
     }
 }
 
-/// The kernel modules that the lab's own machine needs.
-pub(crate) const MODULES: [&str; 6] = [
-    "virtio_pci",
-    "virtio_console",
-    "9p",
-    "9pnet_virtio",
-    "overlay",
-    "kvm_amd",
-];
+/// The kernel that the lab's own machine runs.
+pub(crate) fn release(architecture: Architecture) -> Release {
+    match architecture {
+        Architecture::X86_64 => kernel::DEBIAN_12,
+        Architecture::Arm64 => kernel::DEBIAN_13_ARM64,
+        Architecture::Riscv64 => kernel::DEBIAN_13_RISCV64,
+    }
+}
+
+/// The kernel modules that it needs.
+pub(crate) fn modules(architecture: Architecture) -> &'static [&'static str] {
+    const ALL: [&str; 6] = [
+        "virtio_pci",
+        "virtio_console",
+        "9p",
+        "9pnet_virtio",
+        "overlay",
+        "kvm_amd",
+    ];
+    match architecture {
+        Architecture::X86_64 => &ALL,
+        // KVM is built into it.
+        Architecture::Arm64 => &["virtio_pci", "virtio_console", "9p", "9pnet_virtio"],
+        Architecture::Riscv64 => &["virtio_pci", "virtio_console", "9p", "9pnet_virtio", "kvm"],
+    }
+}
 
 const INIT: &str = include_str!("../guest/lab-init");
 
 /// A machine that is ready to be started.
 pub(crate) struct Lab {
+    architecture: Architecture,
+    /// The emulator, as one runs it.
+    emulator: Vec<OsString>,
+    /// QEMU's name of the machine, with its properties.
+    pub(crate) machine: &'static str,
     kernel: PathBuf,
     initrd: PathBuf,
     /// The longest it may run, in seconds.
@@ -71,12 +97,15 @@ pub(crate) enum Ending {
 }
 
 impl Lab {
-    /// Makes a lab ready: installs QEMU, fetches the kernel, builds its initramfs.
-    pub(crate) fn prepare(project: &Project, cache: &Cache) -> Outcome<Self> {
-        tools::install(&[tools::QEMU])?;
-        require_qemu()?;
-        let kernel = kernel::fetch(cache, &kernel::DEBIAN_12)?;
-        let mut archive = crate::initramfs::skeleton(cache)?;
+    /// Makes a lab ready: sets QEMU up, fetches the kernel, builds its initramfs.
+    pub(crate) fn prepare(
+        project: &Project,
+        cache: &Cache,
+        architecture: Architecture,
+    ) -> Outcome<Self> {
+        let emulator = emulator(cache, architecture)?;
+        let kernel = kernel::fetch(cache, &release(architecture))?;
+        let mut archive = initramfs::skeleton(cache, architecture)?;
         archive.program("init", INIT.as_bytes());
         archive.folder("modules");
         let entries = fs::read_dir(&kernel.modules)
@@ -89,9 +118,17 @@ impl Lab {
             let contents = fs::read(&path).because(|| format!("cannot read {}", path.display()))?;
             archive.file(&format!("modules/{name}"), &contents);
         }
-        let initrd = project.scratch("lab")?.join("initramfs.cpio");
+        let name = format!("initramfs-{}.cpio", architecture.name());
+        let initrd = project.scratch("lab")?.join(name);
         cache::write_whole(&initrd, &archive.finish())?;
         Ok(Self {
+            architecture,
+            emulator,
+            machine: match architecture {
+                Architecture::X86_64 => "q35",
+                Architecture::Arm64 => "virt,virtualization=on,gic-version=3",
+                Architecture::Riscv64 => "virt,aia=aplic-imsic,aia-guests=4",
+            },
             kernel: kernel.file,
             initrd,
             time_limit: 600,
@@ -189,10 +226,10 @@ impl Lab {
         let mut qemu = Command::new("setpriv");
         qemu.args(["--pdeathsig", "TERM", "timeout", "--kill-after=5"])
             .arg(self.time_limit.to_string())
-            .args(["qemu-system-x86_64", "-nodefaults", "-no-user-config"])
-            .args(["-display", "none", "-no-reboot", "-M", "q35"])
-            // SVM is what gives the lab its KVM; five-level paging only makes it slower.
-            .args(["-cpu", "max,+svm,-la57", "-smp", "2"])
+            .args(&self.emulator)
+            .args(["-nodefaults", "-no-user-config"])
+            .args(["-display", "none", "-no-reboot", "-M", self.machine])
+            .args(["-cpu", self.processor(), "-smp", "2"])
             .args(["-accel", "tcg,thread=multi", "-m"])
             .arg(self.memory.to_string())
             .args(["-chardev", "file,id=out,path=/dev/stdout,append=on"])
@@ -203,7 +240,8 @@ impl Lab {
             } else {
                 format!("file:{}", control.path("console").display())
             })
-            .args(["-append", "console=ttyS0 panic=-1 mitigations=off"])
+            .arg("-append")
+            .arg(self.parameters())
             .arg("-kernel")
             .arg(&self.kernel)
             .arg("-initrd")
@@ -218,13 +256,72 @@ impl Lab {
                 .arg(format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"));
         };
         share("control", &control.folder, true);
-        share("root", Path::new("/"), false);
+        if self.has_the_hosts_files() {
+            share("root", Path::new("/"), false);
+        }
         for (tag, may_write, folder) in shares {
             share(tag, folder, *may_write);
         }
         qemu
     }
+
+    /// What gives the lab its KVM, without what makes it only slower.
+    fn processor(&self) -> &'static str {
+        match self.architecture {
+            // Five-level paging is slow.
+            Architecture::X86_64 => "max,+svm,-la57",
+            // The architected way of pointer authentication is slow.
+            Architecture::Arm64 => "max,pauth-impdef=on",
+            // So is all that `max` has.
+            Architecture::Riscv64 => "rv64,h=true",
+        }
+    }
+
+    /// The command line of the lab's own kernel.
+    fn parameters(&self) -> String {
+        let console = self.architecture.console();
+        let root = if self.has_the_hosts_files() {
+            "host"
+        } else {
+            "busybox"
+        };
+        format!("console={console} panic=-1 mitigations=off lab.root={root}")
+    }
+
+    /// Whether programs of the host run in the lab.
+    fn has_the_hosts_files(&self) -> bool {
+        self.architecture == Architecture::X86_64
+    }
 }
+
+/// QEMU for the lab of `architecture`.
+fn emulator(cache: &Cache, architecture: Architecture) -> Outcome<Vec<OsString>> {
+    let tool = match architecture {
+        Architecture::X86_64 => tools::QEMU,
+        Architecture::Arm64 => tools::QEMU_ARM64,
+        // QEMU 7.2 is caught in a storm of interrupts where a machine with an IMSIC has guests.
+        Architecture::Riscv64 => return qemu_10(cache),
+    };
+    tools::install(&[tool])?;
+    require_qemu(tool.file)?;
+    Ok(vec![tool.file.into()])
+}
+
+fn qemu_10(cache: &Cache) -> Outcome<Vec<OsString>> {
+    let tree = tree::fetch(cache, &QEMU_10)?;
+    let mut words = tree.program("usr/bin/qemu-system-riscv64");
+    words.extend(["-L".into(), tree.root.join("usr/share/qemu").into()]);
+    Ok(words)
+}
+
+/// A QEMU that is new enough for RISC-V's AIA, whatever the host has.
+const QEMU_10: Tree = Tree {
+    name: "qemu-riscv64",
+    suite: "trixie",
+    packages: &["qemu-system-riscv"],
+    alone: &[],
+    without: &[],
+};
 
 /// The status with which `timeout` says that time ran out.
 const TIMED_OUT: i32 = 124;
@@ -255,8 +352,8 @@ fn command_script(command: &[OsString], here: &Path) -> String {
 }
 
 /// QEMU before 7.2 has not been seen to run nested guests.
-fn require_qemu() -> Outcome {
-    let said = process::output_of(Command::new("qemu-system-x86_64").arg("--version"))?;
+fn require_qemu(program: &str) -> Outcome {
+    let said = process::output_of(Command::new(program).arg("--version"))?;
     match qemu_version(&said) {
         Some(version) if version >= (7, 2) => Ok(()),
         Some((major, minor)) => Err(Failure::new(format!(

@@ -1,9 +1,10 @@
 //! Work on the project itself: what `cargo xtask` does.
 //!
 //! One file for each noun: the programs a machine must have ([`tools`]), Debian's packages
-//! ([`debian`]), the kernels and other files in them ([`kernel`], [`module`], [`package`]), the guests' first userspace
+//! ([`debian`]), the kernels and other files in them ([`kernel`], [`module`], [`package`], [`tree`]), the guests' first userspace
 //! ([`initramfs`], [`cpio`]), the machine with KVM ([`lab`]); and one for each verb.
 
+mod architecture;
 mod bench;
 mod cache;
 mod cpio;
@@ -21,7 +22,9 @@ mod process;
 mod project;
 mod test;
 mod tools;
+mod tree;
 
+use architecture::Architecture;
 use cache::Cache;
 use clap::{Parser, Subcommand};
 use failure::Outcome;
@@ -85,6 +88,10 @@ enum Task {
     /// Ends with the command's status; with 124 if it did not end in time, with 125 if the lab
     /// failed.
     Lab {
+        /// What the machine is: x86_64, arm64 or riscv64. Other architectures than the host's have
+        /// nothing but busybox and the folders that are shared.
+        #[arg(short, long, default_value = "x86_64")]
+        arch: Architecture,
         /// Longest time it may take, in seconds.
         #[arg(short, long, value_name = "SECONDS", default_value_t = 600)]
         time: u32,
@@ -133,13 +140,14 @@ fn perform(task: Task) -> Outcome<u8> {
     let cache = Cache::open()?;
     match task {
         Task::Lab {
+            arch,
             time,
             memory,
             writable,
             verbose,
             command,
         } => {
-            let mut lab = lab::Lab::prepare(&project, &cache)?;
+            let mut lab = lab::Lab::prepare(&project, &cache, arch)?;
             lab.time_limit = time;
             lab.memory = memory;
             lab.verbose = verbose;
@@ -177,7 +185,7 @@ fn perform(task: Task) -> Outcome<u8> {
             test::inside_the_lab(&project, &cache).map(|passed| u8::from(!passed))
         }
         Task::Kernels { update } => {
-            for release in &kernel::RELEASES {
+            for release in kernel::releases(None) {
                 if update {
                     kernel::forget(&cache, release)?;
                 }

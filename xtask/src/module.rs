@@ -2,9 +2,11 @@
 
 use crate::failure::{Because, Failure, Outcome};
 use crate::package::files_below;
+use crate::tools;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Copies the modules `wanted` from the unpacked package `tree` into `folder`, with all that they
 /// depend on, and writes their names in the order of loading into `folder`'s file `order`.
@@ -14,23 +16,50 @@ pub(crate) fn collect(tree: &Path, wanted: &[&str], folder: &Path) -> Outcome {
     for place in ["lib/modules", "usr/lib/modules"] {
         index(&tree.join(place), &mut files, &mut built_in)?;
     }
+    let mut images = BTreeMap::new();
     let order = load_order(wanted, &built_in, &mut |name| {
         let file: &PathBuf = files
             .get(name)
             .ok_or_else(|| Failure::new(format!("the kernel has no module {name}")))?;
-        let image = fs::read(file).because(|| format!("cannot read {}", file.display()))?;
-        Ok(dependencies(&image))
+        let image = read(file)?;
+        let needed = dependencies(&image);
+        images.insert(name.to_owned(), image);
+        Ok(needed)
     })?;
     fs::create_dir_all(folder).because(|| format!("cannot make {}", folder.display()))?;
     let mut list = String::new();
     for name in order {
         let to = folder.join(format!("{name}.ko"));
-        fs::copy(&files[&name], &to).because(|| format!("cannot write {}", to.display()))?;
+        fs::write(&to, &images[&name]).because(|| format!("cannot write {}", to.display()))?;
         list.push_str(&name);
         list.push_str(".ko\n");
     }
     let to = folder.join("order");
     fs::write(&to, list).because(|| format!("cannot write {}", to.display()))
+}
+
+/// The module in `file`, unpacked: newer releases have them packed.
+fn read(file: &Path) -> Outcome<Vec<u8>> {
+    let what = || format!("cannot read {}", file.display());
+    if file.extension().is_some_and(|extension| extension == "ko") {
+        return fs::read(file).because(what);
+    }
+    tools::install(&[tools::XZ])?;
+    let unpacked = Command::new("xz")
+        .args(["--decompress", "--stdout"])
+        .arg(file)
+        .output()
+        .because(what)?;
+    if unpacked.status.success() {
+        Ok(unpacked.stdout)
+    } else {
+        let complaint = String::from_utf8_lossy(&unpacked.stderr);
+        Err(Failure::new(format!(
+            "{}: {}",
+            what(),
+            complaint.trim_end()
+        )))
+    }
 }
 
 /// Finds every module file below `folder`, and the names in `modules.builtin`.
@@ -44,8 +73,10 @@ fn index(
         return Ok(());
     }
     for path in files_below(folder)? {
-        if path.extension().is_some_and(|extension| extension == "ko") {
-            files.insert(canonical(&file_stem(&path)), path);
+        let name = path.to_string_lossy();
+        let name = name.strip_suffix(".xz").unwrap_or(&name);
+        if let Some(module) = name.strip_suffix(".ko") {
+            files.insert(canonical(&file_name(module)), path);
         } else if path
             .file_name()
             .is_some_and(|name| name == "modules.builtin")
@@ -54,7 +85,7 @@ fn index(
                 fs::read_to_string(&path).because(|| format!("cannot read {}", path.display()))?;
             built_in.extend(
                 text.lines()
-                    .map(|line| canonical(&file_stem(Path::new(line)))),
+                    .map(|line| canonical(&file_name(line.trim_end_matches(".ko")))),
             );
         }
     }
@@ -108,10 +139,8 @@ fn canonical(name: &str) -> String {
     name.replace('-', "_")
 }
 
-fn file_stem(path: &Path) -> String {
-    path.file_stem()
-        .map(|stem| stem.to_string_lossy().into_owned())
-        .unwrap_or_default()
+fn file_name(path: &str) -> String {
+    path.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

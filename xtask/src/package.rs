@@ -1,5 +1,6 @@
 //! Single files out of Debian's packages: what guests run beside Linux kernels.
 
+use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::debian::Suite;
 use crate::failure::{Because, Failure, Outcome};
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Packaged {
     /// What we call it.
     pub(crate) name: &'static str,
+    /// What the package is built for.
+    pub(crate) architecture: Architecture,
     /// Debian's suite.
     pub(crate) suite: &'static str,
     /// The package.
@@ -20,15 +23,25 @@ pub(crate) struct Packaged {
 }
 
 /// The static busybox that guests' userspace consists of.
-pub(crate) const BUSYBOX: Packaged = Packaged {
-    name: "busybox",
-    suite: "bookworm",
-    package: "busybox-static",
-    path: "bin/busybox",
-};
+pub(crate) fn busybox(architecture: Architecture) -> Packaged {
+    let (name, suite) = match architecture {
+        Architecture::X86_64 => ("busybox", "bookworm"),
+        Architecture::Arm64 => ("busybox-arm64", "bookworm"),
+        // The first suite that has this architecture.
+        Architecture::Riscv64 => ("busybox-riscv64", "trixie"),
+    };
+    Packaged {
+        name,
+        architecture,
+        suite,
+        package: "busybox-static",
+        path: "bin/busybox",
+    }
+}
 /// The Xen hypervisor, gzipped, with the headers of both versions of Multiboot.
 pub(crate) const XEN: Packaged = Packaged {
     name: "xen.gz",
+    architecture: Architecture::X86_64,
     suite: "trixie",
     package: "xen-hypervisor-4.20-amd64",
     path: "boot/xen-4.20-amd64.gz",
@@ -36,6 +49,7 @@ pub(crate) const XEN: Packaged = Packaged {
 /// The Xen hypervisor built as a guest that is entered by PVH.
 pub(crate) const XEN_SHIM: Packaged = Packaged {
     name: "xen-shim",
+    architecture: Architecture::X86_64,
     suite: "trixie",
     package: "xen-utils-4.20",
     path: "boot/xen-shim",
@@ -43,6 +57,7 @@ pub(crate) const XEN_SHIM: Packaged = Packaged {
 /// A memory tester that is entered as a Linux kernel is.
 pub(crate) const MEMTEST: Packaged = Packaged {
     name: "memtest86+",
+    architecture: Architecture::X86_64,
     suite: "bookworm",
     package: "memtest86+",
     path: "boot/memtest86+x64.bin",
@@ -51,6 +66,7 @@ pub(crate) const MEMTEST: Packaged = Packaged {
 /// What unified kernel images are made round.
 pub(crate) const EFI_STUB: Packaged = Packaged {
     name: "linuxx64.efi.stub",
+    architecture: Architecture::X86_64,
     suite: "trixie",
     package: "systemd-boot-efi",
     path: "boot/efi/linuxx64.efi.stub",
@@ -58,13 +74,14 @@ pub(crate) const EFI_STUB: Packaged = Packaged {
 
 /// The file, fetched if it is not in the cache.
 pub(crate) fn fetch(cache: &Cache, file: &Packaged) -> Outcome<PathBuf> {
-    let recipe = format!("{} {} {}", file.suite, file.package, file.path);
+    let debian = file.architecture.debian();
+    let recipe = format!("{} {debian} {} {}", file.suite, file.package, file.path);
     let entry = cache.entry(&format!("files/{}", file.name), &recipe, |folder| {
         eprintln!(
             "set-up: fetching Debian's package {} ({})",
             file.package, file.suite
         );
-        let suite = Suite::open(cache, file.suite)?;
+        let suite = Suite::open(cache, file.suite, file.architecture)?;
         let tree = suite.unpacked(&[file.package.to_owned()], folder)?;
         let mut files = files_below(&tree)?.into_iter();
         let found = files

@@ -5,6 +5,7 @@ mod dependencies;
 mod house;
 mod no_std;
 
+use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::failure::{Because, Failure, Outcome};
 use crate::kernel;
@@ -368,7 +369,7 @@ fn boots_here(shop: &Workshop<'_>, tally: &mut Tally, engine: boot::Engine) -> O
 
 fn boots_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally) -> Outcome {
     boot::prepare(shop.project, shop.cache)?;
-    let mut lab = Lab::prepare(shop.project, shop.cache)?;
+    let mut lab = Lab::prepare(shop.project, shop.cache, Architecture::X86_64)?;
     lab.memory = 3072;
     lab.time_limit = 900;
     let ourselves = shop.project.this_program()?;
@@ -397,7 +398,7 @@ fn boots_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally) -> Outcome {
 }
 
 fn lab_itself(shop: &Workshop<'_>) -> Checked {
-    let mut lab = Lab::prepare(shop.project, shop.cache)?;
+    let mut lab = Lab::prepare(shop.project, shop.cache, Architecture::X86_64)?;
     let mut said = Vec::new();
     let every_byte = r"exec 2>&1; printf '\0\1\r\n\377'; head -c 200000 /dev/zero; exit 7";
     let ending = lab.run(&["sh".into(), "-c".into(), every_byte.into()], |output| {

@@ -8,7 +8,8 @@ use std::process::Command;
 /// Something a task needs, and the Debian package it comes in.
 #[derive(Clone, Copy)]
 pub(crate) struct Tool {
-    file: &'static str,
+    /// The program's name, or a whole path.
+    pub(crate) file: &'static str,
     package: &'static str,
     what_for: &'static str,
 }
@@ -18,6 +19,12 @@ pub(crate) const QEMU: Tool = Tool {
     file: "qemu-system-x86_64",
     package: "qemu-system-x86",
     what_for: "runs guests where KVM cannot, and the lab",
+};
+/// The same for arm64.
+pub(crate) const QEMU_ARM64: Tool = Tool {
+    file: "qemu-system-aarch64",
+    package: "qemu-system-arm",
+    what_for: "runs arm64 guests, and their lab",
 };
 /// The linker that Rust calls.
 pub(crate) const LINKER: Tool = Tool {

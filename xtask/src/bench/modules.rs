@@ -46,12 +46,12 @@ pub(super) fn initrd(cache: &Cache, codec: &str) -> Outcome<PathBuf> {
 
 /// The test guests' userspace and the modules, as a plain archive.
 fn archive(cache: &Cache, folder: &Path) -> Outcome<Vec<u8>> {
-    let suite = Suite::open(cache, DEBIAN_12.suite)?;
+    let suite = Suite::open(cache, DEBIAN_12.suite, DEBIAN_12.architecture)?;
     let tree = suite.unpacked(&suite.kernel_packages(DEBIAN_12.package)?, folder)?;
     let mut modules = files_below(&tree.join("lib/modules"))?;
     modules.retain(|path| path.extension().is_some_and(|extension| extension == "ko"));
     modules.sort();
-    let mut archive = initramfs::userspace(cache)?;
+    let mut archive = initramfs::userspace(cache, DEBIAN_12.architecture)?;
     archive.folder("modules");
     let mut room = MIB << 20;
     for (number, path) in modules.iter().enumerate() {

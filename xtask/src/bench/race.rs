@@ -100,7 +100,7 @@ pub(super) fn run(project: &Project, cache: &Cache) -> Outcome {
 /// Everything that the race's machine has.
 fn machine_files(project: &Project, cache: &Cache) -> Outcome<Vec<u8>> {
     let mut files = Files {
-        archive: initramfs::skeleton(cache)?,
+        archive: initramfs::skeleton(cache, kernel::DEBIAN_12.architecture)?,
         folders: BTreeSet::new(),
     };
     files.archive.program("init", INIT.as_bytes());
@@ -120,7 +120,10 @@ fn machine_files(project: &Project, cache: &Cache) -> Outcome<Vec<u8>> {
         let kernel = kernel::fetch(cache, release)?;
         files.copy(&kernel.file, &format!("race/{}", release.name))?;
     }
-    files.copy(&initramfs::build(project, cache)?, "race/initramfs")?;
+    files.copy(
+        &initramfs::build(project, cache, kernel::DEBIAN_12.architecture)?,
+        "race/initramfs",
+    )?;
     let qemu = process::find("qemu-system-x86_64")
         .ok_or_else(|| Failure::new("QEMU vanished from the search path"))?;
     let programs = [

@@ -72,7 +72,7 @@ pub(crate) fn counts(project: &Project, cache: &Cache) -> Outcome {
         "kernel", "payload", "firstlight", "qemu -kernel", "ratio"
     );
     for release in &kernel::RELEASES {
-        let initrd = initramfs::build(project, cache)?;
+        let initrd = initramfs::build(project, cache, release.architecture)?;
         counts_of(project, cache, release, initrd)?;
     }
     println!(
@@ -125,7 +125,7 @@ fn guest(
 ) -> Outcome<peer::Guest> {
     Ok(peer::Guest {
         kernel: kernel::fetch(cache, release)?.file,
-        initrd: initramfs::build(project, cache)?,
+        initrd: initramfs::build(project, cache, release.architecture)?,
         cmdline: format!("console=ttyS0 {words}"),
         memory: MEMORY,
     })

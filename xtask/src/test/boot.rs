@@ -9,6 +9,7 @@ pub(crate) use export::run as exports;
 pub(crate) use table::check as table;
 
 use super::{Tally, Verdict};
+use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::failure::{Because, Failure, Outcome};
 use crate::initramfs::{self, MARKER};
@@ -45,7 +46,7 @@ impl Engine {
 pub(crate) fn prepare(project: &Project, cache: &Cache) -> Outcome {
     project.firstlight()?;
     Guests::fetch(project, cache)?;
-    initramfs::build(project, cache)?;
+    initramfs::build(project, cache, Architecture::X86_64)?;
     uki::build(project, cache)
 }
 
@@ -53,7 +54,7 @@ pub(crate) fn prepare(project: &Project, cache: &Cache) -> Outcome {
 pub(crate) fn run(project: &Project, cache: &Cache, engine: Engine, tally: &mut Tally) -> Outcome {
     let place = Place {
         firstlight: project.built_firstlight(),
-        initrd: initramfs::build(project, cache)?,
+        initrd: initramfs::build(project, cache, Architecture::X86_64)?,
         cache: match engine {
             // In the lab, whose own folders are in memory: there, files can be mapped.
             Engine::Kvm => std::env::temp_dir().join("firstlight-unpacked"),

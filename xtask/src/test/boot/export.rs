@@ -50,7 +50,7 @@ fn export(
     unpack: &str,
     file: &Path,
 ) -> Outcome<()> {
-    let initrd: PathBuf = initramfs::build(project, cache)?;
+    let initrd: PathBuf = initramfs::build(project, cache, kernel::DEBIAN_12_CLOUD.architecture)?;
     process::run(
         Command::new(project.built_firstlight())
             .args(["export", "--format", "pvh-elf", "--unpack", unpack])

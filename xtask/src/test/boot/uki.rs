@@ -41,7 +41,7 @@ pub(super) fn build(project: &Project, cache: &Cache) -> Outcome {
     let files = [
         write("os-release", "ID=firstlight\nNAME=Firstlight\n")?,
         write("cmdline", "console=ttyS0 panic=-1\n")?,
-        initramfs::build(project, cache)?,
+        initramfs::build(project, cache, kernel::DEBIAN_13.architecture)?,
         kernel(cache)?.file,
     ];
     let mut objcopy = Command::new("objcopy");
