@@ -11,10 +11,12 @@
     clippy::std_instead_of_core
 )]
 
+pub mod arm64;
 mod gpa;
 mod line;
 mod memory;
 mod reader;
+pub mod riscv64;
 mod vcpu;
 pub mod x86;
 

@@ -1,9 +1,9 @@
 //! Virtual CPUs: their names, and the state one starts in.
 
-use crate::x86;
+use crate::{arm64, riscv64, x86};
 use core::fmt;
 
-/// The number of a virtual CPU, counted from 0; on x86 also its APIC id.
+/// The number of a virtual CPU, counted from 0; on x86 also its APIC id, on RISC-V its hart id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VcpuId(pub u32);
 
@@ -29,4 +29,29 @@ impl fmt::Debug for VcpuId {
 pub enum VcpuState {
     /// An x86 or x86-64 processor.
     X86(x86::Registers),
+    /// A 64-bit Arm processor.
+    Arm64(arm64::Registers),
+    /// A 64-bit RISC-V hart.
+    Riscv64(riscv64::Registers),
+}
+
+impl VcpuState {
+    /// The address of the next instruction, before any translation of pages.
+    #[must_use]
+    pub const fn pc(&self) -> u64 {
+        match self {
+            Self::X86(x86::Registers { gprs, cs, .. }) => cs.base.wrapping_add(gprs.rip),
+            Self::Arm64(registers) => registers.pc,
+            Self::Riscv64(registers) => registers.pc,
+        }
+    }
+
+    /// The registers of an x86 processor, where it is one.
+    #[must_use]
+    pub const fn x86(&self) -> Option<&x86::Registers> {
+        match self {
+            Self::X86(registers) => Some(registers),
+            Self::Arm64(_) | Self::Riscv64(_) => None,
+        }
+    }
 }

@@ -1,11 +1,11 @@
 //! What differs between two plans: as a value, to be shown or compared.
 
+use crate::draw::registers::named;
 use crate::{BootPlan, E820Entry, Piece, Protocol};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 use firstlight_base::VcpuState;
-use firstlight_base::x86::{Registers, Segment};
 
 /// What differs between two plans; nothing where they are the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,73 +163,15 @@ fn by_address(one: E820Change, other: E820Change) -> Ordering {
 }
 
 fn registers(before: &VcpuState, after: &VcpuState) -> Vec<RegisterChange> {
-    let (VcpuState::X86(before), VcpuState::X86(after)) = (before, after);
+    let after = named(after);
     named(before)
         .into_iter()
-        .zip(named(after))
-        .filter_map(|((register, before), (_, after))| {
-            let value = both(before, after)?;
+        .filter_map(|(register, before)| {
+            let (_, after) = after.iter().find(|(name, _)| *name == register)?;
+            let value = both(before, *after)?;
             Some(RegisterChange { register, value })
         })
         .collect()
-}
-
-/// Everything that a plan says of an x86 processor, by name.
-fn named(registers: &Registers) -> Vec<(&'static str, u64)> {
-    let gprs = &registers.gprs;
-    let mut named = Vec::from([
-        ("rip", gprs.rip),
-        ("rflags", gprs.rflags),
-        ("rax", gprs.rax),
-        ("rbx", gprs.rbx),
-        ("rcx", gprs.rcx),
-        ("rdx", gprs.rdx),
-        ("rsi", gprs.rsi),
-        ("rdi", gprs.rdi),
-        ("rsp", gprs.rsp),
-        ("rbp", gprs.rbp),
-        ("r8", gprs.r8),
-        ("r9", gprs.r9),
-        ("r10", gprs.r10),
-        ("r11", gprs.r11),
-        ("r12", gprs.r12),
-        ("r13", gprs.r13),
-        ("r14", gprs.r14),
-        ("r15", gprs.r15),
-        ("cr0", registers.cr0.bits()),
-        ("cr2", registers.cr2),
-        ("cr3", registers.cr3),
-        ("cr4", registers.cr4.bits()),
-        ("efer", registers.efer.bits()),
-        ("gdt.base", registers.gdt.base),
-        ("gdt.limit", registers.gdt.limit.into()),
-        ("idt.base", registers.idt.base),
-        ("idt.limit", registers.idt.limit.into()),
-    ]);
-    let segments = [
-        (registers.cs, ["cs", "cs.base", "cs.limit", "cs.access"]),
-        (registers.ds, ["ds", "ds.base", "ds.limit", "ds.access"]),
-        (registers.es, ["es", "es.base", "es.limit", "es.access"]),
-        (registers.fs, ["fs", "fs.base", "fs.limit", "fs.access"]),
-        (registers.gs, ["gs", "gs.base", "gs.limit", "gs.access"]),
-        (registers.ss, ["ss", "ss.base", "ss.limit", "ss.access"]),
-        (registers.tr, ["tr", "tr.base", "tr.limit", "tr.access"]),
-        (
-            registers.ldt,
-            ["ldt", "ldt.base", "ldt.limit", "ldt.access"],
-        ),
-    ];
-    for (segment, names) in segments {
-        let Segment {
-            selector,
-            base,
-            limit,
-            access,
-        } = segment;
-        let values = [selector.into(), base, limit.into(), access.into()];
-        named.extend(names.into_iter().zip(values));
-    }
-    named
 }
 
 #[cfg(test)]

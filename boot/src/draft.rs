@@ -1,6 +1,7 @@
 //! A plan in the making: pieces find a place, and none is given away twice.
 
-use crate::{Content, Piece, PlanError, Platform};
+use crate::platform::Pc;
+use crate::{Content, Piece, PlanError};
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -8,7 +9,7 @@ use core::cmp::Reverse;
 use firstlight_base::{Gpa, GpaRange};
 
 /// Conventional memory: what the boot protocols want low lies here.
-pub(crate) const LOW: GpaRange = range(0x1000, Platform::LEGACY_HOLE.0.get());
+pub(crate) const LOW: GpaRange = range(0x1000, Pc::LEGACY_HOLE.0.get());
 pub(crate) const PAGE: u64 = 0x1000;
 
 /// The pieces placed so far, and the RAM they are placed in.

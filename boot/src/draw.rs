@@ -4,6 +4,7 @@
 //! to the guest and what the devices have.
 
 mod device;
+pub mod registers;
 mod size;
 mod svg;
 mod text;
@@ -13,10 +14,11 @@ pub use size::Size;
 pub use svg::svg;
 pub use text::text;
 
-use crate::{BootPlan, Content, E820Kind, Piece, Platform};
+use crate::platform::Pc;
+use crate::{BootPlan, Content, E820Kind, Piece};
 use alloc::vec::Vec;
 use core::fmt;
-use firstlight_base::{Gpa, GpaRange, VcpuState, x86};
+use firstlight_base::{Gpa, GpaRange};
 
 /// A stretch of guest-physical addresses that is one thing all through.
 #[derive(Clone, Copy, Debug)]
@@ -154,7 +156,7 @@ pub fn rows(plan: &BootPlan) -> Vec<Row<'_>> {
 }
 
 fn end_of_ram(plan: &BootPlan) -> Gpa {
-    let ram = plan.platform().ram.iter().map(|range| range.end());
+    let ram = plan.platform().ram().iter().map(|range| range.end());
     ram.max().unwrap_or_default()
 }
 
@@ -208,11 +210,11 @@ fn push_empty(rows: &mut Vec<Row<'_>>, range: GpaRange, class: Class) {
 }
 
 fn reserved(range: GpaRange) -> Class {
-    let (legacy, above_legacy) = Platform::LEGACY_HOLE;
+    let (legacy, above_legacy) = Pc::LEGACY_HOLE;
     let inside = |from, to| GpaRange::between(from, to).is_some_and(|hole| hole.contains(range));
     if inside(legacy, above_legacy) {
         Class::LegacyHole
-    } else if inside(Platform::DEVICE_HOLE, Platform::HIGH_RAM) {
+    } else if inside(Pc::DEVICE_HOLE, Pc::HIGH_RAM) {
         Class::DeviceHole
     } else {
         Class::Reserved
@@ -221,8 +223,7 @@ fn reserved(range: GpaRange) -> Class {
 
 /// Where the boot vCPU fetches its first instruction.
 fn entry(plan: &BootPlan) -> Gpa {
-    let VcpuState::X86(x86::Registers { gprs, cs, .. }) = plan.boot_vcpu();
-    Gpa::new(cs.base.wrapping_add(gprs.rip))
+    Gpa::new(plan.boot_vcpu().pc())
 }
 
 #[cfg(test)]

@@ -40,7 +40,8 @@ pub use error::PlanError;
 pub use firmware::reset_rom::{ResetRomError, reset_rom};
 pub use plan::{BootPlan, Content, E820Entry, E820Kind, Piece, Relocate};
 pub use planner::plan;
-pub use platform::Platform;
+pub use platform::{Pc, Platform};
 pub use request::{
-    Kaslr, Module, Protocol, ProtocolChoice, Request, SetupData, StartInfoVersion, Subarch, Unpack,
+    FdtPosition, Hardware, Kaslr, Module, Overlay, Protocol, ProtocolChoice, Request, SetupData,
+    StartInfoVersion, Subarch, Unpack,
 };

@@ -5,7 +5,9 @@ use crate::firmware::{acpi, e820, reset_vector};
 use crate::modules::{put_initrd, put_modules};
 use crate::parts::Parts;
 use crate::protocol::Way;
-use crate::{BootPlan, Content, Piece, PlanError, Platform, Protocol, Request, kernel, protocol};
+use crate::{
+    BootPlan, Content, Pc, Piece, PlanError, Platform, Protocol, Request, kernel, protocol,
+};
 use alloc::string::ToString;
 use firstlight_base::{GpaRange, VcpuState};
 use firstlight_image::Image;
@@ -35,7 +37,7 @@ pub fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError>
     };
     let registers = way.gate.enter(&mut draft, &way, &parts, request)?;
     Ok(BootPlan {
-        platform,
+        platform: Platform::Pc(platform),
         protocol: way.protocol,
         image: image.to_string(),
         cmdline: request.cmdline.clone(),
@@ -74,14 +76,14 @@ pub(crate) fn check_no_list(protocol: Protocol, request: &Request) -> Result<(),
     Err(PlanError::Untold { protocol, what })
 }
 
-fn platform(request: &Request) -> Result<Platform, PlanError> {
-    if !(1..=Platform::MAX_CPUS).contains(&request.cpus) {
+fn platform(request: &Request) -> Result<Pc, PlanError> {
+    if !(1..=Pc::MAX_CPUS).contains(&request.cpus) {
         return Err(PlanError::Cpus {
             asked: request.cpus,
-            most: Platform::MAX_CPUS,
+            most: Pc::MAX_CPUS,
         });
     }
-    let (least, most) = (Platform::MIN_MEMORY, Platform::MAX_MEMORY);
+    let (least, most) = (Pc::MIN_MEMORY, Pc::MAX_MEMORY);
     if !(least..=most).contains(&request.memory) {
         return Err(PlanError::Memory {
             asked: request.memory,
@@ -89,13 +91,13 @@ fn platform(request: &Request) -> Result<Platform, PlanError> {
             most,
         });
     }
-    let mut platform = Platform::pc(request.memory, request.cpus);
-    platform.debug_exit = request.debug_exit.then_some(Platform::DEBUG_EXIT);
+    let mut platform = Pc::new(request.memory, request.cpus);
+    platform.debug_exit = request.debug_exit.then_some(Pc::DEBUG_EXIT);
     platform.reserved = e820::merged(request.reserved.clone());
     Ok(platform)
 }
 
-fn put_tables(draft: &mut Draft, platform: &Platform) -> Result<GpaRange, PlanError> {
+fn put_tables(draft: &mut Draft, platform: &Pc) -> Result<GpaRange, PlanError> {
     let place = |len| {
         draft.highest(&Need {
             name: "ACPI tables",

@@ -1,99 +1,74 @@
 //! The one truth about the machine: where its memory and devices are.
 //!
-//! Memory map, firmware tables and the wiring of devices are all made from one [`Platform`]
-//! value. The x86 platform has the addresses of QEMU's `microvm` machine for what both have, so
-//! that one plan runs on either engine.
+//! Memory map, firmware tables, device tree and the wiring of devices are all made from one
+//! [`Platform`] value. The platforms have the addresses of QEMU's machines (`microvm` and the two
+//! `virt`) for what both have, so that one plan runs on either engine.
 
-use crate::draft::range;
-use alloc::vec;
-use alloc::vec::Vec;
-use firstlight_base::{GIB, Gpa, GpaRange, Irq, MIB, Port};
+mod pc;
+mod topology;
+mod virt;
+mod virt_arm64;
+mod virt_riscv64;
 
-/// An x86 machine without PCI: interrupt controllers, legacy timer, serial ports, clock, and the
-/// ACPI register block that turns it off.
+pub use pc::{Pc, SerialPort};
+pub use topology::{Cpu, OperatingPoint, Topology};
+pub use virt::{PciWindows, VirtioMmio};
+pub use virt_arm64::{Gic, VirtArm64};
+pub use virt_riscv64::{Hart, Isa, Mmu, RiscvIrqchip, VirtRiscv64};
+
+use firstlight_base::GpaRange;
+use firstlight_image::Architecture;
+
+/// A machine, as its guest sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Platform {
-    /// Guest RAM as the hypervisor maps it, ascending: from 0, and from 4 GiB what does not fit
-    /// below the hole for devices.
-    pub ram: Vec<GpaRange>,
-    /// What is not the guest's to use, beside what no such machine has as RAM: ascending, and no two
-    /// meet.
-    pub reserved: Vec<GpaRange>,
-    /// How many vCPUs; their APIC ids count from 0.
-    pub cpus: u32,
-    /// The 16550 serial ports, console first.
-    pub serial: Vec<SerialPort>,
-    /// The port through which the guest ends its machine with a status of its own choice.
-    pub debug_exit: Option<Port>,
-}
-
-/// A 16550 UART: eight ports from `base`, one edge-triggered interrupt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SerialPort {
-    /// The first of its eight ports.
-    pub base: Port,
-    /// Its interrupt line.
-    pub irq: Irq,
+pub enum Platform {
+    /// An x86 machine without PCI.
+    Pc(Pc),
+    /// A 64-bit Arm machine.
+    VirtArm64(VirtArm64),
+    /// A 64-bit RISC-V machine.
+    VirtRiscv64(VirtRiscv64),
 }
 
 impl Platform {
-    /// A machine with `memory` bytes of RAM and that many vCPUs.
+    /// What its guests are built for.
     #[must_use]
-    pub fn pc(memory: u64, cpus: u32) -> Self {
-        let low = memory.min(Self::DEVICE_HOLE.get());
-        let ram = [
-            GpaRange::new(Gpa::new(0), low),
-            GpaRange::new(Self::HIGH_RAM, memory.saturating_sub(low)),
-        ];
-        Self {
-            ram: ram.into_iter().flatten().collect(),
-            reserved: vec![],
-            cpus,
-            serial: vec![Self::COM1],
-            debug_exit: None,
+    pub const fn architecture(&self) -> Architecture {
+        match self {
+            Self::Pc(_) => Architecture::X86_64,
+            Self::VirtArm64(_) => Architecture::Arm64,
+            Self::VirtRiscv64(_) => Architecture::Riscv64,
         }
     }
 
-    /// Where the hole for devices begins; RAM that does not fit below continues at 4 GiB.
-    pub const DEVICE_HOLE: Gpa = Gpa::new(3 * GIB);
-    /// Where RAM continues behind the hole for devices.
-    pub const HIGH_RAM: Gpa = Gpa::new(4 * GIB);
-    /// The most vCPUs an 8-bit APIC id can name; 255 is the broadcast.
-    pub const MAX_CPUS: u32 = 255;
-    /// The least RAM: what a PC has at fixed addresses lies below 1 MiB.
-    pub const MIN_MEMORY: u64 = MIB;
-    /// The most RAM: the hole above it is where a guest-physical address has 46 bits.
-    pub const MAX_MEMORY: u64 = 1 << 45;
+    /// Guest RAM as the hypervisor maps it, ascending.
+    #[must_use]
+    pub fn ram(&self) -> &[GpaRange] {
+        match self {
+            Self::Pc(pc) => &pc.ram,
+            Self::VirtArm64(virt) => &virt.ram,
+            Self::VirtRiscv64(virt) => &virt.ram,
+        }
+    }
 
-    /// The legacy video and option ROM area: never RAM to the guest.
-    pub const LEGACY_HOLE: (Gpa, Gpa) = (Gpa::new(0xa_0000), Gpa::new(0x10_0000));
-    /// The I/O APIC's registers.
-    pub const IOAPIC: Gpa = Gpa::new(0xfec0_0000);
-    /// The local APIC's registers.
-    pub const LAPIC: Gpa = Gpa::new(0xfee0_0000);
-    /// ACPI sleep control, sleep status and reset registers, one byte each, in this order
-    /// (QEMU's generic event device; ACPI 6.5, sections 4.8.3.6 to 4.8.3.7).
-    pub const ACPI_REGS: Gpa = Gpa::new(0xfea0_0200);
-    /// What KVM on Intel processors keeps for itself: an identity map and a task state segment.
-    pub const KVM_PRIVATE: GpaRange = range(0xfeff_c000, 0xff00_0000);
-    /// What the guest writes to the reset register to be reset.
-    pub const ACPI_RESET_VALUE: u8 = 0x42;
-    /// The sleep type (`SLP_TYP`) of the soft-off state S5.
-    pub const ACPI_S5: u8 = 5;
-    /// The keyboard controller's command and status port; only its reset line is there.
-    pub const I8042_COMMAND: Port = Port(0x64);
-    /// The CMOS clock's index and data ports.
-    pub const CMOS: Port = Port(0x70);
-    /// The CMOS clock's interrupt.
-    pub const CMOS_IRQ: Irq = Irq(8);
-    /// The panic notification port (QEMU's `docs/specs/pvpanic.rst`).
-    pub const PVPANIC: Port = Port(0x505);
-    /// Where the guest's own exit status goes, where it is asked for (QEMU's `isa-debug-exit`).
-    pub const DEBUG_EXIT: Port = Port(0xf4);
+    /// What is not the guest's to use, beside what no such machine has as RAM: ascending, and no
+    /// two meet.
+    #[must_use]
+    pub fn reserved(&self) -> &[GpaRange] {
+        match self {
+            Self::Pc(pc) => &pc.reserved,
+            Self::VirtArm64(virt) => &virt.reserved,
+            Self::VirtRiscv64(virt) => &virt.reserved,
+        }
+    }
 
-    /// The first serial port of a PC.
-    pub const COM1: SerialPort = SerialPort {
-        base: Port(0x3f8),
-        irq: Irq(4),
-    };
+    /// How many vCPUs.
+    #[must_use]
+    pub const fn cpus(&self) -> u32 {
+        match self {
+            Self::Pc(pc) => pc.cpus,
+            Self::VirtArm64(virt) => virt.cpus,
+            Self::VirtRiscv64(virt) => virt.cpus,
+        }
+    }
 }

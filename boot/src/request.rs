@@ -1,5 +1,6 @@
 //! What somebody wants booted, and how.
 
+use crate::platform::{Gic, Hart, RiscvIrqchip, Topology};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -35,8 +36,17 @@ pub struct Request {
     pub kaslr: Kaslr,
     /// What the kernel is told it runs on, where that is no PC.
     pub subarch: Option<Subarch>,
-    /// A device tree for the kernel, beside its ACPI tables.
+    /// A device tree: on x86 for the kernel beside its ACPI tables; elsewhere the one that takes
+    /// the place of the machine's own, and is told only what the boot protocol wants said in it.
     pub dtb: Option<Vec<u8>>,
+    /// What is put over the machine's device tree, in order.
+    pub overlays: Vec<Overlay>,
+    /// Where the device tree lies.
+    pub fdt_position: FdtPosition,
+    /// What an arm64 or riscv64 machine is made of.
+    pub hardware: Hardware,
+    /// What the guest is told of its vCPUs, where it has a device tree.
+    pub topology: Topology,
     /// Further nodes for the kernel's list of `setup_data`.
     pub setup_data: Vec<SetupData>,
     /// Whether the guest may end its machine with a status of its own choice.
@@ -61,6 +71,10 @@ impl Default for Request {
             kaslr: Kaslr::Off,
             subarch: None,
             dtb: None,
+            overlays: Vec::new(),
+            fdt_position: FdtPosition::AfterPayload,
+            hardware: Hardware::default(),
+            topology: Topology::default(),
             setup_data: Vec::new(),
             debug_exit: false,
             rng_seed: [0; 32],
@@ -86,6 +100,61 @@ pub struct SetupData {
     pub bytes: Vec<u8>,
     /// Whether the node only points to its data (`SETUP_INDIRECT`), which the kernel has to know.
     pub indirect: bool,
+}
+
+/// A device tree overlay (`Documentation/devicetree/overlay-notes.rst`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlay {
+    /// What it is called where something is wrong with it: its file.
+    pub name: String,
+    /// The compiled overlay.
+    pub bytes: Vec<u8>,
+}
+
+/// Where the device tree lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FdtPosition {
+    /// At the beginning of RAM; the kernel begins behind it.
+    Start,
+    /// At the end of RAM.
+    End,
+    /// At the next multiple of 2 MiB behind the kernel and its initial ramdisk.
+    AfterPayload,
+}
+
+/// What an arm64 or riscv64 machine is made of, where it can be one thing or another: what the
+/// engine that will run it has, and what was asked for. The [default](Self::default) is what QEMU
+/// can do on any host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hardware {
+    /// The interrupt controller of an arm64 machine.
+    pub gic: Gic,
+    /// Whether arm64 vCPUs have a performance monitoring unit.
+    pub pmu: bool,
+    /// Whether an arm64 kernel is entered at EL2.
+    pub el2: bool,
+    /// The interrupt controllers of a riscv64 machine.
+    pub irqchip: RiscvIrqchip,
+    /// What a riscv64 vCPU is.
+    pub hart: Hart,
+    /// Whether there are virtio transports.
+    pub virtio: bool,
+    /// Whether there is a PCI Express host bridge.
+    pub pci: bool,
+}
+
+impl Default for Hardware {
+    fn default() -> Self {
+        Self {
+            gic: Gic::V3 { its: true },
+            pmu: true,
+            el2: false,
+            irqchip: RiscvIrqchip::Plic,
+            hart: Hart::default(),
+            virtio: false,
+            pci: false,
+        }
+    }
 }
 
 /// A file that the kernel is handed beside its initial ramdisk.
@@ -151,17 +220,23 @@ pub enum Protocol {
     Multiboot,
     /// The Multiboot2 Specification 2.0.
     Multiboot2,
+    /// The boot protocol of Linux for 64-bit Arm (`Documentation/arch/arm64/booting.rst`).
+    Arm64,
+    /// The boot protocol of Linux for RISC-V (`Documentation/arch/riscv/boot.rst`).
+    Riscv64,
 }
 
 impl Protocol {
     /// Every protocol, fastest first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Linux64,
         Self::Pvh,
         Self::Linux32,
         Self::Linux16,
         Self::Multiboot2,
         Self::Multiboot,
+        Self::Arm64,
+        Self::Riscv64,
     ];
 
     /// The name on the command line and in JSON.
@@ -174,6 +249,8 @@ impl Protocol {
             Self::Pvh => "pvh",
             Self::Multiboot => "multiboot",
             Self::Multiboot2 => "multiboot2",
+            Self::Arm64 => "arm64",
+            Self::Riscv64 => "riscv64",
         }
     }
 }

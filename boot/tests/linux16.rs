@@ -2,7 +2,7 @@
 //! finds in its header.
 
 use firstlight_base::x86::{Cr0, Mode, Registers};
-use firstlight_base::{Gpa, GpaRange, MIB, Reader, VcpuState};
+use firstlight_base::{Gpa, GpaRange, MIB, Reader};
 use firstlight_boot::{
     BootPlan, Content, Piece, PlanError, Protocol, ProtocolChoice, Request, plan,
 };
@@ -25,7 +25,7 @@ fn planned(kernel: &BzImageBuilder, request: &Request) -> Result<BootPlan, PlanE
 }
 
 fn registers(plan: &BootPlan) -> Registers {
-    let VcpuState::X86(registers) = plan.boot_vcpu();
+    let registers = plan.boot_vcpu().x86().expect("an x86 guest");
     *registers
 }
 

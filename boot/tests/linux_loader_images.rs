@@ -3,7 +3,7 @@
 //!
 //! Real kernels are looked for in the folder that `FIRSTLIGHT_KERNELS` names.
 
-use firstlight_base::{GpaRange, MIB, VcpuState};
+use firstlight_base::{GpaRange, MIB};
 use firstlight_boot::{
     BootPlan, Content, PlanError, Protocol, ProtocolChoice, Request, Unpack, plan,
 };
@@ -77,7 +77,7 @@ fn read(memory: &GuestMemoryMmap, range: GpaRange) -> Vec<u8> {
 }
 
 fn entry(plan: &BootPlan) -> u64 {
-    let VcpuState::X86(registers) = plan.boot_vcpu();
+    let registers = plan.boot_vcpu().x86().expect("an x86 guest");
     registers.gprs.rip
 }
 

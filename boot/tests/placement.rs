@@ -1,7 +1,7 @@
 //! Where kernels go: asked for, driven out of their own place, or thrown by dice.
 
 use firstlight_base::x86::Registers;
-use firstlight_base::{GIB, Gpa, GpaRange, MIB, Reader, VcpuState};
+use firstlight_base::{GIB, Gpa, GpaRange, MIB, Reader};
 use firstlight_boot::{
     BootPlan, Content, E820Kind, Kaslr, Piece, PlanError, Protocol, ProtocolChoice, Request,
     Unpack, plan,
@@ -66,7 +66,7 @@ fn linux() -> Vec<u8> {
 }
 
 fn registers(plan: &BootPlan) -> Registers {
-    let VcpuState::X86(registers) = plan.boot_vcpu();
+    let registers = plan.boot_vcpu().x86().expect("an x86 guest");
     *registers
 }
 
@@ -538,7 +538,7 @@ proptest! {
         };
         for piece in plan.pieces() {
             let firmware = piece.name == "reset vector" || piece.name == "BIOS";
-            for reserved in &plan.platform().reserved {
+            for reserved in plan.platform().reserved() {
                 prop_assert!(firmware || !piece.range.overlaps(*reserved), "{:?}", piece);
             }
             let ram = |line: &&firstlight_boot::E820Entry| {

@@ -1,7 +1,7 @@
 //! What every plan has to be, and how placement follows the boot documents.
 
 use firstlight_base::x86::{Cr0, Efer, Mode, Registers};
-use firstlight_base::{Gpa, GpaRange, MIB, Reader, VcpuState};
+use firstlight_base::{Gpa, GpaRange, MIB, Reader};
 use firstlight_boot::{
     BootPlan, Content, E820Kind, Piece, PlanError, Protocol, ProtocolChoice, Request, Unpack, plan,
 };
@@ -41,7 +41,7 @@ fn packed(file: &[u8]) -> Vec<u8> {
 }
 
 fn registers(plan: &BootPlan) -> Registers {
-    let VcpuState::X86(registers) = plan.boot_vcpu();
+    let registers = plan.boot_vcpu().x86().expect("an x86 guest");
     *registers
 }
 
@@ -491,7 +491,7 @@ prop_compose! {
 /// Every promise that a plan makes by being there.
 fn assert_sound(plan: &BootPlan) {
     let hole = range(0xa_0000, 0x10_0000);
-    let ram = &plan.platform().ram;
+    let ram = plan.platform().ram();
     for piece in plan.pieces() {
         assert!(
             ram.iter().any(|ram| ram.contains(piece.range)),

@@ -1,7 +1,7 @@
 //! What kernels that are entered by the x86/HVM direct boot ABI find, and where they go.
 
 use firstlight_base::x86::{Registers, Segment};
-use firstlight_base::{GIB, Gpa, GpaRange, MIB, Reader, VcpuState};
+use firstlight_base::{GIB, Gpa, GpaRange, MIB, Reader};
 use firstlight_boot::{
     BootPlan, Content, Kaslr, Module, Piece, PlanError, Protocol, ProtocolChoice, Request,
     StartInfoVersion, plan,
@@ -49,7 +49,7 @@ fn planned(file: &[u8], request: &Request) -> Result<BootPlan, PlanError> {
 }
 
 fn registers(plan: &BootPlan) -> Registers {
-    let VcpuState::X86(registers) = plan.boot_vcpu();
+    let registers = plan.boot_vcpu().x86().expect("an x86 guest");
     *registers
 }
 

@@ -5,7 +5,7 @@ use crate::{address, memory_size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use firstlight_base::{Gpa, GpaRange};
-use firstlight_boot::{Kaslr, Platform, Protocol, ProtocolChoice, Unpack};
+use firstlight_boot::{Kaslr, Pc, Protocol, ProtocolChoice, Unpack};
 use firstlight_vmm::{Engine, EngineChoice};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -259,7 +259,7 @@ pub(crate) struct GuestArgs {
     pub(crate) memory: u64,
     /// How many vCPUs
     #[arg(long, value_name = "N", default_value = "1")]
-    #[arg(value_parser = value_parser!(u32).range(1..=i64::from(Platform::MAX_CPUS)))]
+    #[arg(value_parser = value_parser!(u32).range(1..=i64::from(Pc::MAX_CPUS)))]
     pub(crate) cpus: u32,
     /// The boot protocol the kernel is entered by; auto takes the fastest it offers
     #[arg(long, value_enum, default_value = "auto")]
@@ -321,6 +321,8 @@ impl GuestArgs {
             ProtocolArg::Pvh => ProtocolChoice::Only(Protocol::Pvh),
             ProtocolArg::Multiboot => ProtocolChoice::Only(Protocol::Multiboot),
             ProtocolArg::Multiboot2 => ProtocolChoice::Only(Protocol::Multiboot2),
+            ProtocolArg::Arm64 => ProtocolChoice::Only(Protocol::Arm64),
+            ProtocolArg::Riscv64 => ProtocolChoice::Only(Protocol::Riscv64),
         }
     }
 
@@ -398,6 +400,8 @@ enum ProtocolArg {
     Pvh,
     Multiboot,
     Multiboot2,
+    Arm64,
+    Riscv64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,13 +1,13 @@
 //! What every plan has to be, and a plan carried out.
 
-use firstlight_base::{Gpa, GpaRange, VcpuState};
+use firstlight_base::{Gpa, GpaRange};
 use firstlight_boot::{BootPlan, Content, E820Kind};
 use firstlight_image::Image;
 use firstlight_load::{Backing, GuestMemory, PlaceError, Sources, place};
 
 /// Checks every promise that a plan makes by being there.
 pub(crate) fn check(plan: &BootPlan) {
-    let ram = &plan.platform().ram;
+    let ram = plan.platform().ram();
     for piece in plan.pieces() {
         let in_ram = ram.iter().any(|ram| ram.contains(piece.range));
         assert!(in_ram, "{piece:?} is not in RAM");
@@ -28,9 +28,8 @@ pub(crate) fn check(plan: &BootPlan) {
         let in_ram = ram.iter().any(|ram| ram.contains(entry.range));
         assert!(in_ram || entry.kind != E820Kind::Ram, "{entry:?}");
     }
-    let VcpuState::X86(registers) = plan.boot_vcpu();
-    let entry = registers.cs.base.wrapping_add(registers.gprs.rip);
-    let entry = GpaRange::new(Gpa::new(entry), 1).expect("it is not the last address");
+    let entry =
+        GpaRange::new(Gpa::new(plan.boot_vcpu().pc()), 1).expect("it is not the last address");
     let entered = plan
         .pieces()
         .iter()
@@ -40,7 +39,7 @@ pub(crate) fn check(plan: &BootPlan) {
 
 /// Puts the plan into memory of its own; says whether it could be.
 pub(crate) fn carry_out(plan: &BootPlan, image: &Image<'_>) -> bool {
-    let memory = GuestMemory::allocate(&plan.platform().ram, Backing::Private)
+    let memory = GuestMemory::allocate(plan.platform().ram(), Backing::Private)
         .expect("memory that nobody touches costs nothing");
     let layers: Vec<&[u8]> = image.layers().iter().map(|layer| layer.bytes()).collect();
     let sources = Sources {

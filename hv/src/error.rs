@@ -28,6 +28,9 @@ pub enum HvError {
         /// KVM's addresses.
         reserved: GpaRange,
     },
+    /// Registers of another architecture than the host's.
+    #[error("the host's KVM runs guests for its own processor only, and this one is for another")]
+    OtherArchitecture,
     /// An interrupt line that the machine does not have.
     #[error("the machine has no interrupt line {0}")]
     NoSuchLine(Irq),

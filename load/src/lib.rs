@@ -27,7 +27,7 @@
 //!
 //! let image = Image::reopen(opened.layers.for_image())?;
 //! let plan = plan(&image, &Request::default())?;
-//! let memory = GuestMemory::allocate(&plan.platform().ram, Backing::Private)?;
+//! let memory = GuestMemory::allocate(plan.platform().ram(), Backing::Private)?;
 //! let sources = Sources {
 //!     layers: &opened.layers.bytes(),
 //!     kept: &Vec::from_iter(opened.layers.file()),

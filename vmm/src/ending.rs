@@ -2,7 +2,7 @@
 
 use crate::PostMortem;
 use crate::engine::qemu::QemuError;
-use firstlight_base::{VcpuId, x86};
+use firstlight_base::{VcpuId, VcpuState};
 use std::io;
 
 /// How a guest's run ended.
@@ -49,7 +49,7 @@ pub struct Crash {
     /// What happened.
     pub kind: CrashKind,
     /// Its registers, where the engine can still read them.
-    pub registers: Option<x86::Registers>,
+    pub registers: Option<VcpuState>,
     /// The bytes of the instruction as the engine saw them, where it said so.
     pub instruction: Vec<u8>,
 }

@@ -1,7 +1,7 @@
 //! A machine that carries a plan, and the trait through which an engine serves it.
 
 use crate::{Console, ConsoleOutput, Ending, RunError, Stop, session};
-use firstlight_base::x86;
+use firstlight_base::VcpuState;
 use firstlight_boot::BootPlan;
 use firstlight_load::GuestMemory;
 use rustix::event::{PollFd, PollFlags};
@@ -85,7 +85,7 @@ pub trait Running {
     fn send_input(&mut self, bytes: &[u8]) -> Result<usize, RunError>;
 
     /// The boot vCPU's registers as they are now, where they can be had while the guest runs.
-    fn examine(&mut self) -> Option<x86::Registers>;
+    fn examine(&mut self) -> Option<VcpuState>;
 
     /// The guest's memory.
     fn memory(&self) -> &GuestMemory;

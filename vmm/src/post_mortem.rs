@@ -34,7 +34,7 @@ pub struct PostMortem {
     /// Why there is a report.
     pub reason: Reason,
     /// The registers, where they could be read.
-    pub registers: Option<Registers>,
+    pub registers: Option<VcpuState>,
     /// The instructions from RIP on, where they could be read.
     pub instructions: Vec<Decoded>,
     /// Where the instruction pointer is in guest-physical memory, where the page tables say so.
@@ -82,13 +82,14 @@ impl PostMortem {
     #[must_use]
     pub(crate) fn new(
         reason: Reason,
-        registers: Option<Registers>,
+        registers: Option<VcpuState>,
         instruction: Vec<u8>,
         memory: &impl GuestMem,
         plan: &BootPlan,
         last_line: Option<String>,
     ) -> Self {
-        let code = registers.map(|registers| Code::read(&registers, instruction, memory));
+        let x86 = registers.as_ref().and_then(VcpuState::x86);
+        let code = x86.map(|registers| Code::read(registers, instruction, memory));
         let at = code.as_ref().and_then(|code| code.at);
         Self {
             progress: progress(registers.as_ref(), plan, last_line.is_some()),
@@ -176,15 +177,14 @@ fn piece(at: Gpa, plan: &BootPlan) -> Option<(String, u64)> {
     Some((piece.name.to_string(), at.get() - piece.range.start().get()))
 }
 
-fn progress(registers: Option<&Registers>, plan: &BootPlan, printed: bool) -> Progress {
+fn progress(registers: Option<&VcpuState>, plan: &BootPlan, printed: bool) -> Progress {
     /// Where the upper half of a 48-bit address space begins; Linux is linked to run there.
     const UPPER_HALF: u64 = 0xffff_8000_0000_0000;
-    let VcpuState::X86(entry) = plan.boot_vcpu();
     match registers {
         _ if printed => Progress::Printing,
         None => Progress::Unknown,
-        Some(now) if now.gprs.rip == entry.gprs.rip => Progress::AtEntry,
-        Some(now) if now.gprs.rip >= UPPER_HALF => Progress::KernelSilent,
+        Some(now) if now.pc() == plan.boot_vcpu().pc() => Progress::AtEntry,
+        Some(now) if now.pc() >= UPPER_HALF => Progress::KernelSilent,
         Some(_) => Progress::StartUp,
     }
 }
@@ -228,7 +228,8 @@ impl fmt::Display for PostMortem {
             writeln!(f, "  last line {line}")?;
         }
         match &self.registers {
-            Some(registers) => self.fmt_place(registers, f)?,
+            Some(VcpuState::X86(registers)) => self.fmt_place(registers, f)?,
+            Some(state) => writeln!(f, "  at        {:#x}", state.pc())?,
             None => writeln!(f, "  at        {}", self.why_no_registers())?,
         }
         for (index, sentence) in self.console.iter().enumerate() {

@@ -180,7 +180,7 @@ impl Session<'_> {
     fn report(
         &self,
         reason: Reason,
-        registers: Option<firstlight_base::x86::Registers>,
+        registers: Option<firstlight_base::VcpuState>,
         instruction: Vec<u8>,
     ) -> PostMortem {
         PostMortem::new(

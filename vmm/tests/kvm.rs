@@ -2,7 +2,7 @@
 //! run a kernel: that is tested with kernels.
 
 use firstlight_base::{MIB, Port};
-use firstlight_boot::{BootPlan, Platform, ProtocolChoice, Request, plan};
+use firstlight_boot::{BootPlan, Pc, ProtocolChoice, Request, plan};
 use firstlight_image::testing::elf64;
 use firstlight_image::{Image, Limits as ImageLimits};
 use firstlight_load::Sources;
@@ -34,7 +34,7 @@ impl Code {
 
     /// `movb $value, register`
     fn acpi(mut self, register: u64, value: u8) -> Self {
-        let at = Platform::ACPI_REGS.get() + register;
+        let at = Pc::ACPI_REGS.get() + register;
         let at = u32::try_from(at).expect("the registers lie below 4 GiB");
         self.0.extend([0xc6, 0x05]);
         self.0.extend(at.to_le_bytes());
@@ -44,11 +44,11 @@ impl Code {
 
     fn print(self, text: &str) -> Self {
         text.bytes()
-            .fold(self, |code, byte| code.port(Platform::COM1.base, byte))
+            .fold(self, |code, byte| code.port(Pc::COM1.base, byte))
     }
 
     fn power_off(self) -> Self {
-        self.acpi(0, 0x20 | Platform::ACPI_S5 << 2)
+        self.acpi(0, 0x20 | Pc::ACPI_S5 << 2)
     }
 
     /// Any instructions.
@@ -145,13 +145,13 @@ fn every_way_a_guest_can_end_its_machine_is_told_apart() {
         return;
     }
     let by = |code| run(code, 1, b"", LONG).0;
-    let ending = by(Code::new().acpi(2, Platform::ACPI_RESET_VALUE));
+    let ending = by(Code::new().acpi(2, Pc::ACPI_RESET_VALUE));
     assert!(matches!(ending, Ending::Reset), "{ending:?}");
-    let ending = by(Code::new().port(Platform::I8042_COMMAND, 0xfe));
+    let ending = by(Code::new().port(Pc::I8042_COMMAND, 0xfe));
     assert!(matches!(ending, Ending::Reset), "{ending:?}");
-    let ending = by(Code::new().port(Platform::PVPANIC, 1));
+    let ending = by(Code::new().port(Pc::PVPANIC, 1));
     assert!(matches!(ending, Ending::Panicked), "{ending:?}");
-    let ending = by(Code::new().port(Platform::DEBUG_EXIT, 3));
+    let ending = by(Code::new().port(Pc::DEBUG_EXIT, 3));
     assert!(matches!(ending, Ending::ExitCode(3)), "{ending:?}");
 }
 
@@ -188,7 +188,7 @@ fn what_nobody_claims_reads_all_ones() {
     }
     // mov $0xcf8, %edx; in %dx, %eax; cmp $-1, %eax; jne +7
     let read = [0xba, 0xf8, 0x0c, 0, 0, 0xed, 0x83, 0xf8, 0xff, 0x75, 0x08];
-    let code = Code::new().raw(&read).port(Platform::DEBUG_EXIT, 1);
+    let code = Code::new().raw(&read).port(Pc::DEBUG_EXIT, 1);
     let (ending, _) = run(code, 1, b"", LONG);
     assert!(matches!(ending, Ending::ExitCode(1)), "{ending:?}");
 }
@@ -248,8 +248,11 @@ fn a_silent_guest_is_examined_where_it_hangs() {
         let Ending::TimedOut(Some(post_mortem)) = ending else {
             panic!("{ending:?}");
         };
-        let registers = post_mortem.registers.expect("a running vCPU is readable");
-        let rip = registers.gprs.rip;
+        let registers = post_mortem
+            .registers
+            .as_ref()
+            .expect("a running vCPU is readable");
+        let rip = registers.pc();
         assert!((0x100_0001..0x100_0004).contains(&rip), "{rip:#x}");
         assert_eq!(post_mortem.progress, Progress::StartUp);
         assert_eq!(post_mortem.at.map(firstlight_base::Gpa::get), Some(rip));

@@ -1,6 +1,5 @@
 //! Guests of a few instructions on a real QEMU, where one is installed.
 
-use firstlight_base::VcpuState;
 use firstlight_boot::{BootPlan, Module, Protocol, ProtocolChoice, Request, Unpack, plan, stub};
 use firstlight_image::testing::{bzimage, elf64};
 use firstlight_image::{Codec, Image, Limits as ImageLimits};
@@ -182,7 +181,7 @@ fn the_first_instruction_finds_exactly_the_plans_registers() {
         let Ending::Crashed(report) = ending else {
             panic!("{protocol}: {ending:?}");
         };
-        let VcpuState::X86(planned) = plan.boot_vcpu();
+        let planned = plan.boot_vcpu();
         assert_eq!(report.registers.as_ref(), Some(planned), "{protocol}");
         let text = report.to_string();
         assert!(text.contains("triple fault"), "{text}");
@@ -200,7 +199,7 @@ fn a_guest_that_hangs_is_found_where_it_hangs() {
         panic!("{ending:?}");
     };
     let registers = report.registers.expect("QEMU answers");
-    assert_eq!(registers.gprs.rip, LOAD);
+    assert_eq!(registers.pc(), LOAD);
     assert!(printed.is_empty());
 }
 

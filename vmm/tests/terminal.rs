@@ -3,7 +3,7 @@
 //! Each guest runs in a process of its own at a terminal of its own: this very program, started
 //! again with the name of its part in an environment variable.
 
-use firstlight_base::{Gpa, GpaRange, MIB, x86};
+use firstlight_base::{Gpa, GpaRange, MIB, VcpuState};
 use firstlight_boot::{BootPlan, Request};
 use firstlight_image::testing::elf64;
 use firstlight_image::{Image, Limits as ImageLimits};
@@ -220,7 +220,7 @@ impl Running for Guest {
         Ok(bytes.len())
     }
 
-    fn examine(&mut self) -> Option<x86::Registers> {
+    fn examine(&mut self) -> Option<VcpuState> {
         None
     }
 

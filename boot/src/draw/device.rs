@@ -1,6 +1,8 @@
 //! The devices of a platform, as a list that a person reads.
 
-use crate::Platform;
+use crate::platform::{
+    Gic, Pc, PciWindows, Platform, RiscvIrqchip, VirtArm64, VirtRiscv64, VirtioMmio,
+};
 use alloc::vec::Vec;
 use core::fmt;
 use firstlight_base::{Gpa, GpaRange, Irq, Port};
@@ -41,15 +43,23 @@ impl fmt::Display for Place {
 /// The devices of `platform` that a plan speaks of, ports first, each group ascending.
 #[must_use]
 pub fn devices(platform: &Platform) -> Vec<Device> {
+    match platform {
+        Platform::Pc(pc) => of_pc(pc),
+        Platform::VirtArm64(virt) => of_arm64(virt),
+        Platform::VirtRiscv64(virt) => of_riscv64(virt),
+    }
+}
+
+fn of_pc(platform: &Pc) -> Vec<Device> {
     let mut ports = Vec::from([
         port(
             "keyboard controller, only its reset line",
-            Platform::I8042_COMMAND,
+            Pc::I8042_COMMAND,
             1,
             None,
         ),
-        port("CMOS clock", Platform::CMOS, 2, Some(Platform::CMOS_IRQ)),
-        port("panic notification (pvpanic)", Platform::PVPANIC, 1, None),
+        port("CMOS clock", Pc::CMOS, 2, Some(Pc::CMOS_IRQ)),
+        port("panic notification (pvpanic)", Pc::PVPANIC, 1, None),
     ]);
     ports.extend(
         platform
@@ -68,21 +78,119 @@ pub fn devices(platform: &Platform) -> Vec<Device> {
         Place::Memory(_) => u16::MAX,
     });
     let memory = [
-        memory(
-            "ACPI sleep control, sleep status, reset",
-            Platform::ACPI_REGS,
-            3,
-        ),
-        memory("I/O APIC", Platform::IOAPIC, 0x1000),
-        memory("local APICs", Platform::LAPIC, 0x1000),
-        Some(Device {
-            name: "kept for KVM's own use",
-            place: Place::Memory(Platform::KVM_PRIVATE),
-            irq: None,
-        }),
+        memory("ACPI sleep control, sleep status, reset", Pc::ACPI_REGS, 3),
+        memory("I/O APIC", Pc::IOAPIC, 0x1000),
+        memory("local APICs", Pc::LAPIC, 0x1000),
+        Some(at("kept for KVM's own use", Pc::KVM_PRIVATE, None)),
     ];
     ports.extend(memory.into_iter().flatten());
     ports
+}
+
+fn of_arm64(virt: &VirtArm64) -> Vec<Device> {
+    let mut devices = match virt.gic {
+        Gic::V2 => Vec::from([
+            at(
+                "interrupt distributor (GICv2)",
+                VirtArm64::GIC_DISTRIBUTOR,
+                None,
+            ),
+            at("interrupt CPU interface", VirtArm64::GICV2_CPU, None),
+        ]),
+        Gic::V3 { its } => {
+            let len = VirtArm64::GICV3_REDISTRIBUTOR_LEN.saturating_mul(virt.cpus.into());
+            let redistributors = VirtArm64::GICV3_REDISTRIBUTORS.start();
+            let mut gic = Vec::from([at(
+                "interrupt distributor (GICv3)",
+                VirtArm64::GIC_DISTRIBUTOR,
+                None,
+            )]);
+            gic.extend(its.then(|| {
+                let range = VirtArm64::GICV3_ITS;
+                at("interrupt translation service", range, None)
+            }));
+            gic.extend(memory("interrupt redistributors", redistributors, len));
+            gic
+        }
+    };
+    devices.push(at(
+        "serial port (PL011), the console",
+        VirtArm64::UART,
+        Some(VirtArm64::UART_IRQ),
+    ));
+    devices.push(at(
+        "clock (PL031)",
+        VirtArm64::RTC,
+        Some(VirtArm64::RTC_IRQ),
+    ));
+    devices.extend(virt.virtio.iter().filter_map(virtio));
+    devices.extend(virt.pci.iter().flat_map(pci));
+    ascending(devices)
+}
+
+fn of_riscv64(virt: &VirtRiscv64) -> Vec<Device> {
+    let mut devices = Vec::from([
+        at(
+            "power-off and reset (test finisher)",
+            VirtRiscv64::FINISHER,
+            None,
+        ),
+        at(
+            "clock (Goldfish)",
+            VirtRiscv64::RTC,
+            Some(VirtRiscv64::RTC_IRQ),
+        ),
+        at(
+            "serial port (16550), the console",
+            VirtRiscv64::UART,
+            Some(VirtRiscv64::UART_IRQ),
+        ),
+    ]);
+    match virt.irqchip {
+        RiscvIrqchip::Plic => {
+            devices.push(at("interrupt controller (PLIC)", VirtRiscv64::PLIC, None));
+        }
+        RiscvIrqchip::Aia => {
+            let len = u64::from(virt.cpus).saturating_mul(0x1000);
+            devices.push(at(
+                "interrupt lines to messages (APLIC)",
+                VirtRiscv64::APLIC,
+                None,
+            ));
+            devices.extend(memory(
+                "interrupt messages (IMSICs)",
+                VirtRiscv64::IMSICS,
+                len,
+            ));
+        }
+    }
+    devices.extend(virt.virtio.iter().filter_map(virtio));
+    devices.extend(virt.pci.iter().flat_map(pci));
+    ascending(devices)
+}
+
+fn virtio(virtio: &VirtioMmio) -> Option<Device> {
+    let len = virtio.stride.saturating_mul(virtio.count.into());
+    let irq = Some(virtio.irq);
+    memory("virtio transports", virtio.base, len).map(|device| Device { irq, ..device })
+}
+
+fn pci(windows: &PciWindows) -> [Device; 4] {
+    [
+        at("PCI configuration space", windows.ecam, Some(windows.irq)),
+        at("PCI I/O ports", windows.ports, None),
+        at("PCI memory, 32-bit", windows.memory32, None),
+        at("PCI memory, 64-bit", windows.memory64, None),
+    ]
+}
+
+/// By where their registers in memory begin.
+fn ascending(mut devices: Vec<Device>) -> Vec<Device> {
+    devices.sort_by_key(|device| match device.place {
+        Place::Ports(..) => Gpa::new(0),
+        Place::Memory(range) => range.start(),
+    });
+    devices
 }
 
 fn port(name: &'static str, base: Port, count: u16, irq: Option<Irq>) -> Device {
@@ -93,11 +201,14 @@ fn port(name: &'static str, base: Port, count: u16, irq: Option<Irq>) -> Device 
     }
 }
 
-fn memory(name: &'static str, at: Gpa, len: u64) -> Option<Device> {
-    let place = Place::Memory(GpaRange::new(at, len)?);
-    Some(Device {
+fn memory(name: &'static str, base: Gpa, len: u64) -> Option<Device> {
+    Some(at(name, GpaRange::new(base, len)?, None))
+}
+
+fn at(name: &'static str, range: GpaRange, irq: Option<Irq>) -> Device {
+    Device {
         name,
-        place,
-        irq: None,
-    })
+        place: Place::Memory(range),
+        irq,
+    }
 }

@@ -58,11 +58,11 @@ fn write_body(out: &mut String, plan: &BootPlan) -> Result<f64, fmt::Error> {
 
 fn write_heading(out: &mut String, plan: &BootPlan) -> Result<f64, fmt::Error> {
     let platform = plan.platform();
-    let memory: u64 = platform.ram.iter().map(|range| range.len()).sum();
+    let memory: u64 = platform.ram().iter().map(|range| range.len()).sum();
     let mut y = MARGIN + 18.0;
     write_text(out, "title", MARGIN, y, plan.image())?;
     y += 26.0;
-    let (vcpus, plural) = (platform.cpus, if platform.cpus == 1 { "" } else { "s" });
+    let (vcpus, plural) = (platform.cpus(), if platform.cpus() == 1 { "" } else { "s" });
     let summary = format!(
         "entered by {} at {}, with {} of memory and {vcpus} vCPU{plural}",
         plan.protocol(),

@@ -1,11 +1,11 @@
 //! A plan made by hand is drawn: no kernel has to be planned for it.
 
 use super::*;
-use crate::{E820Entry, Platform, Protocol};
+use crate::{E820Entry, Pc, Platform, Protocol};
 use alloc::string::{String, ToString};
 use alloc::vec;
 use firstlight_base::x86::{Cr0, Cr4, DescriptorTable, Efer, Gprs, Segment};
-use firstlight_base::{GIB, KIB, MIB};
+use firstlight_base::{GIB, KIB, MIB, VcpuState, x86};
 
 fn range(start: u64, end: u64) -> GpaRange {
     GpaRange::between(Gpa::new(start), Gpa::new(end)).unwrap()
@@ -66,11 +66,11 @@ fn plan(memory: u64) -> BootPlan {
         offset: 0x20_0000,
         len: 50 * MIB,
     };
-    let mut platform = Platform {
+    let mut platform = Pc {
         ram: vec![range(0, low_end)],
         reserved: vec![],
         cpus: 2,
-        serial: vec![Platform::COM1],
+        serial: vec![Pc::COM1],
         debug_exit: None,
     };
     let mut e820 = vec![
@@ -87,7 +87,7 @@ fn plan(memory: u64) -> BootPlan {
         e820.push(ram(4 * GIB, high.end().get()));
     }
     BootPlan {
-        platform,
+        platform: Platform::Pc(platform),
         protocol: Protocol::Linux64,
         image: "bzImage 2.15 \u{2192} zstd \u{2192} ELF64 x86-64".into(),
         cmdline: "console=ttyS0 <&>".into(),
@@ -151,7 +151,7 @@ fn rows_cover_every_address_once() {
             assert_eq!(row.range.start(), at, "a gap or an overlap before {row:?}");
             at = row.range.end();
         }
-        assert_eq!(at, plan.platform().ram.last().unwrap().end());
+        assert_eq!(at, plan.platform().ram().last().unwrap().end());
     }
 }
 
@@ -194,7 +194,7 @@ fn what_is_reserved_behind_ram_is_not_drawn_and_inside_a_hole_is_one_with_it() {
     let mut plan = plan(512 * MIB);
     let before = rows(&plan).len();
     plan.e820.push(E820Entry {
-        range: Platform::KVM_PRIVATE,
+        range: Pc::KVM_PRIVATE,
         kind: E820Kind::Reserved,
     });
     assert_eq!(rows(&plan).len(), before);
@@ -203,7 +203,7 @@ fn what_is_reserved_behind_ram_is_not_drawn_and_inside_a_hole_is_one_with_it() {
     let before = rows(&plan).len();
     let high = plan.e820.pop().unwrap();
     plan.e820.push(E820Entry {
-        range: Platform::KVM_PRIVATE,
+        range: Pc::KVM_PRIVATE,
         kind: E820Kind::Reserved,
     });
     plan.e820.push(high);

@@ -1,13 +1,14 @@
 //! A plan in lines and tables.
 
+use super::registers::named;
 use super::{Row, Size, devices, rows};
-use crate::BootPlan;
+use crate::{BootPlan, Platform};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 use firstlight_base::x86::{Cr0, DescriptorTable, Mode, Registers, Segment};
-use firstlight_base::{Gpa, VcpuState};
+use firstlight_base::{Gpa, VcpuState, arm64};
 
 /// The plan as text no wider than `width` columns where words can be parted.
 #[must_use]
@@ -22,21 +23,27 @@ fn write_plan(out: &mut String, plan: &BootPlan, width: usize) -> core::fmt::Res
     write_summary(out, plan)?;
     out.push_str("\nGuest memory\n");
     write_memory(out, plan, width)?;
-    out.push_str("\nMemory map told to the guest (e820)\n");
+    let told = match plan.platform() {
+        Platform::Pc(_) => "e820",
+        Platform::VirtArm64(_) | Platform::VirtRiscv64(_) => "device tree",
+    };
+    writeln!(out, "\nMemory map told to the guest ({told})")?;
     write_e820(out, plan)?;
     out.push_str("\nDevices\n");
     write_devices(out, plan)?;
-    let VcpuState::X86(registers) = plan.boot_vcpu();
-    write_registers(out, plan, registers)
+    match plan.boot_vcpu() {
+        VcpuState::X86(registers) => write_x86(out, plan, registers),
+        state => write_registers(out, plan, state),
+    }
 }
 
 fn write_summary(out: &mut String, plan: &BootPlan) -> core::fmt::Result {
     let platform = plan.platform();
-    let memory: u64 = platform.ram.iter().map(|range| range.len()).sum();
+    let memory: u64 = platform.ram().iter().map(|range| range.len()).sum();
     writeln!(out, "kernel        {}", visible(plan.image()))?;
     writeln!(out, "entered by    {}", plan.protocol())?;
     writeln!(out, "memory        {}", Size(memory))?;
-    writeln!(out, "vCPUs         {}", platform.cpus)?;
+    writeln!(out, "vCPUs         {}", platform.cpus())?;
     writeln!(out, "command line  {}", visible(plan.cmdline()))?;
     if let Some(moved) = moved(plan) {
         writeln!(out, "addresses     {moved}")?;
@@ -161,7 +168,25 @@ fn write_devices(out: &mut String, plan: &BootPlan) -> core::fmt::Result {
     Ok(())
 }
 
-fn write_registers(out: &mut String, plan: &BootPlan, registers: &Registers) -> core::fmt::Result {
+/// A processor whose registers are numbers and nothing more.
+fn write_registers(out: &mut String, plan: &BootPlan, state: &VcpuState) -> core::fmt::Result {
+    let mode = match state {
+        VcpuState::Arm64(registers) if registers.pstate.contains(arm64::Pstate::EL2) => "at EL2",
+        VcpuState::Arm64(_) => "at EL1",
+        _ => "in supervisor mode",
+    };
+    writeln!(out, "\nBoot vCPU, entered {mode}, address translation off")?;
+    for (name, value) in named(state) {
+        // The rest are 0, and a list of zeros hides the few that matter.
+        if value != 0 {
+            writeln!(out, "  {name:<14}  {value:#x}{}", place_of(plan, value))?;
+        }
+    }
+    out.push_str("  other registers are 0\n");
+    Ok(())
+}
+
+fn write_x86(out: &mut String, plan: &BootPlan, registers: &Registers) -> core::fmt::Result {
     let mode = match registers.mode() {
         Mode::Bits16 => "16-bit mode",
         Mode::Bits32 => "32-bit protected mode",

@@ -3,8 +3,7 @@
 //! The machine is "hardware-reduced" (section 4.1): there is no fixed power management block, only
 //! the sleep and reset registers, so the guest probes neither a PIT nor an 8042 nor a PM timer.
 
-use crate::Platform;
-use crate::platform::SerialPort;
+use crate::platform::{Pc, SerialPort};
 use acpi_tables::Aml;
 use acpi_tables::aml::{
     self, Device, EISAName, IO, Interrupt, Name, Package, Path, ResourceTemplate,
@@ -35,7 +34,7 @@ const BOOT_FLAGS: u16 = 1 << 0 | 1 << 2;
     clippy::arithmetic_side_effects,
     reason = "a few KiB at an address below 1 MiB"
 )]
-pub(crate) fn tables(platform: &Platform, at: Gpa) -> Vec<u8> {
+pub(crate) fn tables(platform: &Pc, at: Gpa) -> Vec<u8> {
     let mut blob = vec![0; Rsdp::len()];
     let mut append = |table: &dyn Aml| {
         blob.resize(blob.len().next_multiple_of(16), 0);
@@ -58,7 +57,7 @@ pub(crate) fn tables(platform: &Platform, at: Gpa) -> Vec<u8> {
 
 fn fadt(dsdt: u64) -> impl Aml {
     let register = |offset: u64| {
-        let at = Platform::ACPI_REGS.get().saturating_add(offset);
+        let at = Pc::ACPI_REGS.get().saturating_add(offset);
         GAS::new(AddressSpace::SystemMemory, 8, 0, AccessSize::ByteAccess, at)
     };
     let mut fadt = FADTBuilder::new(OEM, OEM_TABLE, OEM_REVISION)
@@ -71,38 +70,38 @@ fn fadt(dsdt: u64) -> impl Aml {
     fadt.sleep_control_reg = register(0);
     fadt.sleep_status_reg = register(1);
     fadt.reset_reg = register(2);
-    fadt.reset_value = Platform::ACPI_RESET_VALUE;
+    fadt.reset_value = Pc::ACPI_RESET_VALUE;
     fadt.finalize()
 }
 
-fn madt(platform: &Platform) -> impl Aml + use<> {
+fn madt(platform: &Pc) -> impl Aml + use<> {
     let low = |at: Gpa| u32::try_from(at.get()).expect("interrupt controllers lie below 4 GiB");
-    let lapic = LocalInterruptController::Address(low(Platform::LAPIC));
+    let lapic = LocalInterruptController::Address(low(Pc::LAPIC));
     let mut madt = MADT::new(OEM, OEM_TABLE, OEM_REVISION, lapic);
     for id in (0..platform.cpus).filter_map(|id| u8::try_from(id).ok()) {
         madt.add_structure(ProcessorLocalApic::new(id, id, EnabledStatus::Enabled));
     }
-    madt.add_structure(IoApic::new(0, low(Platform::IOAPIC), 0));
+    madt.add_structure(IoApic::new(0, low(Pc::IOAPIC), 0));
     madt
 }
 
-fn dsdt(platform: &Platform) -> impl Aml + use<> {
+fn dsdt(platform: &Pc) -> impl Aml + use<> {
     let mut code = vec![];
-    let s5 = Package::new(vec![&Platform::ACPI_S5, &aml::ZERO, &aml::ZERO, &aml::ZERO]);
+    let s5 = Package::new(vec![&Pc::ACPI_S5, &aml::ZERO, &aml::ZERO, &aml::ZERO]);
     Name::new("_S5_".into(), &s5).to_aml_bytes(&mut code);
     for (port, number) in platform.serial.iter().zip(1u8..) {
         serial(*port, number, &mut code);
     }
-    let clock = IO::new(Platform::CMOS.0, Platform::CMOS.0, 1, 2);
+    let clock = IO::new(Pc::CMOS.0, Pc::CMOS.0, 1, 2);
     let hid = EISAName::new("PNP0B00");
     device(
         "_SB_.RTC0",
         &hid,
         0,
-        &[&clock, &interrupt(Platform::CMOS_IRQ)],
+        &[&clock, &interrupt(Pc::CMOS_IRQ)],
         &mut code,
     );
-    let panic = IO::new(Platform::PVPANIC.0, Platform::PVPANIC.0, 1, 1);
+    let panic = IO::new(Pc::PVPANIC.0, Pc::PVPANIC.0, 1, 1);
     device("_SB_.PEVT", &"QEMU0001", 0, &[&panic], &mut code);
 
     let mut sdt = Sdt::new(*b"DSDT", 36, 6, OEM, OEM_TABLE, OEM_REVISION);
@@ -159,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_root_leads_to_tables_with_right_checksums() {
-        let blob = tables(&Platform::pc(512 * MIB, 3), Gpa::new(AT));
+        let blob = tables(&Pc::new(512 * MIB, 3), Gpa::new(AT));
         let root = Reader::new(&blob);
         assert_eq!(root.slice(0, 8).unwrap(), b"RSD PTR ");
         assert_eq!(sum(root.slice(0, 36).unwrap()), 0);
@@ -176,7 +175,7 @@ mod tests {
     #[test]
     fn every_vcpu_has_a_local_apic() {
         let cpus = |count| {
-            let blob = tables(&Platform::pc(512 * MIB, count), Gpa::new(AT));
+            let blob = tables(&Pc::new(512 * MIB, count), Gpa::new(AT));
             blob.len()
         };
         assert_eq!(cpus(254) - cpus(2), 252 * 8);
@@ -184,7 +183,7 @@ mod tests {
 
     #[test]
     fn where_the_tables_lie_does_not_change_their_size() {
-        let platform = Platform::pc(512 * MIB, 1);
+        let platform = Pc::new(512 * MIB, 1);
         assert_eq!(
             tables(&platform, Gpa::new(0)).len(),
             tables(&platform, Gpa::new(0x9_fff0)).len()

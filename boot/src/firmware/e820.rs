@@ -1,18 +1,18 @@
 //! The memory map that the guest is given (ACPI 6.5, section 15; the Linux/x86 boot protocol).
 
 use crate::draft::range;
-use crate::{E820Entry, E820Kind, Platform};
+use crate::platform::Pc;
+use crate::{E820Entry, E820Kind};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::slice;
 use firstlight_base::GpaRange;
 
 /// Legacy video memory and option ROMs: never RAM to the guest.
-pub(crate) const LEGACY_HOLE: GpaRange =
-    range(Platform::LEGACY_HOLE.0.get(), Platform::LEGACY_HOLE.1.get());
+pub(crate) const LEGACY_HOLE: GpaRange = range(Pc::LEGACY_HOLE.0.get(), Pc::LEGACY_HOLE.1.get());
 
 /// The map of `platform` with its firmware tables at `tables`: ascending, disjoint.
-pub(crate) fn map(platform: &Platform, tables: GpaRange) -> Vec<E820Entry> {
+pub(crate) fn map(platform: &Pc, tables: GpaRange) -> Vec<E820Entry> {
     let line = |kind| move |range| E820Entry { range, kind };
     let reserved = reserved(platform);
     let ram = usable(platform)
@@ -29,7 +29,7 @@ pub(crate) fn map(platform: &Platform, tables: GpaRange) -> Vec<E820Entry> {
 }
 
 /// RAM that may be used, ascending: all but the legacy hole and what is reserved.
-pub(crate) fn usable(platform: &Platform) -> Vec<GpaRange> {
+pub(crate) fn usable(platform: &Pc) -> Vec<GpaRange> {
     let reserved = reserved(platform);
     platform
         .ram
@@ -38,8 +38,8 @@ pub(crate) fn usable(platform: &Platform) -> Vec<GpaRange> {
         .collect()
 }
 
-fn reserved(platform: &Platform) -> Vec<GpaRange> {
-    let always = [LEGACY_HOLE, Platform::KVM_PRIVATE];
+fn reserved(platform: &Pc) -> Vec<GpaRange> {
+    let always = [LEGACY_HOLE, Pc::KVM_PRIVATE];
     if platform.reserved.is_empty() {
         return always.into();
     }
@@ -84,7 +84,7 @@ mod tests {
     use firstlight_base::{GIB, MIB};
 
     fn lines(memory: u64) -> Vec<(u64, u64, u32)> {
-        map(&Platform::pc(memory, 1), range(0x9_f000, 0xa_0000))
+        map(&Pc::new(memory, 1), range(0x9_f000, 0xa_0000))
             .iter()
             .map(|entry| {
                 (

@@ -8,11 +8,11 @@
 
 mod real_mode;
 
-use crate::Platform;
+use crate::platform::Pc;
 use alloc::vec;
 use alloc::vec::Vec;
 use firstlight_base::x86::{Cr0, DescriptorTable, Efer, Mode, Registers, Segment};
-use firstlight_base::{Gpa, KIB, VcpuState};
+use firstlight_base::{Gpa, KIB};
 
 /// How many bytes the ROM has.
 const LEN: u64 = 64 * KIB;
@@ -20,16 +20,15 @@ const LEN: u64 = 64 * KIB;
 /// the plan starts with map them to themselves.
 const ALIAS: Gpa = Gpa::new(0xf_0000);
 
-/// The ROM whose processor arrives with the registers of `state`.
+/// The ROM whose processor arrives with the registers `registers`.
 ///
-/// Two things cannot be chosen: a task register that `state` leaves unusable keeps what reset
+/// Two things cannot be chosen: a task register that they leave unusable keeps what reset
 /// gave it, and `CR0.ET` reads 1.
 ///
 /// # Errors
 ///
 /// [`ResetRomError`] where the ROM has no way to these registers.
-pub fn reset_rom(state: &VcpuState) -> Result<Vec<u8>, ResetRomError> {
-    let VcpuState::X86(registers) = state;
+pub fn reset_rom(registers: &Registers) -> Result<Vec<u8>, ResetRomError> {
     let width = match registers.mode() {
         Mode::Bits64 => Width::Bits64,
         Mode::Bits32 => Width::Bits32,
@@ -389,14 +388,14 @@ fn enter_mode(rom: &mut Rom, registers: &Registers, table: &Descriptors) {
 /// system calls there, and a jump leaves it alone.
 fn reset_a_machine_that_has_run(rom: &mut Rom) {
     const IA32_LSTAR: u32 = 0xc000_0082;
-    const RESET_REGISTER: u64 = Platform::ACPI_REGS.get() + 2;
+    const RESET_REGISTER: u64 = Pc::ACPI_REGS.get() + 2;
     // mov ecx, IA32_LSTAR; rdmsr; or eax, edx; je behind the reset
     rom.put(&[0xb9]);
     rom.put(&IA32_LSTAR.to_le_bytes());
     rom.put(&[0x0f, 0x32, 0x09, 0xd0, 0x74, 11]);
     // mov byte ptr ss:[RESET_REGISTER], ACPI_RESET_VALUE
     let [a, b, c, d, ..] = RESET_REGISTER.to_le_bytes();
-    rom.put(&[0x36, 0xc6, 0x05, a, b, c, d, Platform::ACPI_RESET_VALUE]);
+    rom.put(&[0x36, 0xc6, 0x05, a, b, c, d, Pc::ACPI_RESET_VALUE]);
     // hlt; jmp to it
     rom.put(&[0xf4, 0xeb, 0xfd]);
 }

@@ -5,7 +5,8 @@
 //! it goes back to real mode and jumps to `f000:fff0` (`arch/x86/kernel/reboot.c`,
 //! `arch/x86/realmode/rm/reboot.S`). On QEMU the reset ROM hides this.
 
-use crate::{Content, Piece, Platform};
+use crate::platform::Pc;
+use crate::{Content, Piece};
 use alloc::vec::Vec;
 use firstlight_base::{Gpa, GpaRange};
 
@@ -16,8 +17,8 @@ const RESET_VECTOR: GpaRange = match GpaRange::new(Gpa::new(0xf_fff0), 16) {
 };
 
 /// A port below 256 is in the instruction itself.
-const PORT: u8 = Platform::I8042_COMMAND.0.to_le_bytes()[0];
-const _: () = assert!(Platform::I8042_COMMAND.0 < 0x100);
+const PORT: u8 = Pc::I8042_COMMAND.0.to_le_bytes()[0];
+const _: () = assert!(Pc::I8042_COMMAND.0 < 0x100);
 
 /// Asks the keyboard controller for a reset, and waits for it.
 const CODE: [u8; 7] = [

@@ -5,7 +5,7 @@ use super::more::{LinuxImageFacts, MultibootFacts, PartsFacts, ProfileFacts};
 use crate::file::InputFile;
 use crate::json::Hex;
 use firstlight_base::MIB;
-use firstlight_boot::{Entry, EntryPoint, Platform, Request, Unpack, entries, plan};
+use firstlight_boot::{Entry, EntryPoint, Pc, Request, Unpack, entries, plan};
 use firstlight_image::{BzImage, Elf, Image, Kind, Packed, Relocations, Segment, SegmentFlags};
 use serde::Serialize;
 
@@ -76,7 +76,7 @@ impl Facts {
 /// The planner is asked instead of adding up what it would: it knows every rule.
 fn memory_needed(image: &Image<'_>) -> Option<u64> {
     let fits = |mib: u64| plan(image, &plainest(mib * MIB)).is_ok();
-    let (mut too_little, mut enough) = (0, Platform::DEVICE_HOLE.get() / MIB);
+    let (mut too_little, mut enough) = (0, Pc::DEVICE_HOLE.get() / MIB);
     if !fits(enough) {
         return None;
     }

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 
 /// The plan as text.
 pub(super) fn plan(plan: &BootPlan, args: &GuestArgs) -> String {
-    let VcpuState::X86(registers) = plan.boot_vcpu();
     to_text(&Plan {
         schema: "firstlight.plan/1",
         kernel: args.kernel().display().to_string(),
@@ -20,10 +19,10 @@ pub(super) fn plan(plan: &BootPlan, args: &GuestArgs) -> String {
         cmdline: plan.cmdline(),
         cmdline_is_default: args.cmdline_is_default(),
         memory: args.memory,
-        cpus: plan.platform().cpus,
+        cpus: plan.platform().cpus(),
         ram: plan
             .platform()
-            .ram
+            .ram()
             .iter()
             .map(|&range| Span::of(range))
             .collect(),
@@ -32,17 +31,7 @@ pub(super) fn plan(plan: &BootPlan, args: &GuestArgs) -> String {
         map: map(plan),
         e820: e820(plan),
         devices: devices(plan),
-        boot_vcpu: Vcpu {
-            architecture: "x86",
-            mode: match registers.mode() {
-                Mode::Bits16 => 16,
-                Mode::Bits32 => 32,
-                Mode::Bits64 => 64,
-            },
-            registers: named(registers),
-            segments: segments(registers),
-            tables: tables(registers),
-        },
+        boot_vcpu: Vcpu::of(plan.boot_vcpu()),
     })
 }
 
@@ -185,10 +174,43 @@ fn devices(plan: &BootPlan) -> Vec<Device> {
 #[derive(Serialize)]
 struct Vcpu {
     architecture: &'static str,
-    mode: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<u32>,
     registers: BTreeMap<&'static str, Hex>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     segments: BTreeMap<&'static str, Descriptor>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tables: BTreeMap<&'static str, Table>,
+}
+
+impl Vcpu {
+    fn of(state: &VcpuState) -> Self {
+        let plain = |architecture| Self {
+            architecture,
+            mode: None,
+            registers: draw::registers::named(state)
+                .into_iter()
+                .map(|(name, value)| (name, Hex(value)))
+                .collect(),
+            segments: BTreeMap::new(),
+            tables: BTreeMap::new(),
+        };
+        match state {
+            VcpuState::X86(registers) => Self {
+                architecture: "x86",
+                mode: Some(match registers.mode() {
+                    Mode::Bits16 => 16,
+                    Mode::Bits32 => 32,
+                    Mode::Bits64 => 64,
+                }),
+                registers: named(registers),
+                segments: segments(registers),
+                tables: tables(registers),
+            },
+            VcpuState::Arm64(_) => plain("arm64"),
+            VcpuState::Riscv64(_) => plain("riscv64"),
+        }
+    }
 }
 
 fn named(registers: &Registers) -> BTreeMap<&'static str, Hex> {

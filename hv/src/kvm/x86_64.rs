@@ -191,7 +191,7 @@ fn set_local_interrupts(vcpu: &VcpuFd) -> Result<(), HvError> {
 }
 
 pub(super) fn set_state(vcpu: &VcpuFd, state: &VcpuState) -> Result<(), HvError> {
-    let VcpuState::X86(wanted) = state;
+    let wanted = state.x86().ok_or(HvError::OtherArchitecture)?;
     let mut special = vcpu
         .get_sregs()
         .map_err(refused("read a vCPU's registers"))?;

@@ -138,7 +138,7 @@ pub(crate) fn load(stock: &Stock, kaslr: Kaslr) -> Outcome<(BootPlan, GuestMemor
 fn fill(opened: &Opened, request: &Request) -> Outcome<(BootPlan, GuestMemory)> {
     let image = Image::reopen(opened.layers.for_image())?;
     let plan = plan(&image, request)?;
-    let memory = GuestMemory::allocate(&plan.platform().ram, Backing::Private)?;
+    let memory = GuestMemory::allocate(plan.platform().ram(), Backing::Private)?;
     let sources = Sources {
         layers: &opened.layers.bytes(),
         kept: &Vec::from_iter(opened.layers.file()),
@@ -209,7 +209,7 @@ fn steps(stock: &Stock) -> Outcome {
         let plan = plan(&image, &request(Kaslr::Off))?;
         next(meter.stop());
         let meter = Meter::start();
-        let memory = GuestMemory::allocate(&plan.platform().ram, Backing::Private)?;
+        let memory = GuestMemory::allocate(plan.platform().ram(), Backing::Private)?;
         next(meter.stop());
         let layers = opened.layers.bytes();
         let kept = Vec::from_iter(opened.layers.file());

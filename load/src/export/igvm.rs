@@ -3,7 +3,7 @@
 
 use crate::{AllocateError, Backing, GuestMemory, PlaceError, Sources, place};
 use firstlight_base::x86::{Registers, Segment};
-use firstlight_base::{Gpa, GpaRange, GuestMem, OutsideRam, VcpuState};
+use firstlight_base::{Gpa, GpaRange, GuestMem, OutsideRam};
 use firstlight_boot::{BootPlan, Content, E820Kind};
 use igvm::{IgvmDirectiveHeader, IgvmFile, IgvmPlatformHeader, IgvmRevision};
 use igvm_defs::{
@@ -23,9 +23,9 @@ const MASK: u32 = 1;
 /// [`IgvmError`] where the format has no word for what the plan says, and where `sources` are not
 /// those of the plan.
 pub fn igvm(plan: &BootPlan, sources: &Sources<'_>) -> Result<Vec<u8>, IgvmError> {
-    let VcpuState::X86(registers) = plan.boot_vcpu();
+    let registers = plan.boot_vcpu().x86().ok_or(IgvmError::OtherArchitecture)?;
     let context = context(registers)?;
-    let memory = GuestMemory::allocate(&plan.platform().ram, Backing::Private)?;
+    let memory = GuestMemory::allocate(plan.platform().ram(), Backing::Private)?;
     place(plan, sources, &memory)?;
     let mut directives = required_memory(plan);
     for page in pages(plan) {
@@ -62,6 +62,9 @@ pub enum IgvmError {
         /// What can be said.
         rule: &'static str,
     },
+    /// The plan is for another processor.
+    #[error("an IGVM file of this kind holds an x86 machine, and the plan is for another")]
+    OtherArchitecture,
     /// There is no memory to carry the plan out in.
     #[error(transparent)]
     Allocate(#[from] AllocateError),

@@ -16,7 +16,7 @@ fn a_segment_without_bytes_may_claim_that_they_are_anywhere() {
         .build();
     let image = Image::open(&file, &Limits::default()).unwrap();
     let plan = plan(&image, &Request::default()).unwrap();
-    let memory = GuestMemory::allocate(&plan.platform().ram, Backing::Private).unwrap();
+    let memory = GuestMemory::allocate(plan.platform().ram(), Backing::Private).unwrap();
     let sources = Sources {
         layers: &[&file],
         ..Sources::default()

@@ -48,7 +48,7 @@ fn planned(opened: &Opened) -> BootPlan {
 /// Guest memory with the kernel in it: from the cache's file where there is one.
 fn placed(opened: &Opened) -> (BootPlan, GuestMemory) {
     let plan = planned(opened);
-    let memory = GuestMemory::allocate(&plan.platform().ram, Backing::Private).expect("memory");
+    let memory = GuestMemory::allocate(plan.platform().ram(), Backing::Private).expect("memory");
     let sources = Sources {
         layers: &opened.layers.bytes(),
         kept: &Vec::from_iter(opened.layers.file()),
@@ -151,7 +151,7 @@ fn memory_that_is_shared_with_another_process_gets_copies() {
     get(&cache, &source);
     let kept = get(&cache, &source);
     let plan = planned(&kept);
-    let memory = GuestMemory::allocate(&plan.platform().ram, Backing::Shared).unwrap();
+    let memory = GuestMemory::allocate(plan.platform().ram(), Backing::Shared).unwrap();
     let sources = Sources {
         layers: &kept.layers.bytes(),
         kept: &Vec::from_iter(kept.layers.file()),

@@ -8,8 +8,8 @@ use super::Unfit;
 use crate::{ConsoleOutput, RunError, Running, Stop};
 use board::Board;
 use crew::Crew;
-use firstlight_base::{VcpuId, x86};
-use firstlight_boot::BootPlan;
+use firstlight_base::{VcpuId, VcpuState};
+use firstlight_boot::{BootPlan, Platform};
 use firstlight_hv::kvm::Kvm;
 use firstlight_hv::probe::{self, Verdict};
 use firstlight_hv::{HvError, Hypervisor, Vcpu, Vm};
@@ -78,7 +78,7 @@ pub(crate) fn prepare(
     plan: &BootPlan,
     sources: &Sources<'_>,
 ) -> Result<Box<dyn Running>, RunError> {
-    let memory = GuestMemory::allocate(&plan.platform().ram, Backing::Private)?;
+    let memory = GuestMemory::allocate(plan.platform().ram(), Backing::Private)?;
     place(plan, sources, &memory)?;
     let machine = KvmMachine::new(kvm()?, Arc::new(memory), plan)?;
     Ok(Box::new(machine))
@@ -105,7 +105,7 @@ impl<V: Vm> KvmMachine<V> {
         memory: Arc<GuestMemory>,
         plan: &BootPlan,
     ) -> Result<Self, RunError> {
-        let cpus = plan.platform().cpus;
+        let cpus = plan.platform().cpus();
         let mut vm = hypervisor.create_vm()?;
         vm.map(Arc::clone(&memory))?;
         vm.create_irqchip()?;
@@ -115,7 +115,10 @@ impl<V: Vm> KvmMachine<V> {
         if let Some(boot) = vcpus.first_mut() {
             boot.set_state(plan.boot_vcpu())?;
         }
-        let board = Board::wire(plan.platform(), |irq| vm.irq_line(irq))?;
+        let Platform::Pc(pc) = plan.platform() else {
+            return Err(HvError::OtherArchitecture.into());
+        };
+        let board = Board::wire(pc, |irq| vm.irq_line(irq))?;
         Ok(Self {
             memory,
             board: Arc::new(board),
@@ -159,7 +162,7 @@ where
             .map_or(bytes.len(), |uart| uart.send(bytes)))
     }
 
-    fn examine(&mut self) -> Option<x86::Registers> {
+    fn examine(&mut self) -> Option<VcpuState> {
         match &self.state {
             State::Running(crew) => crew.examine_boot_vcpu(&*self.board),
             State::Ready(_) => None,

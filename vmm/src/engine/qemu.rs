@@ -16,8 +16,9 @@ pub(crate) use timer_frequency::cmdline;
 use super::Unfit;
 use crate::{ConsoleOutput, Crash, CrashKind, RunError, Running, Stop};
 use command::Handed;
-use firstlight_base::{Port, VcpuId, x86};
-use firstlight_boot::{BootPlan, Platform, ResetRomError, reset_rom};
+use firstlight_base::{Port, VcpuId, VcpuState};
+use firstlight_boot::{BootPlan, Pc, Platform, ResetRomError, reset_rom};
+use firstlight_hv::HvError;
 use firstlight_load::{Backing, GuestMemory, Sources, place};
 use monitor::{Event, Monitor, Reason};
 use process::Process;
@@ -159,8 +160,12 @@ struct QemuMachine {
 impl QemuMachine {
     fn new(plan: &BootPlan) -> Result<Self, RunError> {
         let program = program()?;
-        let platform = plan.platform();
-        let rom = reset_rom(plan.boot_vcpu()).map_err(QemuError::Rom)?;
+        let (Platform::Pc(platform), VcpuState::X86(registers)) =
+            (plan.platform(), plan.boot_vcpu())
+        else {
+            return Err(HvError::OtherArchitecture.into());
+        };
+        let rom = reset_rom(registers).map_err(QemuError::Rom)?;
         let rom = file("reset-rom", &rom).map_err(RunError::host("make the reset ROM's file"))?;
         let log = file("qemu-log", &[]).map_err(RunError::host("make QEMU's log"))?;
         let memory = GuestMemory::allocate(&platform.ram, Backing::Shared)?;
@@ -225,7 +230,7 @@ impl QemuMachine {
                 Ok(Stop::Crashed(Box::new(Crash {
                     vcpu: VcpuId::BOOT,
                     kind: CrashKind::TripleFault,
-                    registers: self.monitor.registers(),
+                    registers: self.monitor.registers().map(VcpuState::X86),
                     instruction: Vec::new(),
                 })))
             }
@@ -319,8 +324,10 @@ impl Running for QemuMachine {
         }
     }
 
-    fn examine(&mut self) -> Option<x86::Registers> {
-        self.monitor.registers_of_running_guest()
+    fn examine(&mut self) -> Option<VcpuState> {
+        self.monitor
+            .registers_of_running_guest()
+            .map(VcpuState::X86)
     }
 
     fn memory(&self) -> &GuestMemory {
@@ -356,7 +363,7 @@ fn contents(file: &OwnedFd) -> Vec<u8> {
 }
 
 /// The guest's memory as a file of the size that QEMU makes of it.
-fn ram_file(memory: &GuestMemory, platform: &Platform) -> Result<OwnedFd, RunError> {
+fn ram_file(memory: &GuestMemory, platform: &Pc) -> Result<OwnedFd, RunError> {
     let file = memory
         .file()
         .expect("the memory was allocated to be shared");

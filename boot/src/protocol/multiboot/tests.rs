@@ -2,7 +2,7 @@ use super::*;
 use crate::draft::range;
 use crate::protocol::start_info::PlacedModule;
 use crate::{BootPlan, Content, E820Entry, E820Kind, Module, Piece, ProtocolChoice, plan};
-use firstlight_base::{GpaRange, MIB, Reader, VcpuState};
+use firstlight_base::{GpaRange, MIB, Reader};
 use firstlight_image::Limits;
 use firstlight_image::testing::{elf32, elf64, multiboot1, multiboot2};
 use proptest::prelude::*;
@@ -42,7 +42,7 @@ fn flat(header: &[u8]) -> Vec<u8> {
 }
 
 fn registers(plan: &BootPlan) -> Registers {
-    let VcpuState::X86(registers) = plan.boot_vcpu();
+    let registers = plan.boot_vcpu().x86().expect("an x86 guest");
     *registers
 }
 

@@ -26,7 +26,7 @@ fn exported(protocol: Protocol) -> (BootPlan, Vec<u8>, GuestMemory) {
         ..Sources::default()
     };
     let bytes = igvm(&plan, &sources).expect("the format has words for it");
-    let memory = GuestMemory::allocate(&plan.platform().ram, Backing::Private).unwrap();
+    let memory = GuestMemory::allocate(plan.platform().ram(), Backing::Private).unwrap();
     place(&plan, &sources, &memory).unwrap();
     (plan, bytes, memory)
 }
@@ -36,7 +36,7 @@ fn pages_read_back_are_the_memory_of_the_plan_and_nothing_else_is_in_it() {
     for protocol in [Protocol::Linux64, Protocol::Pvh] {
         let (plan, bytes, memory) = exported(protocol);
         let file = IgvmFile::new_from_binary(&bytes, None).unwrap();
-        let loaded = GuestMemory::allocate(&plan.platform().ram, Backing::Private).unwrap();
+        let loaded = GuestMemory::allocate(plan.platform().ram(), Backing::Private).unwrap();
         for directive in file.directives() {
             if let IgvmDirectiveHeader::PageData { gpa, data, .. } = directive {
                 loaded.write(Gpa::new(*gpa), data).unwrap();
@@ -55,7 +55,7 @@ fn pages_read_back_are_the_memory_of_the_plan_and_nothing_else_is_in_it() {
 fn registers_read_back_are_the_plans() {
     for protocol in [Protocol::Linux64, Protocol::Pvh] {
         let (plan, bytes, _) = exported(protocol);
-        let VcpuState::X86(registers) = plan.boot_vcpu();
+        let registers = plan.boot_vcpu().x86().expect("an x86 guest");
         let file = IgvmFile::new_from_binary(&bytes, None).unwrap();
         let contexts: Vec<_> = file
             .directives()

@@ -4,7 +4,7 @@
 use super::serial::Uart;
 use crate::{ConsoleOutput, RunError, Stop};
 use firstlight_base::{Gpa, Irq, Port};
-use firstlight_boot::Platform;
+use firstlight_boot::Pc;
 use firstlight_devices::{AcpiRegs, Bus, Chip, Cmos, DebugExit, Effect, I8042, Pvpanic, UnixTime};
 use firstlight_hv::{HvError, IrqLine};
 use rustix::event::{EventfdFlags, eventfd};
@@ -42,7 +42,7 @@ pub(super) enum Access {
 impl<L: IrqLine> Board<L> {
     /// Attaches what the platform has where the platform has it.
     pub(super) fn wire(
-        platform: &Platform,
+        platform: &Pc,
         irq_line: impl Fn(Irq) -> Result<L, HvError>,
     ) -> Result<Self, RunError> {
         let bell = Arc::new(Bell::new()?);
@@ -59,14 +59,14 @@ impl<L: IrqLine> Board<L> {
             board.serial.push(Arc::clone(&uart));
             board.attach(Access::Port(port.base), Uart::<L>::PORTS, Slot::Uart(uart));
         }
-        board.attach_chip(Access::Port(Platform::CMOS), 2, Cmos::new(now));
-        board.attach_chip(Access::Port(Platform::I8042_COMMAND), 1, I8042);
-        board.attach_chip(Access::Port(Platform::PVPANIC), 1, Pvpanic);
+        board.attach_chip(Access::Port(Pc::CMOS), 2, Cmos::new(now));
+        board.attach_chip(Access::Port(Pc::I8042_COMMAND), 1, I8042);
+        board.attach_chip(Access::Port(Pc::PVPANIC), 1, Pvpanic);
         if let Some(port) = platform.debug_exit {
             board.attach_chip(Access::Port(port), 1, DebugExit);
         }
-        let power = AcpiRegs::new(Platform::ACPI_S5, Platform::ACPI_RESET_VALUE);
-        board.attach_chip(Access::Mmio(Platform::ACPI_REGS), 3, power);
+        let power = AcpiRegs::new(Pc::ACPI_S5, Pc::ACPI_RESET_VALUE);
+        board.attach_chip(Access::Mmio(Pc::ACPI_REGS), 3, power);
         Ok(board)
     }
 

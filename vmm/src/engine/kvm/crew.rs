@@ -3,7 +3,7 @@
 use super::board::{Access, Board};
 use crate::ending::CrashKind;
 use crate::{Crash, RunError, Stop};
-use firstlight_base::{VcpuId, VcpuState, x86};
+use firstlight_base::{VcpuId, VcpuState};
 use firstlight_hv::{Exit, HvError, IrqLine, Kicker, Vcpu};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -69,7 +69,7 @@ impl Crew {
     }
 
     /// The boot vCPU's registers while it runs.
-    pub(super) fn examine_boot_vcpu<L: IrqLine>(&self, board: &Board<L>) -> Option<x86::Registers> {
+    pub(super) fn examine_boot_vcpu<L: IrqLine>(&self, board: &Board<L>) -> Option<VcpuState> {
         let (kicker, _) = self.members.first()?;
         if board.is_stopping() {
             return None;
@@ -103,7 +103,7 @@ enum Request {
     #[default]
     None,
     Wanted,
-    Answered(Box<x86::Registers>),
+    Answered(Box<VcpuState>),
 }
 
 impl Desk {
@@ -196,17 +196,16 @@ impl<V: Vcpu> Member<V> {
         Ok(None)
     }
 
-    fn registers(&self) -> Result<x86::Registers, HvError> {
-        let VcpuState::X86(registers) = self.vcpu.state()?;
-        Ok(registers)
+    fn registers(&self) -> Result<VcpuState, HvError> {
+        self.vcpu.state()
     }
 }
 
 /// Whether these are the registers of a processor that has just been reset (SDM volume 3A, table
 /// 10-1). On AMD processors KVM can only reset one that shut itself down, which loses what it was
 /// doing.
-fn is_reset(registers: &x86::Registers) -> bool {
-    registers.gprs.rip == 0xfff0 && registers.cs.base == 0xffff_0000
+fn is_reset(state: &VcpuState) -> bool {
+    state.x86().is_some() && state.pc() == 0xffff_fff0
 }
 
 struct Died {

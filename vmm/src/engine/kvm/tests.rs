@@ -6,13 +6,13 @@ use crate::ending::CrashKind;
 use crate::testing::{Person, plan};
 use crate::{Console, Ending, Limits, Machine, Reason};
 use firstlight_base::{Gpa, Port};
-use firstlight_boot::Platform;
+use firstlight_boot::Pc;
 use firstlight_hv::InternalError;
 use firstlight_hv::script::{Record, Script, Step};
 use rustix::event::{Timespec, poll};
 use std::time::{Duration, Instant};
 
-const COM1: u16 = Platform::COM1.base.0;
+const COM1: u16 = Pc::COM1.base.0;
 
 /// Runs `script` on a machine with `cpus` vCPUs to its end.
 fn run_on(
@@ -22,7 +22,7 @@ fn run_on(
     console: &mut Console,
 ) -> Result<Ending, RunError> {
     let (plan, _) = plan(cpus);
-    let memory = GuestMemory::allocate(&plan.platform().ram, Backing::Private)?;
+    let memory = GuestMemory::allocate(plan.platform().ram(), Backing::Private)?;
     let machine = KvmMachine::new(script, Arc::new(memory), &plan)?;
     Machine::new(Box::new(machine)).run(&plan, limits, console)
 }
@@ -45,7 +45,7 @@ fn port_write(port: Port, value: u8) -> Step {
 
 fn acpi_write(register: u64, value: u8) -> Step {
     Step::MmioWrite {
-        at: Gpa::new(Platform::ACPI_REGS.get() + register),
+        at: Gpa::new(Pc::ACPI_REGS.get() + register),
         data: vec![value],
     }
 }
@@ -54,7 +54,7 @@ fn print(text: &str) -> impl Iterator<Item = Step> {
     text.bytes().map(|byte| port_write(Port(COM1), byte))
 }
 
-const POWER_OFF: u8 = 0x20 | Platform::ACPI_S5 << 2;
+const POWER_OFF: u8 = 0x20 | Pc::ACPI_S5 << 2;
 
 #[test]
 fn what_the_guest_prints_comes_out_and_power_off_ends_it() {
@@ -66,8 +66,8 @@ fn what_the_guest_prints_comes_out_and_power_off_ends_it() {
 #[test]
 fn both_ways_to_reset_are_resets() {
     for step in [
-        acpi_write(2, Platform::ACPI_RESET_VALUE),
-        port_write(Platform::I8042_COMMAND, 0xfe),
+        acpi_write(2, Pc::ACPI_RESET_VALUE),
+        port_write(Pc::I8042_COMMAND, 0xfe),
         Step::SystemEvent { kind: 2 },
     ] {
         let (ending, _) = run([step]);
@@ -77,19 +77,19 @@ fn both_ways_to_reset_are_resets() {
 
 #[test]
 fn the_guests_own_status_is_handed_on() {
-    let (ending, _) = run([port_write(Platform::DEBUG_EXIT, 42)]);
+    let (ending, _) = run([port_write(Pc::DEBUG_EXIT, 42)]);
     assert!(matches!(ending, Ending::ExitCode(42)), "{ending:?}");
 }
 
 #[test]
 fn a_panic_told_through_its_port_is_a_panic() {
-    let (ending, _) = run([port_write(Platform::PVPANIC, 1)]);
+    let (ending, _) = run([port_write(Pc::PVPANIC, 1)]);
     assert!(matches!(ending, Ending::Panicked), "{ending:?}");
 }
 
 #[test]
 fn a_reset_after_a_panics_text_is_a_panic_and_after_a_restarts_is_none() {
-    let reset = || acpi_write(2, Platform::ACPI_RESET_VALUE);
+    let reset = || acpi_write(2, Pc::ACPI_RESET_VALUE);
     let (ending, _) = run(print("[ 1.0] Kernel panic - not syncing: x\n").chain([reset()]));
     assert!(matches!(ending, Ending::Panicked), "{ending:?}");
     let text = "Kernel panic - not syncing: x\nreboot: Restarting system\n";
@@ -251,7 +251,7 @@ fn a_panic_that_ends_in_silence_ends_the_guest() {
 fn input_larger_than_the_fifo_waits_for_the_guest_and_arrives_whole() {
     let script = Script::new();
     let vm = script.create_vm().unwrap();
-    let board = Board::wire(&Platform::pc(0, 1), |irq| vm.irq_line(irq)).unwrap();
+    let board = Board::wire(&Pc::new(0, 1), |irq| vm.irq_line(irq)).unwrap();
     let port = |register: u16| Access::Port(Port(COM1 + register));
     let read = |register| {
         let mut data = [0];
@@ -279,11 +279,7 @@ fn input_larger_than_the_fifo_waits_for_the_guest_and_arrives_whole() {
         board.bell().answer();
     }
     assert_eq!(received, typed);
-    assert!(
-        script
-            .record()
-            .contains(&Record::Irq(Platform::COM1.irq, true))
-    );
+    assert!(script.record().contains(&Record::Irq(Pc::COM1.irq, true)));
 }
 
 #[test]
@@ -314,7 +310,7 @@ fn a_reader_that_has_gone_ends_the_guest_as_a_failure_of_the_host() {
 fn one_console_serves_a_guest_that_is_run_again() {
     let (mut console, person) = Person::at_a_console();
     for text in ["Kernel panic - not syncing\n", "second\n"] {
-        let reset = acpi_write(2, Platform::ACPI_RESET_VALUE);
+        let reset = acpi_write(2, Pc::ACPI_RESET_VALUE);
         let script = Script::new().vcpu(VcpuId::BOOT, print(text).chain([reset]));
         let ending = run_on(&script, 1, &Limits::default(), &mut console).unwrap();
         assert_eq!(

@@ -1,6 +1,6 @@
 //! QEMU's command line for a platform.
 
-use firstlight_boot::Platform;
+use firstlight_boot::Pc;
 use rustix::fd::RawFd;
 
 /// What QEMU inherits, by number.
@@ -17,7 +17,7 @@ pub(super) struct Handed {
     pub(super) log: RawFd,
 }
 
-/// The machine: that whose addresses [`Platform`] has. The PIT is there for kernels that do not
+/// The machine: that whose addresses [`Pc`] has. The PIT is there for kernels that do not
 /// take their timer's frequency from the command line, the PIC for those told `acpi=off`.
 const MACHINE: &str =
     "microvm,acpi=on,pic=on,pit=on,rtc=on,isa-serial=off,usb=off,memory-backend=ram";
@@ -33,14 +33,14 @@ const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resour
 
 /// How many bytes of RAM QEMU is told to have: it counts in steps of 8 KiB
 /// (`softmmu/vl.c`, `set_memory_options`).
-pub(super) fn ram_bytes(platform: &Platform) -> u64 {
+pub(super) fn ram_bytes(platform: &Pc) -> u64 {
     const STEP: u64 = 8192;
     let bytes: u64 = platform.ram.iter().map(|range| range.len()).sum();
     bytes.next_multiple_of(STEP)
 }
 
 /// The arguments. The guest is not started: it waits for the monitor's word.
-pub(super) fn arguments(platform: &Platform, handed: &Handed) -> Vec<String> {
+pub(super) fn arguments(platform: &Pc, handed: &Handed) -> Vec<String> {
     let Handed {
         memory,
         rom,
@@ -95,10 +95,7 @@ pub(super) fn arguments(platform: &Platform, handed: &Handed) -> Vec<String> {
             format!("isa-serial,index={index},iobase={base},irq={irq},chardev={to}"),
         );
     }
-    option(
-        "-device",
-        format!("pvpanic,ioport={:#x}", Platform::PVPANIC.0),
-    );
+    option("-device", format!("pvpanic,ioport={:#x}", Pc::PVPANIC.0));
     if let Some(port) = platform.debug_exit {
         option("-device", format!("isa-debug-exit,iobase={port},iosize=1"));
     }
@@ -118,13 +115,13 @@ mod tests {
         log: 14,
     };
 
-    fn line(platform: &Platform) -> String {
+    fn line(platform: &Pc) -> String {
         arguments(platform, &HANDED).join(" ")
     }
 
     #[test]
     fn addresses_are_those_of_the_platform() {
-        let line = line(&Platform::pc(512 * MIB, 2));
+        let line = line(&Pc::new(512 * MIB, 2));
         assert!(line.contains("isa-serial,index=0,iobase=0x3f8,irq=4,chardev=console"));
         assert!(line.contains("pvpanic,ioport=0x505"));
         assert!(line.contains("-smp 2"));
@@ -135,17 +132,14 @@ mod tests {
 
     #[test]
     fn the_guest_gets_the_debug_exit_port_where_the_platform_has_it() {
-        let mut platform = Platform::pc(64 * MIB, 1);
-        platform.debug_exit = Some(Platform::DEBUG_EXIT);
+        let mut platform = Pc::new(64 * MIB, 1);
+        platform.debug_exit = Some(Pc::DEBUG_EXIT);
         assert!(line(&platform).contains("isa-debug-exit,iobase=0x0f4,iosize=1"));
     }
 
     #[test]
     fn both_sides_of_the_device_hole_are_counted_and_odd_pages_rounded_up() {
-        assert_eq!(ram_bytes(&Platform::pc(5 * GIB, 1)), 5 * GIB);
-        assert_eq!(
-            ram_bytes(&Platform::pc(64 * MIB + 4096, 1)),
-            64 * MIB + 8192
-        );
+        assert_eq!(ram_bytes(&Pc::new(5 * GIB, 1)), 5 * GIB);
+        assert_eq!(ram_bytes(&Pc::new(64 * MIB + 4096, 1)), 64 * MIB + 8192);
     }
 }

@@ -1,0 +1,95 @@
+//! The x86 machine, at the addresses of QEMU's `microvm`.
+
+use crate::draft::range;
+use alloc::vec;
+use alloc::vec::Vec;
+use firstlight_base::{GIB, Gpa, GpaRange, Irq, MIB, Port};
+
+/// An x86 machine without PCI: interrupt controllers, legacy timer, serial ports, clock, and the
+/// ACPI register block that turns it off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pc {
+    /// Guest RAM as the hypervisor maps it, ascending: from 0, and from 4 GiB what does not fit
+    /// below the hole for devices.
+    pub ram: Vec<GpaRange>,
+    /// What is not the guest's to use, beside what no such machine has as RAM: ascending, and no two
+    /// meet.
+    pub reserved: Vec<GpaRange>,
+    /// How many vCPUs; their APIC ids count from 0.
+    pub cpus: u32,
+    /// The 16550 serial ports, console first.
+    pub serial: Vec<SerialPort>,
+    /// The port through which the guest ends its machine with a status of its own choice.
+    pub debug_exit: Option<Port>,
+}
+
+/// A 16550 UART: eight ports from `base`, one edge-triggered interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SerialPort {
+    /// The first of its eight ports.
+    pub base: Port,
+    /// Its interrupt line.
+    pub irq: Irq,
+}
+
+impl Pc {
+    /// A machine with `memory` bytes of RAM and that many vCPUs.
+    #[must_use]
+    pub fn new(memory: u64, cpus: u32) -> Self {
+        let low = memory.min(Self::DEVICE_HOLE.get());
+        let ram = [
+            GpaRange::new(Gpa::new(0), low),
+            GpaRange::new(Self::HIGH_RAM, memory.saturating_sub(low)),
+        ];
+        Self {
+            ram: ram.into_iter().flatten().collect(),
+            reserved: vec![],
+            cpus,
+            serial: vec![Self::COM1],
+            debug_exit: None,
+        }
+    }
+
+    /// Where the hole for devices begins; RAM that does not fit below continues at 4 GiB.
+    pub const DEVICE_HOLE: Gpa = Gpa::new(3 * GIB);
+    /// Where RAM continues behind the hole for devices.
+    pub const HIGH_RAM: Gpa = Gpa::new(4 * GIB);
+    /// The most vCPUs an 8-bit APIC id can name; 255 is the broadcast.
+    pub const MAX_CPUS: u32 = 255;
+    /// The least RAM: what a PC has at fixed addresses lies below 1 MiB.
+    pub const MIN_MEMORY: u64 = MIB;
+    /// The most RAM: the hole above it is where a guest-physical address has 46 bits.
+    pub const MAX_MEMORY: u64 = 1 << 45;
+
+    /// The legacy video and option ROM area: never RAM to the guest.
+    pub const LEGACY_HOLE: (Gpa, Gpa) = (Gpa::new(0xa_0000), Gpa::new(0x10_0000));
+    /// The I/O APIC's registers.
+    pub const IOAPIC: Gpa = Gpa::new(0xfec0_0000);
+    /// The local APIC's registers.
+    pub const LAPIC: Gpa = Gpa::new(0xfee0_0000);
+    /// ACPI sleep control, sleep status and reset registers, one byte each, in this order
+    /// (QEMU's generic event device; ACPI 6.5, sections 4.8.3.6 to 4.8.3.7).
+    pub const ACPI_REGS: Gpa = Gpa::new(0xfea0_0200);
+    /// What KVM on Intel processors keeps for itself: an identity map and a task state segment.
+    pub const KVM_PRIVATE: GpaRange = range(0xfeff_c000, 0xff00_0000);
+    /// What the guest writes to the reset register to be reset.
+    pub const ACPI_RESET_VALUE: u8 = 0x42;
+    /// The sleep type (`SLP_TYP`) of the soft-off state S5.
+    pub const ACPI_S5: u8 = 5;
+    /// The keyboard controller's command and status port; only its reset line is there.
+    pub const I8042_COMMAND: Port = Port(0x64);
+    /// The CMOS clock's index and data ports.
+    pub const CMOS: Port = Port(0x70);
+    /// The CMOS clock's interrupt.
+    pub const CMOS_IRQ: Irq = Irq(8);
+    /// The panic notification port (QEMU's `docs/specs/pvpanic.rst`).
+    pub const PVPANIC: Port = Port(0x505);
+    /// Where the guest's own exit status goes, where it is asked for (QEMU's `isa-debug-exit`).
+    pub const DEBUG_EXIT: Port = Port(0xf4);
+
+    /// The first serial port of a PC.
+    pub const COM1: SerialPort = SerialPort {
+        base: Port(0x3f8),
+        irq: Irq(4),
+    };
+}
