@@ -8,12 +8,8 @@ mod calendar;
 #[cfg(test)]
 mod tests;
 
-use crate::{ByteWide, Effect};
+use crate::{ByteWide, Effect, UnixTime};
 use calendar::DateTime;
-
-/// The time, in seconds since 1970-01-01 00:00:00 UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct UnixTime(pub u64);
 
 /// A CMOS clock on two ports, index and data, that tells the time it is given by `now`.
 #[derive(Debug)]
@@ -171,7 +167,7 @@ impl<N: FnMut() -> UnixTime> Cmos<N> {
     /// guest the minute of the one and the second of the other.
     fn time_being_read(&mut self, field: Field) -> UnixTime {
         let now = (self.now)();
-        let fresh = |then: &UnixTime| now.0.saturating_sub(then.0) <= 1 && *then <= now;
+        let fresh = |then: &UnixTime| now.secs().saturating_sub(then.secs()) <= 1 && *then <= now;
         let time = match self.reading.filter(fresh) {
             Some(then) if field != Field::Second => then,
             _ => now,

@@ -1,6 +1,6 @@
 //! The Gregorian calendar, from 1970 to 9999.
 
-use super::UnixTime;
+use crate::UnixTime;
 
 /// A second of the calendar, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ const LAST: u64 = 253_402_300_799;
 
 impl From<UnixTime> for DateTime {
     fn from(time: UnixTime) -> Self {
-        let seconds = time.0.min(LAST);
+        let seconds = time.secs().min(LAST);
         let of_day = seconds % 86_400;
         let mut days = seconds / 86_400;
         // 1970-01-01 was a Thursday.
@@ -81,7 +81,7 @@ mod tests {
             day,
             weekday,
             ..
-        } = DateTime::from(UnixTime(seconds));
+        } = DateTime::from(UnixTime::from_secs(seconds));
         (year, month, day, weekday)
     }
 

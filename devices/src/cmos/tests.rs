@@ -3,7 +3,7 @@ use crate::chip::tests::survives_every_access;
 use core::cell::Cell;
 
 /// 2026-11-21 23:59:58 UTC, a Saturday.
-const LATE: UnixTime = UnixTime(1_795_305_598);
+const LATE: UnixTime = UnixTime::from_secs(1_795_305_598);
 
 fn get(cmos: &mut Cmos<impl FnMut() -> UnixTime>, index: u8) -> u8 {
     cmos.write_byte(0, index);
@@ -26,7 +26,7 @@ fn register_b_asks_for_binary_and_for_12_hours() {
     assert_eq!(get(&mut cmos, 0x00), 58);
     assert_eq!(get(&mut cmos, 0x04), PM | 11);
     assert_eq!(get(&mut cmos, 0x0b), StatusB::BINARY.bits());
-    let mut midnight = Cmos::new(|| UnixTime(0));
+    let mut midnight = Cmos::new(|| UnixTime::from_secs(0));
     midnight.write_byte(0, 0x0b);
     midnight.write_byte(1, 0);
     assert_eq!(get(&mut midnight, 0x04), 0x12);
@@ -34,10 +34,10 @@ fn register_b_asks_for_binary_and_for_12_hours() {
 
 #[test]
 fn fields_read_across_the_end_of_a_second_belong_together() {
-    let now = Cell::new(UnixTime(LATE.0 + 1));
+    let now = Cell::new(UnixTime::from_secs(LATE.secs() + 1));
     let mut cmos = Cmos::new(|| now.get());
     assert_eq!(get(&mut cmos, 0x00), 0x59);
-    now.set(UnixTime(LATE.0 + 2));
+    now.set(UnixTime::from_secs(LATE.secs() + 2));
     assert_eq!(get(&mut cmos, 0x02), 0x59);
     assert_eq!(get(&mut cmos, 0x07), 0x21);
     assert_eq!(get(&mut cmos, 0x00), 0x00);
@@ -50,7 +50,7 @@ fn a_field_read_later_is_of_that_time() {
     let now = Cell::new(LATE);
     let mut cmos = Cmos::new(|| now.get());
     assert_eq!(get(&mut cmos, 0x02), 0x59);
-    now.set(UnixTime(LATE.0 + 60));
+    now.set(UnixTime::from_secs(LATE.secs() + 60));
     assert_eq!(get(&mut cmos, 0x02), 0x00);
     // The host's clock can be set back.
     now.set(LATE);
@@ -83,7 +83,7 @@ fn memory_is_kept_and_the_time_cannot_be_set() {
 #[test]
 fn every_access_is_survived() {
     for index in 0..=u8::MAX {
-        let mut cmos = Cmos::new(|| UnixTime(u64::MAX));
+        let mut cmos = Cmos::new(|| UnixTime::from_secs(u64::MAX));
         cmos.write_byte(0, index);
         survives_every_access(&mut cmos, 2);
     }

@@ -172,7 +172,7 @@ impl<L: IrqLine> Board<L> {
 /// The time for the clock chip. A host before 1970 has none.
 fn now() -> UnixTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    UnixTime(since.map_or(0, |since| since.as_secs()))
+    UnixTime(since.unwrap_or_default())
 }
 
 /// Wakes the session: an event that threads raise and the session waits for.
