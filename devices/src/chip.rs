@@ -1,4 +1,6 @@
-//! What a chip is to the bus.
+//! What a chip is to the bus, and to the interrupt controller.
+
+use core::time::Duration;
 
 /// Registers at offsets from the chip's first address.
 ///
@@ -10,6 +12,18 @@ pub trait Chip {
 
     /// Writes `data` to the registers from `offset`.
     fn write(&mut self, offset: u64, data: &[u8]) -> Option<Effect>;
+}
+
+/// A chip with an interrupt line.
+pub trait Interrupting: Chip {
+    /// Whether the chip asserts its line: to be asked after everything that was done to the chip,
+    /// and when the time comes that [`irq_in`](Self::irq_in) tells.
+    fn irq(&mut self) -> bool;
+
+    /// How long until the chip asserts its line with nothing done to it, if it will.
+    fn irq_in(&mut self) -> Option<Duration> {
+        None
+    }
 }
 
 /// A chip whose registers are one byte each, as on the ISA bus: a wider access is several
