@@ -168,7 +168,8 @@ pub(crate) enum ExportFormat {
     PvhElf,
     /// The whole plan, registers included, as an IGVM file for a native x64 platform
     Igvm,
-    /// The 64 KiB at the reset vector that take a processor to the plan's registers
+    /// What takes a processor from reset to the plan's registers: on x86 the 64 KiB that end at
+    /// 4 GiB, on arm64 what begins at 0
     Rom,
 }
 

@@ -102,10 +102,7 @@ impl Export<'_> {
 
     fn rom(&self, output: &Path) -> Result<(), Failure> {
         let plan = kernel::plan(self.file, self.image, self.request)?;
-        let registers = plan.boot_vcpu().x86().ok_or_else(|| {
-            Failure::new(ExitStatus::Plan, "a ROM of this kind is for x86 machines")
-        })?;
-        let rom = reset_rom(registers).map_err(|error| {
+        let rom = reset_rom(plan.boot_vcpu()).map_err(|error| {
             Failure::because(ExitStatus::Plan, "cannot make a ROM of the plan", &error)
         })?;
         write(output, |out| out.write_all(&rom))

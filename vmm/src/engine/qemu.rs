@@ -160,12 +160,10 @@ struct QemuMachine {
 impl QemuMachine {
     fn new(plan: &BootPlan) -> Result<Self, RunError> {
         let program = program()?;
-        let (Platform::Pc(platform), VcpuState::X86(registers)) =
-            (plan.platform(), plan.boot_vcpu())
-        else {
+        let Platform::Pc(platform) = plan.platform() else {
             return Err(HvError::OtherArchitecture.into());
         };
-        let rom = reset_rom(registers).map_err(QemuError::Rom)?;
+        let rom = reset_rom(plan.boot_vcpu()).map_err(QemuError::Rom)?;
         let rom = file("reset-rom", &rom).map_err(RunError::host("make the reset ROM's file"))?;
         let log = file("qemu-log", &[]).map_err(RunError::host("make QEMU's log"))?;
         let memory = GuestMemory::allocate(&platform.ram, Backing::Shared)?;

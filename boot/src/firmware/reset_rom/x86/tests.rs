@@ -425,13 +425,16 @@ fn real16() -> Registers {
 }
 
 fn reached(registers: Registers) -> Registers {
-    let rom = reset_rom(&registers).unwrap();
+    let rom = rom(&registers).unwrap();
     assert_eq!(rom.len() as u64, LEN);
     Processor::reset(&rom).run()
 }
 
 fn refused(registers: Registers) -> &'static str {
-    reset_rom(&registers).unwrap_err().register
+    match rom(&registers).unwrap_err() {
+        ResetRomError::Register { register, .. } => register,
+        other @ ResetRomError::Riscv64 => panic!("{other}"),
+    }
 }
 
 #[test]
@@ -491,7 +494,7 @@ fn real_mode_has_every_register_too_and_segments_as_it_knows_them() {
 
 #[test]
 fn a_real_mode_machine_that_has_run_is_reset_too() {
-    let rom = reset_rom(&real16()).unwrap();
+    let rom = rom(&real16()).unwrap();
     let mut processor = Processor::reset(&rom);
     processor.lstar = 1;
     while !processor.halted {
@@ -502,7 +505,7 @@ fn a_real_mode_machine_that_has_run_is_reset_too() {
 
 #[test]
 fn a_kernel_that_jumps_to_the_reset_vector_is_reset_and_not_entered_again() {
-    let rom = reset_rom(&flat64()).unwrap();
+    let rom = rom(&flat64()).unwrap();
     let mut processor = Processor::reset(&rom);
     processor.lstar = 0xffff_ffff_8100_0000;
     while !processor.halted {
