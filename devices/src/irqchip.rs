@@ -1,0 +1,5 @@
+//! Interrupt controllers: lines in, notifications of processors out.
+
+mod plic;
+
+pub use plic::{Plic, PlicContext};
