@@ -4,13 +4,14 @@ use crate::args::BootArgs;
 use crate::cache::Store;
 use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, printable};
+use crate::file::InputFile;
 use crate::initrd::Initrd;
 use crate::kernel::{self, Files};
 use crate::output::note;
 use crate::progress::Progress;
 use firstlight_boot::draw::Size;
 use firstlight_boot::{BootPlan, Request};
-use firstlight_image::Image;
+use firstlight_image::{Architecture, Image};
 use firstlight_load::Sources;
 use firstlight_vmm::{
     Chosen, Console, Ending, Engine, Limits, Machine, PostMortem, RunError, choose,
@@ -78,9 +79,12 @@ fn prepare(
     let plan = kernel::plan(files.kernel(), &image, &request)?;
     let chosen = match engine {
         Some(chosen) => chosen,
-        None => engine.insert(find_engine(args, console, progress)?),
+        None => {
+            let architecture = plan.platform().architecture();
+            engine.insert(find_engine(args, architecture, console, progress)?)
+        }
     };
-    let plan = plan_for(chosen.engine, files, &image, &request).unwrap_or(plan);
+    let plan = plan_for(chosen.engine, &plan, files.kernel(), (&image, &request)).unwrap_or(plan);
     let kept = opened.layers.file().into_iter();
     let kept = kept.chain(initrd.iter().filter_map(Initrd::kept));
     let modules = files.read_modules(progress)?;
@@ -103,25 +107,30 @@ fn prepare(
 /// nothing, or where the line has no room for it: it makes a boot more dependable, not possible.
 fn plan_for(
     engine: Engine,
-    files: &Files,
-    image: &Image<'_>,
-    request: &Request,
+    plan: &BootPlan,
+    file: &InputFile,
+    (image, request): (&Image<'_>, &Request),
 ) -> Option<BootPlan> {
-    match engine.cmdline(&request.cmdline) {
+    match engine.cmdline(plan) {
         Cow::Borrowed(_) => None,
         Cow::Owned(cmdline) => {
             let request = Request {
                 cmdline,
                 ..request.clone()
             };
-            kernel::plan(files.kernel(), image, &request).ok()
+            kernel::plan(file, image, &request).ok()
         }
     }
 }
 
-fn find_engine(args: &BootArgs, console: &Console, progress: Progress) -> Result<Chosen, Failure> {
+fn find_engine(
+    args: &BootArgs,
+    architecture: Architecture,
+    console: &Console,
+    progress: Progress,
+) -> Result<Chosen, Failure> {
     let chosen = progress
-        .step("probing the host", || choose(args.engine()))
+        .step("probing the host", || choose(args.engine(), architecture))
         .map_err(|error| Failure::new(ExitStatus::NoEngine, error.to_string()))?;
     say(args, &format!("{}: {}", chosen.engine, chosen.why));
     if console.is_interactive() {

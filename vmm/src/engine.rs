@@ -4,9 +4,11 @@ pub(crate) mod kvm;
 pub(crate) mod qemu;
 
 use crate::{Machine, RunError};
-use firstlight_boot::BootPlan;
+use firstlight_boot::{BootPlan, Hardware, Protocol};
+use firstlight_image::Architecture;
 use firstlight_load::Sources;
 use std::borrow::Cow;
+use std::env::consts;
 use std::fmt;
 
 /// What runs guests.
@@ -28,23 +30,44 @@ impl Engine {
         }
     }
 
-    /// Asks the host whether the engine can run guests here; says in one line why it can.
-    fn probe(self) -> Result<String, Unfit> {
+    /// Asks the host whether the engine can run guests of `architecture` here; says in one line why
+    /// it can.
+    fn probe(self, architecture: Architecture) -> Result<String, Unfit> {
         match self {
-            Self::Kvm => kvm::probe(),
-            Self::Qemu => qemu::probe(),
+            Self::Kvm if is_host(architecture) => kvm::probe(),
+            Self::Kvm => Err(Unfit::from(format!(
+                "KVM on this host runs {} guests, not {architecture} ones",
+                consts::ARCH
+            ))),
+            Self::Qemu => qemu::probe(architecture),
         }
     }
 
-    /// The command line to plan with, for a Linux guest that is wanted to boot with `wanted`.
-    ///
-    /// KVM tells a guest how fast its time stamp counter runs. QEMU does not, and its machine has
-    /// nothing dependable to measure it with, so that the kernel is told here.
+    /// What the engine makes an arm64 or riscv64 machine of, for the plan to describe.
     #[must_use]
-    pub fn cmdline(self, wanted: &str) -> Cow<'_, str> {
-        match self {
-            Self::Kvm => Cow::Borrowed(wanted),
-            Self::Qemu => qemu::cmdline(wanted),
+    pub fn hardware(self, architecture: Architecture) -> Hardware {
+        match (self, architecture) {
+            (Self::Kvm | Self::Qemu, _) => Hardware::default(),
+        }
+    }
+
+    /// The command line to plan with again where `plan` is what was wanted.
+    ///
+    /// KVM tells an x86 guest how fast its time stamp counter runs. QEMU does not, and its machine
+    /// has nothing dependable to measure it with, so that a kernel that may be Linux is told here.
+    #[must_use]
+    pub fn cmdline(self, plan: &BootPlan) -> Cow<'_, str> {
+        let wanted = plan.cmdline();
+        match (self, plan.protocol()) {
+            (
+                Self::Qemu,
+                Protocol::Linux64 | Protocol::Linux32 | Protocol::Linux16 | Protocol::Pvh,
+            ) => qemu::cmdline(wanted),
+            (
+                Self::Qemu,
+                Protocol::Multiboot | Protocol::Multiboot2 | Protocol::Arm64 | Protocol::Riscv64,
+            )
+            | (Self::Kvm, _) => Cow::Borrowed(wanted),
         }
     }
 
@@ -91,25 +114,36 @@ pub struct Chosen {
     pub why: String,
 }
 
-/// Probes the host for an engine.
+/// Whether KVM's guests here are of that architecture, as the host is.
+fn is_host(architecture: Architecture) -> bool {
+    match architecture {
+        Architecture::I386 | Architecture::X86_64 => consts::ARCH == "x86_64",
+        Architecture::Arm64 => consts::ARCH == "aarch64",
+        Architecture::Riscv64 => consts::ARCH == "riscv64",
+        Architecture::Arm
+        | Architecture::Riscv32
+        | Architecture::Loongarch64
+        | Architecture::Unknown => false,
+    }
+}
+
+/// Probes the host for an engine that runs guests of `architecture`.
 ///
 /// # Errors
 ///
 /// [`NoEngine`] where no wanted engine can run guests here.
-pub fn choose(choice: EngineChoice) -> Result<Chosen, NoEngine> {
+pub fn choose(choice: EngineChoice, architecture: Architecture) -> Result<Chosen, NoEngine> {
     let chosen = |engine, why| Chosen { engine, why };
     match choice {
-        EngineChoice::Only(engine) => {
-            engine
-                .probe()
-                .map(|why| chosen(engine, why))
-                .map_err(|unfit| NoEngine {
-                    tried: vec![(engine, unfit.full)],
-                })
-        }
-        EngineChoice::Auto => match Engine::Kvm.probe() {
+        EngineChoice::Only(engine) => engine
+            .probe(architecture)
+            .map(|why| chosen(engine, why))
+            .map_err(|unfit| NoEngine {
+                tried: vec![(engine, unfit.full)],
+            }),
+        EngineChoice::Auto => match Engine::Kvm.probe(architecture) {
             Ok(why) => Ok(chosen(Engine::Kvm, why)),
-            Err(no_kvm) => match Engine::Qemu.probe() {
+            Err(no_kvm) => match Engine::Qemu.probe(architecture) {
                 Ok(why) => Ok(chosen(Engine::Qemu, format!("{}; {why}", no_kvm.brief))),
                 Err(no_qemu) => Err(NoEngine {
                     tried: vec![(Engine::Kvm, no_kvm.full), (Engine::Qemu, no_qemu.full)],
@@ -156,3 +190,50 @@ impl fmt::Display for NoEngine {
 }
 
 impl std::error::Error for NoEngine {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    /// One that this host is not.
+    fn another() -> Architecture {
+        if is_host(Architecture::Arm64) {
+            Architecture::Riscv64
+        } else {
+            Architecture::Arm64
+        }
+    }
+
+    #[test]
+    fn kvm_is_not_asked_to_run_other_architectures() {
+        let refusal = choose(EngineChoice::Only(Engine::Kvm), another()).unwrap_err();
+        let text = refusal.to_string();
+        assert!(
+            text.contains(&format!("guests, not {} ones", another())),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn who_gets_qemu_for_another_architecture_is_told_why() {
+        match choose(EngineChoice::Auto, another()) {
+            Ok(chosen) => {
+                assert_eq!(chosen.engine, Engine::Qemu);
+                assert!(
+                    chosen.why.starts_with("KVM on this host runs"),
+                    "{chosen:?}"
+                );
+            }
+            Err(refusal) => assert!(refusal.to_string().contains("install the package")),
+        }
+    }
+
+    #[test]
+    fn a_guest_that_may_be_linux_is_told_its_frequency_by_qemu_alone() {
+        let (plan, _) = testing::plan(1);
+        assert_eq!(Engine::Kvm.cmdline(&plan), plan.cmdline());
+        let told = Engine::Qemu.cmdline(&plan);
+        assert!(told.ends_with(plan.cmdline()), "{told}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use firstlight_boot::{BootPlan, Module, Protocol, ProtocolChoice, Request, Unpack, plan, stub};
 use firstlight_image::testing::{bzimage, elf64};
-use firstlight_image::{Codec, Image, Limits as ImageLimits};
+use firstlight_image::{Architecture, Codec, Image, Limits as ImageLimits};
 use firstlight_load::Sources;
 use firstlight_load::export::pvh_elf;
 use firstlight_vmm::{Console, Ending, Engine, EngineChoice, Limits, choose};
@@ -92,7 +92,7 @@ const ZERO_PAGE: [u8; 42] = [
 
 /// Whether there is a QEMU; says so where there is none.
 fn there_is_a_qemu(test: &str) -> bool {
-    match choose(EngineChoice::Only(Engine::Qemu)) {
+    match choose(EngineChoice::Only(Engine::Qemu), Architecture::X86_64) {
         Ok(_) => true,
         Err(error) => {
             // Not by a macro: what those print is shown only where a test fails.

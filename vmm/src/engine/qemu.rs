@@ -1,50 +1,50 @@
 //! QEMU as the engine: it supplies processors and devices, the plan supplies the rest.
 //!
-//! Guest RAM is a file in memory that both processes map. QEMU starts as `microvm` without
-//! firmware; in the firmware's place is a ROM that goes straight to the plan's registers. How a
-//! guest ends comes from QEMU's machine protocol (`docs/interop/qmp-spec.txt` of QEMU), and what
-//! it prints through a socket that is its serial port.
+//! Guest RAM is a file in memory that both processes map. QEMU starts as `microvm` or `virt`
+//! without firmware; in the firmware's place is a ROM that goes straight to the plan's registers.
+//! How a guest ends comes from QEMU's machine protocol (`docs/interop/qmp-spec.txt` of QEMU), and
+//! what it prints through a socket that is its serial port.
 
 mod command;
+mod error;
 mod monitor;
 mod process;
+mod program;
 mod register_dump;
 mod timer_frequency;
 
+pub use error::QemuError;
 pub(crate) use timer_frequency::cmdline;
 
 use super::Unfit;
 use crate::{ConsoleOutput, Crash, CrashKind, RunError, Running, Stop};
 use command::Handed;
-use firstlight_base::{Port, VcpuId, VcpuState};
-use firstlight_boot::{BootPlan, Pc, Platform, ResetRomError, reset_rom};
-use firstlight_hv::HvError;
+use firstlight_base::{VcpuId, VcpuState};
+use firstlight_boot::{BootPlan, Platform, reset_rom};
+use firstlight_image::Architecture;
 use firstlight_load::{Backing, GuestMemory, Sources, place};
-use monitor::{Event, Monitor, Reason};
+use monitor::{Event, Monitor, Reason, START_PATIENCE};
 use process::Process;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 use rustix::io::{Errno, pread};
-use std::env;
-use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 
-/// Names another QEMU than the one on the `PATH`.
-const PROGRAM_VARIABLE: &str = "FIRSTLIGHT_QEMU";
-const PROGRAM: &str = "qemu-system-x86_64";
+/// What holds of the guest's memory here, for `expect`.
+const SHARED: &str = "the memory was allocated to be shared";
 
-/// Finds a QEMU, and says in one line which.
+/// Finds a QEMU for guests of `architecture`, and says in one line which.
 ///
 /// # Errors
 ///
 /// What is missing, and what to install.
-pub(crate) fn probe() -> Result<String, Unfit> {
-    timer_frequency::begin();
-    match program() {
+pub(crate) fn probe(architecture: Architecture) -> Result<String, Unfit> {
+    if architecture == Architecture::X86_64 {
+        timer_frequency::begin();
+    }
+    match program::find(architecture) {
         Ok(path) => Ok(format!("{} emulates the machine", path.display())),
         Err(error) => Err(Unfit::from(error.to_string())),
     }
@@ -55,96 +55,18 @@ pub(crate) fn prepare(
     plan: &BootPlan,
     sources: &Sources<'_>,
 ) -> Result<Box<dyn Running>, RunError> {
-    let machine = QemuMachine::new(plan)?;
+    let mut machine = QemuMachine::new(plan)?;
+    match plan.platform() {
+        Platform::Pc(_) => {}
+        Platform::VirtArm64(_) | Platform::VirtRiscv64(_) => machine.clear_memory()?,
+    }
     place(plan, sources, &machine.memory)?;
     Ok(Box::new(machine))
 }
 
-fn program() -> Result<PathBuf, QemuError> {
-    let (name, source) = match env::var_os(PROGRAM_VARIABLE) {
-        Some(name) => (name, Some(PROGRAM_VARIABLE)),
-        None => (OsString::from(PROGRAM), None),
-    };
-    let is_program = |path: &PathBuf| path.is_file();
-    let found = if Path::new(&name).components().count() > 1 {
-        Some(PathBuf::from(&name)).filter(is_program)
-    } else {
-        let path = env::var_os("PATH").unwrap_or_default();
-        env::split_paths(&path)
-            .map(|folder| folder.join(&name))
-            .find(is_program)
-    };
-    found.ok_or_else(|| match source {
-        Some(variable) => QemuError::NotThere {
-            variable,
-            program: name.to_string_lossy().into_owned(),
-        },
-        None => QemuError::Missing,
-    })
-}
-
-/// Why QEMU cannot run a guest.
-#[derive(Debug, thiserror::Error)]
-pub enum QemuError {
-    /// There is no QEMU.
-    #[error(
-        "{PROGRAM} is not installed: install the package qemu-system-x86 (Debian, Ubuntu, Fedora, \
-         Arch)"
-    )]
-    Missing,
-    /// There is no such program as the environment names.
-    #[error("{variable} names {program}, which is not there")]
-    NotThere {
-        /// The variable of the environment.
-        variable: &'static str,
-        /// What it holds.
-        program: String,
-    },
-    /// The plan's registers cannot be reached from reset.
-    #[error("no way leads from reset to the plan's registers")]
-    Rom(#[from] ResetRomError),
-    /// The program could not be started.
-    #[error("cannot start {program}")]
-    Start {
-        /// The program.
-        program: String,
-        /// What the host said.
-        source: io::Error,
-    },
-    /// QEMU ended by itself.
-    #[error("it ended by itself, {status}{}", said(.stderr))]
-    Ended {
-        /// Its exit status or the signal that ended it.
-        status: ExitStatus,
-        /// What it said on stderr.
-        stderr: String,
-    },
-    /// QEMU stopped the guest for a reason of its own.
-    #[error("it stopped the guest: {reason}{}", said(.stderr))]
-    Stopped {
-        /// The reason in its protocol's words.
-        reason: String,
-        /// What it said on stderr.
-        stderr: String,
-    },
-    /// QEMU refuses one of our requests.
-    #[error("it refuses a request: {what}")]
-    Refused {
-        /// In QEMU's words.
-        what: String,
-    },
-}
-
-fn said(stderr: &str) -> String {
-    if stderr.is_empty() {
-        ", saying nothing".to_owned()
-    } else {
-        format!(", saying:\n{stderr}")
-    }
-}
-
 /// A QEMU process and our ends of everything it was given.
 struct QemuMachine {
+    platform: Platform,
     memory: GuestMemory,
     process: Process,
     monitor: Monitor,
@@ -152,28 +74,25 @@ struct QemuMachine {
     /// QEMU's log, which tells a triple fault from other resets.
     log: OwnedFd,
     output: Option<ConsoleOutput>,
-    debug_exit: Option<Port>,
     /// The last input did not fit whole.
     input_waits: bool,
 }
 
 impl QemuMachine {
     fn new(plan: &BootPlan) -> Result<Self, RunError> {
-        let program = program()?;
-        let Platform::Pc(platform) = plan.platform() else {
-            return Err(HvError::OtherArchitecture.into());
-        };
+        let platform = plan.platform();
+        let program = program::find(platform.architecture())?;
         let rom = reset_rom(plan.boot_vcpu()).map_err(QemuError::Rom)?;
         let rom = file("reset-rom", &rom).map_err(RunError::host("make the reset ROM's file"))?;
         let log = file("qemu-log", &[]).map_err(RunError::host("make QEMU's log"))?;
-        let memory = GuestMemory::allocate(&platform.ram, Backing::Shared)?;
+        let memory = GuestMemory::allocate(platform.ram(), Backing::Shared)?;
         let (console, their_console) = sockets()?;
         let (monitor, their_monitor) = sockets()?;
         let ram = ram_file(&memory, platform)?;
         let their_log = copy(&log)?;
         let handed = Handed {
             memory: ram.as_raw_fd(),
-            rom: rom.as_raw_fd(),
+            rom: Some(rom.as_raw_fd()),
             console: their_console.as_raw_fd(),
             monitor: their_monitor.as_raw_fd(),
             log: their_log.as_raw_fd(),
@@ -186,16 +105,39 @@ impl QemuMachine {
             their_log,
         ];
         let process = Process::start(&program, &command::arguments(platform, &handed), inherited)?;
+        let mut monitor = Monitor::new(monitor);
+        monitor.greet();
         Ok(Self {
+            platform: platform.clone(),
             memory,
             process,
-            monitor: Monitor::new(monitor),
+            monitor,
             console,
             log,
             output: None,
-            debug_exit: platform.debug_exit,
             input_waits: false,
         })
+    }
+
+    /// Waits for QEMU to have made its machine, and makes all memory zero again: `virt` machines
+    /// write a device tree of their own at the beginning or the end of RAM when they are made, and
+    /// offer no way not to.
+    fn clear_memory(&mut self) -> Result<(), RunError> {
+        if self.monitor.wait_for_machine().is_none() {
+            return Err(self.why_no_machine());
+        }
+        let file = self.memory.file().expect(SHARED);
+        let len = command::ram_bytes(&self.platform);
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(file, hole, 0, len).map_err(RunError::host("clear the guest's memory"))
+    }
+
+    fn why_no_machine(&mut self) -> RunError {
+        let ended = match self.monitor.next_event() {
+            Some(Event::Gone) => self.ended().err(),
+            _ => None,
+        };
+        ended.unwrap_or_else(|| QemuError::Silent(START_PATIENCE).into())
     }
 
     /// Takes what the guest has printed; with `all`, until nothing more is there.
@@ -224,15 +166,7 @@ impl QemuMachine {
         match event {
             Event::Panicked | Event::Shutdown(Reason::GuestPanic) => Ok(Stop::Panicked),
             Event::Shutdown(Reason::GuestShutdown) => Ok(Stop::PowerOff),
-            Event::Shutdown(Reason::GuestReset) if self.has_triple_faulted() => {
-                Ok(Stop::Crashed(Box::new(Crash {
-                    vcpu: VcpuId::BOOT,
-                    kind: CrashKind::TripleFault,
-                    registers: self.monitor.registers().map(VcpuState::X86),
-                    instruction: Vec::new(),
-                })))
-            }
-            Event::Shutdown(Reason::GuestReset) => Ok(Stop::Reset),
+            Event::Shutdown(Reason::GuestReset) => Ok(self.after_reset()),
             Event::Shutdown(Reason::Other(reason)) => Err(QemuError::Stopped {
                 reason,
                 stderr: self.process.stderr(),
@@ -252,11 +186,32 @@ impl QemuMachine {
         let stderr = self.process.stderr();
         match status.code().and_then(exit_code) {
             // QEMU's own errors end it with status 1 too, but never in silence.
-            Some(code) if self.debug_exit.is_some() && stderr.is_empty() => {
-                Ok(Stop::ExitCode(code))
-            }
+            Some(code) if self.has_debug_exit() && stderr.is_empty() => Ok(Stop::ExitCode(code)),
             _ => Err(QemuError::Ended { status, stderr }.into()),
         }
+    }
+
+    fn has_debug_exit(&self) -> bool {
+        match &self.platform {
+            Platform::Pc(pc) => pc.debug_exit.is_some(),
+            Platform::VirtArm64(_) | Platform::VirtRiscv64(_) => false,
+        }
+    }
+
+    /// What it means that the guest was reset: it asked for it, or could not go on.
+    fn after_reset(&mut self) -> Stop {
+        let kind = match &self.platform {
+            Platform::Pc(_) if self.has_triple_faulted() => CrashKind::TripleFault,
+            Platform::Pc(_) | Platform::VirtArm64(_) | Platform::VirtRiscv64(_) => {
+                return Stop::Reset;
+            }
+        };
+        Stop::Crashed(Box::new(Crash {
+            vcpu: VcpuId::BOOT,
+            kind,
+            registers: self.monitor.registers(self.platform.architecture()),
+            instruction: Vec::new(),
+        }))
     }
 
     /// Whether the reset that stopped the guest was a processor's shutdown. QEMU's protocol calls
@@ -324,8 +279,7 @@ impl Running for QemuMachine {
 
     fn examine(&mut self) -> Option<VcpuState> {
         self.monitor
-            .registers_of_running_guest()
-            .map(VcpuState::X86)
+            .registers_of_running_guest(self.platform.architecture())
     }
 
     fn memory(&self) -> &GuestMemory {
@@ -361,10 +315,8 @@ fn contents(file: &OwnedFd) -> Vec<u8> {
 }
 
 /// The guest's memory as a file of the size that QEMU makes of it.
-fn ram_file(memory: &GuestMemory, platform: &Pc) -> Result<OwnedFd, RunError> {
-    let file = memory
-        .file()
-        .expect("the memory was allocated to be shared");
+fn ram_file(memory: &GuestMemory, platform: &Platform) -> Result<OwnedFd, RunError> {
+    let file = memory.file().expect(SHARED);
     let grown = command::ram_bytes(platform);
     ftruncate(file, grown).map_err(RunError::host("size the guest's memory"))?;
     copy(&file)

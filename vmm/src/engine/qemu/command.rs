@@ -1,14 +1,18 @@
 //! QEMU's command line for a platform.
 
-use firstlight_boot::Pc;
+mod pc;
+mod virt_arm64;
+mod virt_riscv64;
+
+use firstlight_boot::Platform;
 use rustix::fd::RawFd;
 
 /// What QEMU inherits, by number.
 pub(super) struct Handed {
     /// Guest RAM.
     pub(super) memory: RawFd,
-    /// The ROM at the reset vector.
-    pub(super) rom: RawFd,
+    /// The ROM that the processor comes out of reset in; without one it begins where RAM does.
+    pub(super) rom: Option<RawFd>,
     /// The first serial port.
     pub(super) console: RawFd,
     /// The machine protocol.
@@ -17,30 +21,19 @@ pub(super) struct Handed {
     pub(super) log: RawFd,
 }
 
-/// The machine: that whose addresses [`Pc`] has. The PIT is there for kernels that do not
-/// take their timer's frequency from the command line, the PIC for those told `acpi=off`.
-const MACHINE: &str =
-    "microvm,acpi=on,pic=on,pit=on,rtc=on,isa-serial=off,usb=off,memory-backend=ram";
-
-/// Everything that QEMU emulates, and a time stamp counter that Linux trusts. QEMU's counter is
-/// the host's, which is constant and the same on all vCPUs, but QEMU does not say so by itself;
-/// without these two features Linux has no usable clock on a machine with two AMD processors.
-/// Five-level page tables would cost time and give nothing.
-const CPU: &str = "max,x-force-features=on,invtsc=on,tsc-adjust=on,la57=off";
-
 /// What the process may not do once the guest runs.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
 /// How many bytes of RAM QEMU is told to have: it counts in steps of 8 KiB
 /// (`softmmu/vl.c`, `set_memory_options`).
-pub(super) fn ram_bytes(platform: &Pc) -> u64 {
+pub(super) fn ram_bytes(platform: &Platform) -> u64 {
     const STEP: u64 = 8192;
-    let bytes: u64 = platform.ram.iter().map(|range| range.len()).sum();
+    let bytes: u64 = platform.ram().iter().map(|range| range.len()).sum();
     bytes.next_multiple_of(STEP)
 }
 
 /// The arguments. The guest is not started: it waits for the monitor's word.
-pub(super) fn arguments(platform: &Pc, handed: &Handed) -> Vec<String> {
+pub(super) fn arguments(platform: &Platform, handed: &Handed) -> Vec<String> {
     let Handed {
         memory,
         rom,
@@ -57,10 +50,6 @@ pub(super) fn arguments(platform: &Pc, handed: &Handed) -> Vec<String> {
         "-S",
         "-accel",
         "tcg",
-        "-machine",
-        MACHINE,
-        "-cpu",
-        CPU,
         "-sandbox",
         SANDBOX,
         // A machine that has stopped stays, so that its registers can be read.
@@ -75,53 +64,79 @@ pub(super) fn arguments(platform: &Pc, handed: &Handed) -> Vec<String> {
     .map(str::to_owned)
     .into();
     let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+    option("-machine", machine(platform));
+    option("-cpu", cpu(platform));
     option("-D", format!("/proc/self/fd/{log}"));
-    option("-smp", platform.cpus.to_string());
+    option("-smp", platform.cpus().to_string());
     option("-m", format!("{}k", bytes >> 10));
     option(
         "-object",
         format!("memory-backend-file,id=ram,size={bytes},mem-path=/proc/self/fd/{memory},share=on"),
     );
-    option("-bios", format!("/proc/self/fd/{rom}"));
+    option(
+        "-bios",
+        match rom {
+            Some(rom) => format!("/proc/self/fd/{rom}"),
+            None => "none".to_owned(),
+        },
+    );
     option("-chardev", format!("socket,id=monitor,fd={monitor}"));
     option("-mon", "chardev=monitor,mode=control".to_owned());
     option("-chardev", format!("socket,id=console,fd={console}"));
-    option("-chardev", "null,id=nobody".to_owned());
-    for (index, port) in platform.serial.iter().enumerate() {
-        let to = if index == 0 { "console" } else { "nobody" };
-        let (base, irq) = (port.base, port.irq);
-        option(
-            "-device",
-            format!("isa-serial,index={index},iobase={base},irq={irq},chardev={to}"),
-        );
-    }
-    option("-device", format!("pvpanic,ioport={:#x}", Pc::PVPANIC.0));
-    if let Some(port) = platform.debug_exit {
-        option("-device", format!("isa-debug-exit,iobase={port},iosize=1"));
+    for (name, value) in devices(platform) {
+        option(name, value);
     }
     arguments
+}
+
+fn machine(platform: &Platform) -> String {
+    match platform {
+        Platform::Pc(_) => pc::MACHINE.to_owned(),
+        Platform::VirtArm64(virt) => virt_arm64::machine(virt),
+        Platform::VirtRiscv64(virt) => virt_riscv64::machine(virt),
+    }
+}
+
+fn cpu(platform: &Platform) -> String {
+    match platform {
+        Platform::Pc(_) => pc::CPU.to_owned(),
+        Platform::VirtArm64(virt) => virt_arm64::cpu(virt),
+        Platform::VirtRiscv64(virt) => virt_riscv64::cpu(virt),
+    }
+}
+
+/// What the machine does not have by itself, and what its serial port is connected to.
+fn devices(platform: &Platform) -> Vec<(&'static str, String)> {
+    match platform {
+        Platform::Pc(pc) => pc::devices(pc),
+        Platform::VirtArm64(_) | Platform::VirtRiscv64(_) => {
+            vec![("-serial", "chardev:console".to_owned())]
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use firstlight_base::{GIB, MIB};
+    use firstlight_boot::Pc;
+    use firstlight_boot::platform::{Gic, VirtArm64, VirtRiscv64};
 
     const HANDED: Handed = Handed {
         memory: 10,
-        rom: 11,
+        rom: Some(11),
         console: 12,
         monitor: 13,
         log: 14,
     };
 
-    fn line(platform: &Pc) -> String {
+    fn line(platform: &Platform) -> String {
         arguments(platform, &HANDED).join(" ")
     }
 
     #[test]
     fn addresses_are_those_of_the_platform() {
-        let line = line(&Pc::new(512 * MIB, 2));
+        let line = line(&Platform::Pc(Pc::new(512 * MIB, 2)));
         assert!(line.contains("isa-serial,index=0,iobase=0x3f8,irq=4,chardev=console"));
         assert!(line.contains("pvpanic,ioport=0x505"));
         assert!(line.contains("-smp 2"));
@@ -134,12 +149,38 @@ mod tests {
     fn the_guest_gets_the_debug_exit_port_where_the_platform_has_it() {
         let mut platform = Pc::new(64 * MIB, 1);
         platform.debug_exit = Some(Pc::DEBUG_EXIT);
-        assert!(line(&platform).contains("isa-debug-exit,iobase=0x0f4,iosize=1"));
+        assert!(line(&Platform::Pc(platform)).contains("isa-debug-exit,iobase=0x0f4,iosize=1"));
     }
 
     #[test]
     fn both_sides_of_the_device_hole_are_counted_and_odd_pages_rounded_up() {
-        assert_eq!(ram_bytes(&Pc::new(5 * GIB, 1)), 5 * GIB);
-        assert_eq!(ram_bytes(&Pc::new(64 * MIB + 4096, 1)), 64 * MIB + 8192);
+        let ram_bytes = |memory| ram_bytes(&Platform::Pc(Pc::new(memory, 1)));
+        assert_eq!(ram_bytes(5 * GIB), 5 * GIB);
+        assert_eq!(ram_bytes(64 * MIB + 4096), 64 * MIB + 8192);
+    }
+
+    #[test]
+    fn an_arm_machine_has_the_interrupt_controller_and_levels_of_the_platform() {
+        let mut platform = VirtArm64::new(512 * MIB, 4);
+        let line_of = |platform: &VirtArm64| line(&Platform::VirtArm64(platform.clone()));
+        let line = line_of(&platform);
+        assert!(line.contains("virt,gic-version=3,its=on,virtualization=off,"));
+        assert!(line.contains("pmu=on"));
+        assert!(line.contains("-serial chardev:console"));
+        platform.gic = Gic::V2;
+        platform.el2 = true;
+        platform.pmu = false;
+        let line = line_of(&platform);
+        assert!(line.contains("virt,gic-version=2,virtualization=on,"));
+        assert!(line.contains("pmu=off"));
+    }
+
+    #[test]
+    fn a_riscv_hart_has_the_extensions_of_the_platform() {
+        let mut platform = VirtRiscv64::new(512 * MIB, 4);
+        platform.hart.isa.0.extend(["sstc".into(), "zba".into()]);
+        let line = line(&Platform::VirtRiscv64(platform));
+        assert!(line.contains("-cpu rv64,sstc=on,zba=on"), "{line}");
+        assert!(line.contains("virt,aclint=off,aia=none,"));
     }
 }

@@ -2,7 +2,8 @@
 //! (`docs/interop/qmp-spec.txt` of QEMU).
 
 use super::register_dump;
-use firstlight_base::x86::Registers;
+use firstlight_base::VcpuState;
+use firstlight_image::Architecture;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd};
 use serde_json::{Value, json};
@@ -13,6 +14,9 @@ use std::time::{Duration, Instant};
 
 /// How long an answer may take; QEMU's main loop gives it within a millisecond or so.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the first answer may take, which comes when QEMU has made its machine: after 0.1 s,
+/// on a host that has nothing else to do.
+pub(super) const START_PATIENCE: Duration = Duration::from_secs(60);
 /// A line longer than this is not QEMU's protocol.
 const LONGEST_LINE: usize = 1 << 20;
 
@@ -62,9 +66,20 @@ impl Monitor {
         }
     }
 
+    /// Greets QEMU, which it wants before anything else.
+    pub(super) fn greet(&mut self) {
+        self.send(&json!({ "execute": "qmp_capabilities" }));
+    }
+
+    /// Waits until QEMU has made its machine and reset it for the first time. `None` where it does
+    /// not come to that.
+    pub(super) fn wait_for_machine(&mut self) -> Option<()> {
+        self.ask("query-status", &json!({}), START_PATIENCE)
+            .map(drop)
+    }
+
     /// Lets the guest go as soon as QEMU listens. Events come from here on.
     pub(super) fn begin(&mut self) {
-        self.send(&json!({ "execute": "qmp_capabilities" }));
         self.send(&json!({ "execute": "cont" }));
     }
 
@@ -85,28 +100,28 @@ impl Monitor {
     }
 
     /// The boot vCPU's registers, of a guest that has stopped.
-    pub(super) fn registers(&mut self) -> Option<Registers> {
+    pub(super) fn registers(&mut self, of: Architecture) -> Option<VcpuState> {
         let command = json!({ "command-line": "info registers" });
-        let answer = self.ask("human-monitor-command", &command)?;
-        register_dump::parse(answer.as_str()?)
+        let answer = self.ask("human-monitor-command", &command, PATIENCE)?;
+        register_dump::parse(of, answer.as_str()?)
     }
 
     /// The boot vCPU's registers, of a guest that stands still just for that: while it runs,
     /// QEMU keeps them in places that it does not look at.
-    pub(super) fn registers_of_running_guest(&mut self) -> Option<Registers> {
+    pub(super) fn registers_of_running_guest(&mut self, of: Architecture) -> Option<VcpuState> {
         let nothing = json!({});
-        self.ask("stop", &nothing)?;
-        let registers = self.registers();
-        self.ask("cont", &nothing)?;
+        self.ask("stop", &nothing, PATIENCE)?;
+        let registers = self.registers(of);
+        self.ask("cont", &nothing, PATIENCE)?;
         registers
     }
 
     /// What QEMU returns for a command, unless it takes too long, refuses or is gone.
-    fn ask(&mut self, command: &str, arguments: &Value) -> Option<Value> {
+    fn ask(&mut self, command: &str, arguments: &Value, patience: Duration) -> Option<Value> {
         self.requests += 1;
         let id = self.requests;
         self.send(&json!({ "execute": command, "arguments": arguments, "id": id }));
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + patience;
         loop {
             self.read();
             match self.answer.take() {

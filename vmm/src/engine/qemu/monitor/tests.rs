@@ -86,7 +86,7 @@ fn an_event_that_comes_with_an_answer_ends_the_next_wait_at_once() {
         "{\"event\": \"GUEST_PANICKED\"}\n{\"return\": 5, \"id\": 1}\n",
     );
     assert_eq!(monitor.interest(), PollFlags::IN);
-    assert_eq!(monitor.ask("stop", &json!({})), Some(json!(5)));
+    assert_eq!(monitor.ask("stop", &json!({}), PATIENCE), Some(json!(5)));
     assert!(monitor.interest().contains(PollFlags::OUT));
     assert_eq!(monitor.next_event(), Some(Event::Panicked));
     assert_eq!(monitor.interest(), PollFlags::IN);
@@ -96,13 +96,14 @@ fn an_event_that_comes_with_an_answer_ends_the_next_wait_at_once() {
 fn nobody_waits_for_an_answer_from_a_process_that_is_gone() {
     let (mut monitor, qemu) = connected();
     drop(qemu);
-    assert_eq!(monitor.registers(), None);
+    assert_eq!(monitor.registers(Architecture::Arm64), None);
     assert_eq!(monitor.next_event(), Some(Event::Gone));
 }
 
 #[test]
 fn the_guest_is_let_go_in_one_breath() {
     let (mut monitor, qemu) = connected();
+    monitor.greet();
     monitor.begin();
     drop(monitor);
     let mut said = String::new();

@@ -51,7 +51,7 @@ FCW=037f FSW=0000 [ST=0] FTW=00 MXCSR=00001f80
 
 #[test]
 fn a_processor_after_reset_is_read() {
-    let registers = parse(RESET).unwrap();
+    let registers = registers(&Dump::new(RESET)).unwrap();
     assert_eq!(registers.mode(), Mode::Bits16);
     assert_eq!(registers.gprs.rip, 0xfff0);
     assert_eq!(registers.gprs.rdx, 0x6_0fb1);
@@ -71,7 +71,7 @@ fn a_processor_after_reset_is_read() {
 
 #[test]
 fn a_running_kernel_is_read() {
-    let registers = parse(LINUX).unwrap();
+    let registers = registers(&Dump::new(LINUX)).unwrap();
     assert_eq!(registers.mode(), Mode::Bits64);
     let gprs = registers.gprs;
     assert_eq!(gprs.rip, 0xffff_ffff_81a0_dfeb);
@@ -95,22 +95,25 @@ fn a_running_kernel_is_read() {
 
 #[test]
 fn a_task_that_is_loaded_is_busy() {
-    assert_eq!(parse(LINUX).unwrap().tr.access, 0x008b);
-    assert_eq!(parse(RESET).unwrap().tr.access, 0x008b);
+    assert_eq!(registers(&Dump::new(LINUX)).unwrap().tr.access, 0x008b);
+    assert_eq!(registers(&Dump::new(RESET)).unwrap().tr.access, 0x008b);
 }
 
 #[test]
 fn a_null_selector_names_no_local_table() {
-    assert_eq!(parse(LINUX).unwrap().ldt, Segment::UNUSABLE);
+    assert_eq!(registers(&Dump::new(LINUX)).unwrap().ldt, Segment::UNUSABLE);
 }
 
 #[test]
 fn nothing_is_read_from_less_than_all_registers() {
-    assert_eq!(parse(""), None);
+    assert_eq!(registers(&Dump::new("")), None);
     for lines in 0..LINUX.lines().count() {
         let cut: Vec<&str> = LINUX.lines().take(lines).collect();
         let whole = cut.iter().any(|line| line.starts_with("EFER"));
-        assert_eq!(parse(&cut.join("\n")).is_some(), whole);
+        assert_eq!(registers(&Dump::new(&cut.join("\n"))).is_some(), whole);
     }
-    assert_eq!(parse(&LINUX.replace("00af9b00", "none")), None);
+    assert_eq!(
+        registers(&Dump::new(&LINUX.replace("00af9b00", "none"))),
+        None
+    );
 }
