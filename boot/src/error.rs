@@ -1,6 +1,7 @@
 //! Why there is no sound plan.
 
 use crate::Protocol;
+use crate::firmware::fdt::FdtError;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -154,6 +155,9 @@ pub enum PlanError {
         /// How many it says it has, where it is one.
         claimed: Option<u32>,
     },
+    /// The machine cannot be described to the kernel.
+    #[error(transparent)]
+    DeviceTree(#[from] FdtError),
     /// The kernel does not know a type of `setup_data`.
     #[error("setup_data of type {kind:#x} was asked for, {}", Known(*.most))]
     SetupDataUnknown {

@@ -37,6 +37,7 @@ pub mod stub;
 
 pub use entry::{Entry, EntryPoint, entries};
 pub use error::PlanError;
+pub use firmware::fdt::FdtError;
 pub use firmware::reset_rom::{ResetRomError, reset_rom};
 pub use plan::{BootPlan, Content, E820Entry, E820Kind, Piece, Relocate};
 pub use planner::plan;

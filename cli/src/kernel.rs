@@ -180,6 +180,7 @@ pub(crate) fn plan_status(error: &PlanError) -> ExitStatus {
         | PlanError::TooOld { .. }
         | PlanError::SetupDataUnknown { .. }
         | PlanError::NoDeviceTree { .. }
+        | PlanError::DeviceTree(_)
         | PlanError::Untold { .. }
         | PlanError::CmdlineTooLong { .. }
         | PlanError::CmdlineNul { .. }

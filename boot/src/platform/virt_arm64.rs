@@ -119,6 +119,8 @@ impl VirtArm64 {
     pub const PPI_TIMER_EL2: u32 = 10;
     /// The performance monitoring unit.
     pub const PPI_PMU: u32 = 7;
+    /// The interrupt controller, to a hypervisor.
+    pub const PPI_GIC_MAINTENANCE: u32 = 9;
 
     /// All of QEMU's virtio transports.
     pub const VIRTIO: VirtioMmio = VirtioMmio {

@@ -1,0 +1,105 @@
+//! Trees of all sorts of machines, as this project and others read them.
+
+extern crate std;
+
+mod tools;
+
+use super::{Told, tree};
+use crate::platform::{
+    Cpu, Gic, OperatingPoint, Platform, RiscvIrqchip, Topology, VirtArm64, VirtRiscv64,
+};
+use alloc::vec;
+use alloc::vec::Vec;
+use firstlight_base::{Gpa, GpaRange, MIB};
+
+const NOTHING: Told<'_> = Told {
+    bootargs: "",
+    initrd: None,
+    rng_seed: &[],
+    kaslr_seed: None,
+    base: None,
+    overlays: &[],
+};
+
+const TOLD: Told<'_> = Told {
+    bootargs: "console=ttyAMA0 panic=-1",
+    initrd: GpaRange::new(Gpa::new(0x8800_0000), 0x12_3456),
+    rng_seed: &[7; 32],
+    kaslr_seed: Some(0x0123_4567_89ab_cdef),
+    ..NOTHING
+};
+
+fn topology() -> Topology {
+    let points = |hz: &[u64]| -> Vec<_> {
+        hz.iter()
+            .map(|&hz| OperatingPoint {
+                hz,
+                microvolts: (hz > 1_000_000_000).then_some(900_000),
+            })
+            .collect()
+    };
+    Topology {
+        clusters: vec![vec![0, 2], vec![], vec![3]],
+        cpus: vec![
+            Cpu {
+                number: 2,
+                capacity: Some(1024),
+                operating_points: points(&[800_000_000, 2_400_000_000]),
+            },
+            Cpu {
+                number: 0,
+                capacity: Some(512),
+                operating_points: points(&[800_000_000]),
+            },
+            Cpu {
+                number: 3,
+                capacity: None,
+                operating_points: points(&[800_000_000]),
+            },
+        ],
+    }
+}
+
+/// Every kind of machine.
+fn machines() -> Vec<Platform> {
+    let mut machines = vec![];
+    for gic in [Gic::V2, Gic::V3 { its: false }, Gic::V3 { its: true }] {
+        for (el2, pmu) in [(false, true), (true, false)] {
+            let mut machine = VirtArm64::new(512 * MIB, 5);
+            machine.virtio = Some(VirtArm64::VIRTIO).filter(|_| pmu);
+            machine.pci = Some(machine.pci_windows()).filter(|_| pmu);
+            machine.topology = topology();
+            (machine.gic, machine.el2, machine.pmu) = (gic, el2, pmu);
+            machines.push(Platform::VirtArm64(machine));
+        }
+    }
+    for irqchip in [RiscvIrqchip::Plic, RiscvIrqchip::Aia] {
+        for full in [false, true] {
+            let mut machine = VirtRiscv64::new(512 * MIB, 5);
+            machine.virtio = Some(VirtRiscv64::VIRTIO).filter(|_| full);
+            machine.pci = Some(machine.pci_windows()).filter(|_| full);
+            machine.topology = topology();
+            machine.irqchip = irqchip;
+            machine.hart.cbom_block = full.then_some(64);
+            machine.reserved = GpaRange::new(VirtRiscv64::RAM_BASE, 0x4_0000)
+                .into_iter()
+                .collect();
+            machines.push(Platform::VirtRiscv64(machine));
+        }
+    }
+    machines
+}
+
+#[test]
+fn dtc_has_nothing_to_say() {
+    for machine in machines() {
+        for told in [NOTHING, TOLD] {
+            let tree = tree(&machine, &told).expect("a machine");
+            let Some(text) = tools::decompiled(&tree) else {
+                return;
+            };
+            let again = tools::compiled(&text);
+            assert_eq!(tools::decompiled(&again).expect("it is there"), text);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What both `virt` machines have in the same form: virtio transports (`virtio/mmio.yaml`) and a PCI
+//! Express host bridge (`pci/host-generic-pci.yaml`).
+
+use super::handle;
+use super::interrupts::{Controller, Trigger};
+use super::node::Node;
+use crate::platform::{PciWindows, VirtioMmio};
+use alloc::format;
+use alloc::vec::Vec;
+use firstlight_base::{Gpa, GpaRange, Irq, MIB};
+
+/// The root, to be filled: where the console is, and the controller that lines end at.
+pub(super) fn root(console: GpaRange) -> Node {
+    let serial = format!("/serial@{:x}", console.start().get());
+    Node::new("")
+        .compatible(&["linux,dummy-virt"])
+        .set("model", "linux,dummy-virt")
+        .cells(2, 2)
+        .set("interrupt-parent", handle::CONTROLLER)
+        .with(Node::new("chosen").set("stdout-path", serial.as_str()))
+        .with(Node::new("aliases").set("serial0", serial))
+}
+
+/// The transports, whose lines are of that kind.
+pub(super) fn virtio(
+    row: &VirtioMmio,
+    controller: Controller,
+    trigger: Trigger,
+) -> impl Iterator<Item = Node> {
+    (0..row.count).filter_map(move |number| {
+        let offset = row.stride.checked_mul(number.into())?;
+        let registers = GpaRange::new(row.base.checked_add(offset)?, row.stride)?;
+        let irq = Irq(row.irq.0.checked_add(number)?);
+        let node = Node::at("virtio_mmio", registers.start())
+            .compatible(&["virtio,mmio"])
+            .registers(&[registers])
+            .interrupt(controller, irq, trigger)
+            .flag("dma-coherent")
+            .label(format!("virtio_mmio{number}"), handle::virtio(number));
+        Some(node)
+    })
+}
+
+/// The host bridge. Where its devices send messages is left to say.
+pub(super) fn pci(windows: &PciWindows, controller: Controller) -> Node {
+    let buses = u32::try_from(windows.ecam.len() / MIB).unwrap_or(256);
+    Node::at("pcie", windows.ecam.start())
+        .compatible(&["pci-host-ecam-generic"])
+        .set("device_type", "pci")
+        .cells(3, 2)
+        .set("#interrupt-cells", 1_u32)
+        .registers(&[windows.ecam])
+        .set("bus-range", [0, buses.saturating_sub(1)])
+        .set("linux,pci-domain", 0_u32)
+        .flag("dma-coherent")
+        .set("ranges", ranges(windows))
+        .set("interrupt-map-mask", [slot(SLOTS - 1), 0, 0, PIN_MASK])
+        .set("interrupt-map", interrupt_map(windows.irq, controller))
+        .label("pcie", handle::PCI)
+}
+
+/// Windows by space, address on the bus, address and length (IEEE 1275's PCI binding, section 2.2.1.1).
+fn ranges(windows: &PciWindows) -> Vec<u32> {
+    const PORTS: u32 = 0x0100_0000;
+    const MEMORY32: u32 = 0x0200_0000;
+    const MEMORY64: u32 = 0x0300_0000;
+    let window = |space: u32, on_bus: Gpa, at: GpaRange| {
+        let numbers = [on_bus.get(), at.start().get(), at.len()];
+        [space]
+            .into_iter()
+            .chain(numbers.into_iter().flat_map(halves))
+    };
+    window(PORTS, Gpa::new(0), windows.ports)
+        .chain(window(MEMORY32, windows.memory32.start(), windows.memory32))
+        .chain(window(MEMORY64, windows.memory64.start(), windows.memory64))
+        .collect()
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "it is the halves that are wanted"
+)]
+const fn halves(number: u64) -> [u32; 2] {
+    [(number >> 32) as u32, number as u32]
+}
+
+/// After how many devices the lines repeat; as many as a device has pins.
+const SLOTS: u32 = 4;
+const PIN_MASK: u32 = 7;
+
+/// The first cell of the address of a device, by its number on the bus.
+const fn slot(device: u32) -> u32 {
+    device << 11
+}
+
+/// Which line each pin of each device ends at: INTA of device 0 at the first, and one further on for
+/// every device and every pin.
+fn interrupt_map(first: Irq, controller: Controller) -> Vec<u32> {
+    let pins = (0..SLOTS).flat_map(|device| (0..SLOTS).map(move |pin| (device, pin)));
+    pins.flat_map(|(device, pin)| {
+        let line = device.saturating_add(pin) % SLOTS;
+        let irq = Irq(first.0.saturating_add(line));
+        let child = [slot(device), 0, 0, pin.saturating_add(1)];
+        child.into_iter().chain(controller.mapped(irq))
+    })
+    .collect()
+}
