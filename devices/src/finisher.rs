@@ -18,9 +18,7 @@ const RESET: u16 = 0x7777;
 const MAX_STATUS: u8 = 0x7f;
 
 impl Finisher {
-    /// How many bytes of addresses it takes.
-    pub const LEN: u64 = 4;
-    const WORDS: Words = Words { len: Self::LEN };
+    const WORDS: Words = Words { len: 4 };
 }
 
 impl Chip for Finisher {
@@ -98,6 +96,6 @@ mod tests {
 
     #[test]
     fn every_access_is_survived() {
-        survives_every_access(&mut Finisher, Finisher::LEN);
+        survives_every_access(&mut Finisher, 4);
     }
 }

@@ -57,9 +57,7 @@ impl Register {
 }
 
 impl<N: FnMut() -> UnixTime> GoldfishRtc<N> {
-    /// How many bytes of addresses it takes.
-    pub const LEN: u64 = 0x20;
-    const WORDS: Words = Words { len: Self::LEN };
+    const WORDS: Words = Words { len: 0x20 };
 
     /// A clock that asks `now` for the time whenever that matters.
     pub const fn new(now: N) -> Self {

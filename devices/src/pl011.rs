@@ -136,9 +136,9 @@ const BITS_8: u32 = 0xff;
 const BITS_16: u32 = 0xffff;
 
 impl Pl011 {
-    /// How many bytes of addresses it takes.
-    pub const LEN: u64 = primecell::LEN;
-    const WORDS: Words = Words { len: Self::LEN };
+    const WORDS: Words = Words {
+        len: primecell::LEN,
+    };
 
     /// A port after reset.
     #[must_use]

@@ -66,9 +66,9 @@ const PRIMECELL: PrimeCell = PrimeCell {
 const BIT: u32 = 1;
 
 impl<N: FnMut() -> UnixTime> Pl031<N> {
-    /// How many bytes of addresses it takes.
-    pub const LEN: u64 = primecell::LEN;
-    const WORDS: Words = Words { len: Self::LEN };
+    const WORDS: Words = Words {
+        len: primecell::LEN,
+    };
 
     /// A clock that asks `now` for the time whenever that matters.
     pub const fn new(now: N) -> Self {

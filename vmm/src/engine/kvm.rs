@@ -1,7 +1,9 @@
 //! KVM as the engine: the machine's devices are in this process, every vCPU has a thread.
 
 mod board;
+mod clock;
 mod crew;
+mod level_line;
 mod serial;
 
 use super::Unfit;
@@ -9,7 +11,7 @@ use crate::{ConsoleOutput, RunError, Running, Stop};
 use board::Board;
 use crew::Crew;
 use firstlight_base::{VcpuId, VcpuState};
-use firstlight_boot::{BootPlan, Platform};
+use firstlight_boot::BootPlan;
 use firstlight_hv::kvm::Kvm;
 use firstlight_hv::probe::{self, Verdict};
 use firstlight_hv::{HvError, Hypervisor, Vcpu, Vm};
@@ -115,10 +117,7 @@ impl<V: Vm> KvmMachine<V> {
         if let Some(boot) = vcpus.first_mut() {
             boot.set_state(plan.boot_vcpu())?;
         }
-        let Platform::Pc(pc) = plan.platform() else {
-            return Err(HvError::OtherArchitecture.into());
-        };
-        let board = Board::wire(pc, |irq| vm.irq_line(irq))?;
+        let board = Board::wire(plan.platform(), |irq| vm.irq_line(irq))?;
         Ok(Self {
             memory,
             board: Arc::new(board),
@@ -144,14 +143,19 @@ where
     }
 
     fn waits(&self) -> Vec<PollFd<'_>> {
-        vec![PollFd::from_borrowed_fd(
-            self.board.bell().fd(),
-            PollFlags::IN,
-        )]
+        let clocks = self.board.clocks().iter().map(|clock| clock.fd());
+        [self.board.bell().fd()]
+            .into_iter()
+            .chain(clocks)
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect()
     }
 
     fn ready(&mut self, _ready: &[PollFlags]) -> Result<Option<Stop>, RunError> {
         self.board.bell().answer();
+        for clock in self.board.clocks() {
+            clock.ring();
+        }
         self.board.take_report().transpose()
     }
 

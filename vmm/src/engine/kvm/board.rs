@@ -1,11 +1,19 @@
 //! The board: the plan's platform as chips on a bus, what the vCPUs' threads report, and the bell
 //! that wakes the session.
 
-use super::serial::Uart;
+#[cfg(test)]
+mod tests;
+
+use super::clock::Clock;
+use super::serial::{Ns16550, SerialChip, Trigger, Uart};
 use crate::{ConsoleOutput, RunError, Stop};
-use firstlight_base::{Gpa, Irq, Port};
-use firstlight_boot::Pc;
-use firstlight_devices::{AcpiRegs, Bus, Chip, Cmos, DebugExit, Effect, I8042, Pvpanic, UnixTime};
+use firstlight_base::{Gpa, GpaRange, Irq, Port};
+use firstlight_boot::platform::{VirtArm64, VirtRiscv64};
+use firstlight_boot::{Pc, Platform};
+use firstlight_devices::{
+    AcpiRegs, Bus, Chip, Cmos, DebugExit, Effect, Finisher, GoldfishRtc, I8042, Interrupting,
+    Pl011, Pl031, Pvpanic, UnixTime,
+};
 use firstlight_hv::{HvError, IrqLine};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,6 +27,8 @@ pub(super) struct Board<L: IrqLine> {
     mmio: Bus<Slot<L>>,
     /// The serial ports, console first.
     serial: Vec<Arc<Uart<L>>>,
+    /// The clocks that have an alarm.
+    clocks: Vec<Arc<Clock<L>>>,
     bell: Arc<Bell>,
     report: Mutex<Option<Result<Stop, RunError>>>,
     stopping: AtomicBool,
@@ -27,7 +37,23 @@ pub(super) struct Board<L: IrqLine> {
 /// What is attached to a bus.
 enum Slot<L: IrqLine> {
     Uart(Arc<Uart<L>>),
+    Clock(Arc<Clock<L>>),
     Chip(Mutex<Box<dyn Chip + Send>>),
+}
+
+/// Where a chip is attached.
+#[derive(Clone, Copy)]
+enum Place {
+    /// At so many ports from the first.
+    Ports(Port, u64),
+    /// At so many addresses that are not memory.
+    Mmio(Gpa, u64),
+}
+
+impl Place {
+    const fn of(range: GpaRange) -> Self {
+        Self::Mmio(range.start(), range.len())
+    }
 }
 
 /// What an access is for.
@@ -42,42 +68,95 @@ pub(super) enum Access {
 impl<L: IrqLine> Board<L> {
     /// Attaches what the platform has where the platform has it.
     pub(super) fn wire(
-        platform: &Pc,
+        platform: &Platform,
         irq_line: impl Fn(Irq) -> Result<L, HvError>,
     ) -> Result<Self, RunError> {
-        let bell = Arc::new(Bell::new()?);
         let mut board = Self {
             ports: Bus::new(),
             mmio: Bus::new(),
-            serial: Vec::with_capacity(platform.serial.len()),
-            bell,
+            serial: Vec::new(),
+            clocks: Vec::new(),
+            bell: Arc::new(Bell::new()?),
             report: Mutex::new(None),
             stopping: AtomicBool::new(false),
         };
-        for port in &platform.serial {
-            let uart = Arc::new(Uart::new(irq_line(port.irq)?, &board.bell));
-            board.serial.push(Arc::clone(&uart));
-            board.attach(Access::Port(port.base), Uart::<L>::PORTS, Slot::Uart(uart));
+        match platform {
+            Platform::Pc(pc) => board.wire_pc(pc, irq_line)?,
+            Platform::VirtArm64(_) => board.wire_virt_arm64(irq_line)?,
+            Platform::VirtRiscv64(_) => board.wire_virt_riscv64(irq_line)?,
         }
-        board.attach_chip(Access::Port(Pc::CMOS), 2, Cmos::new(now));
-        board.attach_chip(Access::Port(Pc::I8042_COMMAND), 1, I8042);
-        board.attach_chip(Access::Port(Pc::PVPANIC), 1, Pvpanic);
-        if let Some(port) = platform.debug_exit {
-            board.attach_chip(Access::Port(port), 1, DebugExit);
-        }
-        let power = AcpiRegs::new(Pc::ACPI_S5, Pc::ACPI_RESET_VALUE);
-        board.attach_chip(Access::Mmio(Pc::ACPI_REGS), 3, power);
         Ok(board)
     }
 
-    fn attach_chip(&mut self, at: Access, len: u64, chip: impl Chip + Send + 'static) {
-        self.attach(at, len, Slot::Chip(Mutex::new(Box::new(chip))));
+    fn wire_pc(
+        &mut self,
+        pc: &Pc,
+        irq_line: impl Fn(Irq) -> Result<L, HvError>,
+    ) -> Result<(), RunError> {
+        for port in &pc.serial {
+            let chip = Ns16550::new(Trigger::Edge);
+            let place = Place::Ports(port.base, Ns16550::REGISTERS);
+            self.attach_serial(place, chip, irq_line(port.irq)?);
+        }
+        self.attach_chip(Place::Ports(Pc::CMOS, 2), Cmos::new(now));
+        self.attach_chip(Place::Ports(Pc::I8042_COMMAND, 1), I8042);
+        self.attach_chip(Place::Ports(Pc::PVPANIC, 1), Pvpanic);
+        if let Some(port) = pc.debug_exit {
+            self.attach_chip(Place::Ports(port, 1), DebugExit);
+        }
+        let power = AcpiRegs::new(Pc::ACPI_S5, Pc::ACPI_RESET_VALUE);
+        self.attach_chip(Place::Mmio(Pc::ACPI_REGS, 3), power);
+        Ok(())
     }
 
-    fn attach(&mut self, at: Access, len: u64, slot: Slot<L>) {
-        let attached = match at {
-            Access::Port(port) => self.ports.attach(u64::from(port.0), len, slot),
-            Access::Mmio(at) => self.mmio.attach(at.get(), len, slot),
+    fn wire_virt_arm64(
+        &mut self,
+        irq_line: impl Fn(Irq) -> Result<L, HvError>,
+    ) -> Result<(), RunError> {
+        let line = irq_line(VirtArm64::UART_IRQ)?;
+        self.attach_serial(Place::of(VirtArm64::UART), Pl011::new(), line);
+        let line = irq_line(VirtArm64::RTC_IRQ)?;
+        self.attach_clock(Place::of(VirtArm64::RTC), Pl031::new(now), line)
+    }
+
+    fn wire_virt_riscv64(
+        &mut self,
+        irq_line: impl Fn(Irq) -> Result<L, HvError>,
+    ) -> Result<(), RunError> {
+        self.attach_chip(Place::of(VirtRiscv64::FINISHER), Finisher);
+        let chip = Ns16550::new(Trigger::Level);
+        let line = irq_line(VirtRiscv64::UART_IRQ)?;
+        self.attach_serial(Place::of(VirtRiscv64::UART), chip, line);
+        let line = irq_line(VirtRiscv64::RTC_IRQ)?;
+        self.attach_clock(Place::of(VirtRiscv64::RTC), GoldfishRtc::new(now), line)
+    }
+
+    fn attach_chip(&mut self, place: Place, chip: impl Chip + Send + 'static) {
+        self.attach(place, Slot::Chip(Mutex::new(Box::new(chip))));
+    }
+
+    fn attach_serial(&mut self, place: Place, chip: impl SerialChip + 'static, line: L) {
+        let uart = Arc::new(Uart::new(chip, line, &self.bell));
+        self.serial.push(Arc::clone(&uart));
+        self.attach(place, Slot::Uart(uart));
+    }
+
+    fn attach_clock(
+        &mut self,
+        place: Place,
+        chip: impl Interrupting + Send + 'static,
+        line: L,
+    ) -> Result<(), RunError> {
+        let clock = Arc::new(Clock::new(chip, line)?);
+        self.clocks.push(Arc::clone(&clock));
+        self.attach(place, Slot::Clock(clock));
+        Ok(())
+    }
+
+    fn attach(&mut self, place: Place, slot: Slot<L>) {
+        let attached = match place {
+            Place::Ports(first, count) => self.ports.attach(u64::from(first.0), count, slot),
+            Place::Mmio(first, count) => self.mmio.attach(first.get(), count, slot),
         };
         attached.expect("no two chips of a platform share an address");
     }
@@ -98,6 +177,7 @@ impl<L: IrqLine> Board<L> {
         let (bus, at) = self.bus(at);
         bus.read(at, data, |slot, offset, data| match slot {
             Slot::Uart(uart) => uart.read(offset, data),
+            Slot::Clock(clock) => clock.read(offset, data),
             Slot::Chip(chip) => chip
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -111,6 +191,10 @@ impl<L: IrqLine> Board<L> {
         let effect = bus.write(at, data, |slot, offset, data| match slot {
             Slot::Uart(uart) => {
                 uart.write(offset, data);
+                None
+            }
+            Slot::Clock(clock) => {
+                clock.write(offset, data);
                 None
             }
             Slot::Chip(chip) => chip
@@ -133,6 +217,11 @@ impl<L: IrqLine> Board<L> {
             Access::Port(port) => (&self.ports, u64::from(port.0)),
             Access::Mmio(at) => (&self.mmio, at.get()),
         }
+    }
+
+    /// The clocks that have an alarm, which the session waits for.
+    pub(super) fn clocks(&self) -> &[Arc<Clock<L>>] {
+        &self.clocks
     }
 
     /// What wakes the session.

@@ -1,44 +1,70 @@
-//! A 16550 serial port on the board: `vm-superio`'s chip between an interrupt line, the console's
-//! output and what is typed.
+//! A serial port on the board: a chip between an interrupt line, the console's output and what is
+//! typed.
+
+mod ns16550;
+mod pl011;
+
+pub(super) use ns16550::{Ns16550, Trigger};
 
 use super::board::Bell;
+use super::level_line::LevelLine;
 use crate::ConsoleOutput;
-use firstlight_hv::{HvError, IrqLine};
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use firstlight_hv::IrqLine;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use vm_superio::serial::SerialEvents;
-use vm_superio::{Serial, Trigger};
 
-/// The modem control register, with its loop-back bit (TI PC16550D data sheet, section 8.7).
-const MODEM_CONTROL: u8 = 4;
+/// A serial chip, as the port round it needs it.
+pub(super) trait SerialChip: Send {
+    /// What the registers from `offset` read as.
+    fn read(&mut self, offset: u64, data: &mut [u8]);
+
+    /// Writes the registers from `offset`; with the byte that the guest sent by that.
+    fn write(&mut self, offset: u64, data: &[u8]) -> Option<u8>;
+
+    /// Receives as many of `bytes` as there is room for, and says how many.
+    fn receive(&mut self, bytes: &[u8]) -> usize;
+
+    /// Whether the guest has taken all that was received, and would receive more.
+    fn wants_input(&mut self) -> bool;
+
+    /// What to do with the interrupt line after anything was done to the chip.
+    fn signal(&mut self) -> Signal;
+}
+
+/// What a chip does to its interrupt line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// Nothing.
+    None,
+    /// An edge.
+    Pulse,
+    /// Holds it there.
+    Level(bool),
+}
 
 /// A serial port with everything it is connected to.
 pub(super) struct Uart<L: IrqLine> {
-    chip: Mutex<Chip<L>>,
+    port: Mutex<Port<L>>,
+    bell: Arc<Bell>,
     output: OnceLock<ConsoleOutput>,
-    hunger: Arc<Hunger>,
 }
 
-type Chip<L> = Serial<Line<L>, Arc<Hunger>, Sent>;
+struct Port<L> {
+    chip: Box<dyn SerialChip>,
+    line: LevelLine<L>,
+    /// Whether bytes had no room when they were typed.
+    input_waits: bool,
+}
 
 impl<L: IrqLine> Uart<L> {
-    /// How many ports it takes.
-    pub(super) const PORTS: u64 = 8;
-
-    pub(super) fn new(line: L, bell: &Arc<Bell>) -> Self {
-        let hunger = Arc::new(Hunger {
-            input_waits: AtomicBool::new(false),
-            bell: Arc::clone(bell),
-        });
+    pub(super) fn new(chip: impl SerialChip + 'static, line: L, bell: &Arc<Bell>) -> Self {
         Self {
-            chip: Mutex::new(Serial::with_events(
-                Line(line),
-                Arc::clone(&hunger),
-                Sent(None),
-            )),
+            port: Mutex::new(Port {
+                chip: Box::new(chip),
+                line: LevelLine::new(line),
+                input_waits: false,
+            }),
+            bell: Arc::clone(bell),
             output: OnceLock::new(),
-            hunger,
         }
     }
 
@@ -48,104 +74,57 @@ impl<L: IrqLine> Uart<L> {
         let _ = self.output.set(output.clone());
     }
 
-    /// What the registers from `offset` read as, a byte each.
+    /// What the registers from `offset` read as.
     pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
-        let mut chip = self.chip();
-        for (byte, register) in data.iter_mut().zip(registers(offset)) {
-            *byte = chip.read(register);
-        }
+        let mut port = self.port();
+        port.chip.read(offset, data);
+        self.settle(&mut port);
     }
 
-    /// Writes the registers from `offset`, a byte each. Waits for the console's reader without
-    /// holding the chip, so that input and other vCPUs do not wait with it.
+    /// Writes the registers from `offset`. Waits for the console's reader without holding the chip,
+    /// so that input and other vCPUs do not wait with it.
     pub(super) fn write(&self, offset: u64, data: &[u8]) {
-        for (&value, register) in data.iter().zip(registers(offset)) {
-            let sent = {
-                let mut chip = self.chip();
-                // The one thing that can go wrong is the interrupt line: the guest then misses
-                // an interrupt, as with a broken wire.
-                let _ = chip.write(register, value);
-                chip.writer_mut().0.take()
-            };
-            if let (Some(byte), Some(output)) = (sent, self.output.get()) {
-                output.write(&[byte]);
-            }
-            if register == MODEM_CONTROL {
-                // The end of loop-back mode, in which no input is taken.
-                self.hunger.feed();
-            }
+        let sent = {
+            let mut port = self.port();
+            let sent = port.chip.write(offset, data);
+            self.settle(&mut port);
+            sent
+        };
+        if let (Some(byte), Some(output)) = (sent, self.output.get()) {
+            output.write(&[byte]);
         }
     }
 
     /// Puts as much of `bytes` into the receive FIFO as it can hold, and says how much that was;
     /// the bell rings when there is room for the rest.
     pub(super) fn send(&self, bytes: &[u8]) -> usize {
-        let mut chip = self.chip();
-        let taken = chip.enqueue_raw_bytes(bytes).unwrap_or(0);
-        if taken < bytes.len() {
-            self.hunger.input_waits.store(true, Ordering::SeqCst);
-        }
+        let mut port = self.port();
+        let taken = port.chip.receive(bytes);
+        port.input_waits |= taken < bytes.len();
+        port.signal();
         taken
     }
 
-    fn chip(&self) -> MutexGuard<'_, Chip<L>> {
-        self.chip.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The registers from `offset` on. The bus never asks for one that a port does not have.
-fn registers(offset: u64) -> impl Iterator<Item = u8> {
-    (0..8).filter(move |&register| u64::from(register) >= offset)
-}
-
-/// The interrupt line as `vm-superio` wants it.
-struct Line<L>(L);
-
-impl<L: IrqLine> Trigger for Line<L> {
-    type E = HvError;
-
-    fn trigger(&self) -> Result<(), HvError> {
-        self.0.pulse()
-    }
-}
-
-/// The byte that the chip has just sent: it is passed on when the chip is free again.
-struct Sent(Option<u8>);
-
-impl io::Write for Sent {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 = bytes.last().copied();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Tells the session that the receive FIFO is empty, if input waits for that.
-struct Hunger {
-    input_waits: AtomicBool,
-    bell: Arc<Bell>,
-}
-
-impl Hunger {
-    fn feed(&self) {
-        if self.input_waits.load(Ordering::SeqCst) && self.input_waits.swap(false, Ordering::SeqCst)
-        {
+    /// Drives the line, and tells the session if input waits and may come now.
+    fn settle(&self, port: &mut Port<L>) {
+        port.signal();
+        if port.input_waits && port.chip.wants_input() {
+            port.input_waits = false;
             self.bell.ring();
         }
     }
+
+    fn port(&self) -> MutexGuard<'_, Port<L>> {
+        self.port.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-impl SerialEvents for Hunger {
-    fn buffer_read(&self) {}
-
-    fn out_byte(&self) {}
-
-    fn tx_lost_byte(&self) {}
-
-    fn in_buffer_empty(&self) {
-        self.feed();
+impl<L: IrqLine> Port<L> {
+    fn signal(&mut self) {
+        match self.chip.signal() {
+            Signal::None => {}
+            Signal::Pulse => self.line.pulse(),
+            Signal::Level(high) => self.line.set(high),
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::ending::CrashKind;
 use crate::testing::{Person, plan};
 use crate::{Console, Ending, Limits, Machine, Reason};
 use firstlight_base::{Gpa, Port};
-use firstlight_boot::Pc;
+use firstlight_boot::{Pc, Platform};
 use firstlight_hv::InternalError;
 use firstlight_hv::script::{Record, Script, Step};
 use rustix::event::{Timespec, poll};
@@ -251,7 +251,7 @@ fn a_panic_that_ends_in_silence_ends_the_guest() {
 fn input_larger_than_the_fifo_waits_for_the_guest_and_arrives_whole() {
     let script = Script::new();
     let vm = script.create_vm().unwrap();
-    let board = Board::wire(&Pc::new(0, 1), |irq| vm.irq_line(irq)).unwrap();
+    let board = Board::wire(&Platform::Pc(Pc::new(0, 1)), |irq| vm.irq_line(irq)).unwrap();
     let port = |register: u16| Access::Port(Port(COM1 + register));
     let read = |register| {
         let mut data = [0];
