@@ -51,6 +51,15 @@ impl Architecture {
         }
     }
 
+    /// Rust's target for Linux on it.
+    pub(crate) fn target(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-unknown-linux-gnu",
+            Self::Arm64 => "aarch64-unknown-linux-gnu",
+            Self::Riscv64 => "riscv64gc-unknown-linux-gnu",
+        }
+    }
+
     /// Linux's name for the serial port of its machines.
     pub(crate) fn console(self) -> &'static str {
         match self {

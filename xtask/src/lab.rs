@@ -154,8 +154,13 @@ impl Lab {
 
         let mut qemu = self.qemu(&control, &shares);
         let complaints = control.path("complaints");
-        let stderr = fs::File::create(&complaints)
-            .because(|| format!("cannot make {}", complaints.display()))?;
+        let stderr = if self.verbose {
+            Stdio::inherit()
+        } else {
+            let file = fs::File::create(&complaints);
+            file.because(|| format!("cannot make {}", complaints.display()))?
+                .into()
+        };
         let mut running = qemu
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -232,11 +237,11 @@ impl Lab {
             .args(["-cpu", self.processor(), "-smp", "2"])
             .args(["-accel", "tcg,thread=multi", "-m"])
             .arg(self.memory.to_string())
-            .args(["-chardev", "file,id=out,path=/dev/stdout,append=on"])
+            .args(["-chardev", "file,id=out,path=/proc/self/fd/1,append=on"])
             .args(["-device", "virtio-serial-pci"])
             .args(["-device", "virtserialport,chardev=out", "-serial"])
             .arg(if self.verbose {
-                "file:/dev/stderr".to_owned()
+                "file:/proc/self/fd/2".to_owned()
             } else {
                 format!("file:{}", control.path("console").display())
             })

@@ -2,12 +2,14 @@
 //!
 //! One file for each noun: the programs a machine must have ([`tools`]), Debian's packages
 //! ([`debian`]), the kernels and other files in them ([`kernel`], [`module`], [`package`], [`tree`]), the guests' first userspace
-//! ([`initramfs`], [`cpio`]), the machine with KVM ([`lab`]); and one for each verb.
+//! ([`initramfs`], [`cpio`]), compilers for other architectures ([`cross`]), the machine with KVM
+//! ([`lab`]); and one for each verb.
 
 mod architecture;
 mod bench;
 mod cache;
 mod cpio;
+mod cross;
 mod debian;
 mod demo;
 mod failure;
@@ -82,7 +84,12 @@ enum Task {
     InsideTheRace,
     /// Boot the guests of the kvm engine; for use within the lab.
     #[command(hide = true)]
-    InsideTheLab,
+    InsideTheLab {
+        /// The command they are booted with.
+        firstlight: PathBuf,
+        /// Rust tests to run there before.
+        tests: Vec<PathBuf>,
+    },
     /// Run a command of this machine in the lab: an emulated machine with a real /dev/kvm.
     ///
     /// Ends with the command's status; with 124 if it did not end in time, with 125 if the lab
@@ -107,6 +114,17 @@ enum Task {
         /// The command.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
+    },
+    /// Run cargo for another architecture; programs and tests are run in its lab.
+    Cross {
+        /// The architecture: arm64 or riscv64.
+        #[arg(short, long)]
+        arch: Architecture,
+        /// What cargo is to do: build, check, test or run.
+        verb: String,
+        /// What else cargo is told.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
     },
     /// Fetch the kernels that guests run, and say where they are.
     Kernels {
@@ -180,9 +198,15 @@ fn perform(task: Task) -> Outcome<u8> {
             };
             fuzz::run(&project, &campaign).map(|is_clean| u8::from(!is_clean))
         }
+        Task::Cross { arch, verb, words } => {
+            let cross = cross::Cross::prepare(&project, &cache, arch)?;
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            process::run(&mut cross.cargo(&project, &verb, &words)).map(|()| 0)
+        }
         Task::InsideTheRace => bench::inside_the_race().map(|()| 0),
-        Task::InsideTheLab => {
-            test::inside_the_lab(&project, &cache).map(|passed| u8::from(!passed))
+        Task::InsideTheLab { firstlight, tests } => {
+            test::inside_the_lab(&project, &cache, &firstlight, &tests)
+                .map(|passed| u8::from(!passed))
         }
         Task::Kernels { update } => {
             for release in kernel::releases(None) {

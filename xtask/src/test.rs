@@ -7,6 +7,7 @@ mod no_std;
 
 use crate::architecture::Architecture;
 use crate::cache::Cache;
+use crate::cross::Cross;
 use crate::failure::{Because, Failure, Outcome};
 use crate::kernel;
 use crate::lab::{Ending, Lab};
@@ -14,7 +15,9 @@ use crate::process;
 use crate::project::Project;
 use crate::tools;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::BufRead;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -45,7 +48,7 @@ struct Workshop<'a> {
     cache: &'a Cache,
 }
 
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 20] = [
     Step {
         name: "rules",
         what: "the house's rules that can be read off the text",
@@ -114,14 +117,35 @@ const STEPS: [Step; 15] = [
         },
     },
     Step {
+        name: "other-hosts",
+        what: "the whole workspace for arm64 and riscv64 hosts",
+        run: |shop, tally| {
+            for architecture in [Architecture::Arm64, Architecture::Riscv64] {
+                let name = format!("other-hosts {}", architecture.name());
+                tally.check(&name, || for_host(shop, architecture))?;
+            }
+            Ok(())
+        },
+    },
+    Step {
         name: "boots-qemu",
         what: "guests on the qemu engine",
-        run: |shop, tally| boots_here(shop, tally, boot::Engine::Qemu),
+        run: |shop, tally| boots_here(shop, tally, (boot::Engine::Qemu, Architecture::X86_64)),
+    },
+    Step {
+        name: "boots-qemu-arm64",
+        what: "the same of arm64",
+        run: |shop, tally| boots_here(shop, tally, (boot::Engine::Qemu, Architecture::Arm64)),
+    },
+    Step {
+        name: "boots-qemu-riscv64",
+        what: "the same of riscv64",
+        run: |shop, tally| boots_here(shop, tally, (boot::Engine::Qemu, Architecture::Riscv64)),
     },
     Step {
         name: "boots-auto",
         what: "guests on the engine that Firstlight chooses on this machine",
-        run: |shop, tally| boots_here(shop, tally, boot::Engine::Auto),
+        run: |shop, tally| boots_here(shop, tally, (boot::Engine::Auto, Architecture::X86_64)),
     },
     Step {
         name: "exports",
@@ -134,7 +158,17 @@ const STEPS: [Step; 15] = [
     Step {
         name: "boots-kvm",
         what: "guests on the kvm engine, in the lab",
-        run: boots_in_the_lab,
+        run: |shop, tally| boots_in_the_lab(shop, tally, Architecture::X86_64),
+    },
+    Step {
+        name: "boots-kvm-arm64",
+        what: "the same of arm64, and KVM's own tests there",
+        run: |shop, tally| boots_in_the_lab(shop, tally, Architecture::Arm64),
+    },
+    Step {
+        name: "boots-kvm-riscv64",
+        what: "the same of riscv64",
+        run: |shop, tally| boots_in_the_lab(shop, tally, Architecture::Riscv64),
     },
     Step {
         name: "table",
@@ -154,7 +188,7 @@ const STEPS: [Step; 15] = [
 /// Prints the names of the steps.
 pub(crate) fn list() {
     for step in &STEPS {
-        println!("{:<14} {}", step.name, step.what);
+        println!("{:<18} {}", step.name, step.what);
     }
 }
 
@@ -172,6 +206,8 @@ pub(crate) fn run(project: &Project, cache: &Cache, only: &[String]) -> Outcome<
         tools::LINKER,
         tools::LIBC,
         tools::QEMU,
+        tools::QEMU_ARM64,
+        tools::QEMU_RISCV64,
         tools::CPIO,
         tools::IASL,
     ])?;
@@ -193,10 +229,29 @@ pub(crate) fn run(project: &Project, cache: &Cache, only: &[String]) -> Outcome<
     Ok(tally.failed == 0)
 }
 
-/// Carries out the guests of the kvm engine, inside the lab.
-pub(crate) fn inside_the_lab(project: &Project, cache: &Cache) -> Outcome<bool> {
+/// Carries out, inside the lab, the Rust tests in `programs`, and the guests of the kvm engine with
+/// `firstlight`.
+pub(crate) fn inside_the_lab(
+    project: &Project,
+    cache: &Cache,
+    firstlight: &Path,
+    programs: &[PathBuf],
+) -> Outcome<bool> {
     let mut tally = Tally::default();
-    boot::run(project, cache, boot::Engine::Kvm, &mut tally)?;
+    let setting = boot::Setting {
+        engine: boot::Engine::Kvm,
+        architecture: Architecture::of_this_machine()?,
+    };
+    for program in programs {
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        // Cargo puts a number behind the name.
+        let name = name.rsplit_once('-').map_or(&*name, |(name, _)| name);
+        let name = format!("tests of {name} for {}", setting.architecture.name());
+        tally.check(&name, || {
+            tests_passed(&whole_output(&mut Command::new(program))?)
+        })?;
+    }
+    boot::run(project, cache, (setting, firstlight), &mut tally)?;
     println!("{tally}");
     Ok(tally.failed == 0)
 }
@@ -322,8 +377,12 @@ fn rust_tests(shop: &Workshop<'_>, packages: &[&str]) -> Checked {
     let mut tests = shop.project.cargo(&["test", "--locked", "--no-fail-fast"]);
     let kernels = kernel::folder(shop.project, shop.cache)?;
     tests.args(packages).env("FIRSTLIGHT_KERNELS", kernels);
-    let text = whole_output(&mut tests)?;
-    let (passed, ignored) = test_results(&text);
+    tests_passed(&whole_output(&mut tests)?)
+}
+
+/// What there is to say about tests that passed, of which `text` tells.
+fn tests_passed(text: &str) -> Checked {
+    let (passed, ignored) = test_results(text);
     // Tests that lack a tool say so themselves.
     let skipped = text.lines().filter(|line| line.starts_with("skipped: "));
     for line in skipped {
@@ -362,18 +421,73 @@ fn test_results(text: &str) -> (u32, u32) {
     sum
 }
 
-fn boots_here(shop: &Workshop<'_>, tally: &mut Tally, engine: boot::Engine) -> Outcome {
-    boot::prepare(shop.project, shop.cache)?;
-    boot::run(shop.project, shop.cache, engine, tally)
+/// Builds what there is for hosts of `architecture`, but libFuzzer, which is a C++ library.
+fn for_host(shop: &Workshop<'_>, architecture: Architecture) -> Checked {
+    let cross = Cross::prepare(shop.project, shop.cache, architecture)?;
+    let words = [
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--exclude=firstlight-fuzz",
+    ];
+    whole_output(&mut cross.cargo(shop.project, "check", &words))?;
+    Ok(Verdict::Passed(String::new()))
 }
 
-fn boots_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally) -> Outcome {
-    boot::prepare(shop.project, shop.cache)?;
-    let mut lab = Lab::prepare(shop.project, shop.cache, Architecture::X86_64)?;
+fn boots_here(
+    shop: &Workshop<'_>,
+    tally: &mut Tally,
+    (engine, architecture): (boot::Engine, Architecture),
+) -> Outcome {
+    let firstlight = shop.project.firstlight()?;
+    boot::prepare(shop.project, shop.cache, architecture)?;
+    let setting = boot::Setting {
+        engine,
+        architecture,
+    };
+    boot::run(shop.project, shop.cache, (setting, &firstlight), tally)
+}
+
+/// What runs in the lab.
+struct Programs {
+    /// Ourselves.
+    xtask: PathBuf,
+    firstlight: PathBuf,
+    /// Rust tests that are better for a real KVM.
+    tests: Vec<PathBuf>,
+}
+
+impl Programs {
+    fn build(shop: &Workshop<'_>, architecture: Architecture) -> Outcome<Self> {
+        let project = shop.project;
+        if architecture == Architecture::of_this_machine()? {
+            return Ok(Self {
+                xtask: project.this_program()?,
+                firstlight: project.firstlight()?,
+                tests: Vec::new(),
+            });
+        }
+        let cross = Cross::prepare(project, shop.cache, architecture)?;
+        Ok(Self {
+            xtask: cross.program(project, "xtask")?,
+            firstlight: cross.program(project, "firstlight")?,
+            tests: cross.tests(project, "firstlight-hv")?,
+        })
+    }
+}
+
+fn boots_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally, architecture: Architecture) -> Outcome {
+    boot::prepare(shop.project, shop.cache, architecture)?;
+    let programs = Programs::build(shop, architecture)?;
+    let mut lab = Lab::prepare(shop.project, shop.cache, architecture)?;
     lab.memory = 3072;
     lab.time_limit = 900;
-    let ourselves = shop.project.this_program()?;
-    let command = [ourselves.into(), "inside-the-lab".into()];
+    let mut command = vec![
+        programs.xtask.into(),
+        "inside-the-lab".into(),
+        programs.firstlight.into(),
+    ];
+    command.extend(programs.tests.into_iter().map(OsString::from));
     let mut seen = Tally::default();
     let mut other = Vec::new();
     let ending = lab.run(&command, |output| {

@@ -26,6 +26,12 @@ pub(crate) const QEMU_ARM64: Tool = Tool {
     package: "qemu-system-arm",
     what_for: "runs arm64 guests, and their lab",
 };
+/// The same for riscv64.
+pub(crate) const QEMU_RISCV64: Tool = Tool {
+    file: "qemu-system-riscv64",
+    package: "qemu-system-misc",
+    what_for: "runs riscv64 guests",
+};
 /// The linker that Rust calls.
 pub(crate) const LINKER: Tool = Tool {
     file: "cc",

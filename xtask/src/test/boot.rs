@@ -19,7 +19,7 @@ use cases::{Case, Expected, Guest, Guests, Then};
 use rustix::process::{Pid, Signal};
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
@@ -33,7 +33,7 @@ pub(crate) enum Engine {
 }
 
 impl Engine {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Kvm => "kvm",
@@ -42,26 +42,58 @@ impl Engine {
     }
 }
 
-/// Builds and fetches what is booted: in the lab, nothing can be.
-pub(crate) fn prepare(project: &Project, cache: &Cache) -> Outcome {
-    project.firstlight()?;
-    Guests::fetch(project, cache)?;
-    initramfs::build(project, cache, Architecture::X86_64)?;
-    uki::build(project, cache)
+/// What guests run on, and by what means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    pub(crate) engine: Engine,
+    pub(crate) architecture: Architecture,
 }
 
-/// Boots every guest that `engine` is tried with, and adds up how they ended.
-pub(crate) fn run(project: &Project, cache: &Cache, engine: Engine, tally: &mut Tally) -> Outcome {
+impl Setting {
+    /// What the names of its guests begin with.
+    fn name(self) -> String {
+        match self.architecture {
+            Architecture::X86_64 => self.engine.name().to_owned(),
+            Architecture::Arm64 | Architecture::Riscv64 => {
+                format!("{} {}", self.engine.name(), self.architecture.name())
+            }
+        }
+    }
+}
+
+/// Fetches and builds all that is booted but Firstlight itself: in the lab, nothing can be.
+pub(crate) fn prepare(project: &Project, cache: &Cache, architecture: Architecture) -> Outcome {
+    Guests::fetch(project, cache, architecture)?;
+    initramfs::build(project, cache, architecture)?;
+    match architecture {
+        Architecture::X86_64 => uki::build(project, cache),
+        Architecture::Arm64 | Architecture::Riscv64 => Ok(()),
+    }
+}
+
+/// Boots every guest that is tried in `setting` with the program `firstlight`, and adds up how they
+/// ended.
+pub(crate) fn run(
+    project: &Project,
+    cache: &Cache,
+    (setting, firstlight): (Setting, &Path),
+    tally: &mut Tally,
+) -> Outcome {
+    let Setting {
+        engine,
+        architecture,
+    } = setting;
     let place = Place {
-        firstlight: project.built_firstlight(),
-        initrd: initramfs::build(project, cache, Architecture::X86_64)?,
+        firstlight: firstlight.to_owned(),
+        console: architecture.console(),
+        initrd: initramfs::build(project, cache, architecture)?,
         cache: match engine {
             // In the lab, whose own folders are in memory: there, files can be mapped.
             Engine::Kvm => std::env::temp_dir().join("firstlight-unpacked"),
             Engine::Qemu | Engine::Auto => project.scratch("unpacked")?,
         },
     };
-    let cases = cases::of(&Guests::fetch(project, cache)?, engine);
+    let cases = cases::of(&Guests::fetch(project, cache, architecture)?, setting);
     let waiting = Mutex::new(cases.iter());
     let tally = Mutex::new(tally);
     std::thread::scope(|scope| {
@@ -106,6 +138,8 @@ const ECHO: &str = "FIRSTLIGHT-ECHO over the wire and back";
 /// What every guest is booted with.
 struct Place {
     firstlight: PathBuf,
+    /// The guests' serial port.
+    console: &'static str,
     initrd: PathBuf,
     /// What the guests' kernels are unpacked to: not the user's.
     cache: PathBuf,
@@ -126,7 +160,7 @@ impl Place {
         // Firstlight limits the guest's time; this limits Firstlight's.
         let mut command = Command::new("timeout");
         command
-            .args(["--kill-after=10", &(case.timeout + 60).to_string()])
+            .args(["-k", "10", &(case.timeout + 60).to_string()])
             .arg(&self.firstlight)
             .env("FIRSTLIGHT_CACHE", &self.cache)
             .args(["boot", "--engine", case.engine.name()])
@@ -139,7 +173,7 @@ impl Place {
                 .arg("--initrd")
                 .arg(&self.initrd)
                 .arg("--cmdline")
-                .arg(format!("console=ttyS0 panic=-1 fl.do={todo}"))
+                .arg(format!("console={} panic=-1 fl.do={todo}", self.console))
                 .args(["--cpus", &cpus.to_string()]),
             Guest::Unified { file, .. } | Guest::Other { file } => {
                 command.arg("--kernel").arg(file)

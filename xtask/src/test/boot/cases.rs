@@ -1,10 +1,11 @@
 //! The guests that are booted, and what is expected of each.
 
 use super::table::Shown;
-use super::{Engine, uki};
+use super::{Engine, Setting, uki};
+use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::failure::Outcome;
-use crate::kernel::{self, Kernel, RELEASES, Release};
+use crate::kernel::{self, Kernel, Release};
 use crate::package::{self, MEMTEST, XEN, XEN_SHIM};
 use crate::project::Project;
 use rustix::process::Signal;
@@ -72,9 +73,14 @@ pub(super) enum Expected {
 /// Long enough for a loaded machine under two layers of emulation.
 const PATIENCE: u32 = 180;
 
-/// Everything that is booted.
+/// Everything that is booted of one architecture.
 pub(super) struct Guests {
     linux: Vec<(Release, Kernel)>,
+    others: Option<Others>,
+}
+
+/// What is booted of x86 besides Linux as Debian packages it.
+struct Others {
     xen: PathBuf,
     xen_shim: PathBuf,
     memtest: PathBuf,
@@ -84,14 +90,24 @@ pub(super) struct Guests {
 
 impl Guests {
     /// Everything, fetched where it is not in the cache.
-    pub(super) fn fetch(project: &Project, cache: &Cache) -> Outcome<Self> {
+    pub(super) fn fetch(
+        project: &Project,
+        cache: &Cache,
+        architecture: Architecture,
+    ) -> Outcome<Self> {
         let fetch = |release: &Release| Ok((*release, kernel::fetch(cache, release)?));
+        let linux = kernel::releases(Some(architecture)).map(fetch);
         Ok(Self {
-            linux: RELEASES.iter().map(fetch).collect::<Outcome<_>>()?,
-            xen: package::fetch(cache, &XEN)?,
-            xen_shim: package::fetch(cache, &XEN_SHIM)?,
-            memtest: package::fetch(cache, &MEMTEST)?,
-            uki: (uki::file(project)?, uki::kernel(cache)?),
+            linux: linux.collect::<Outcome<_>>()?,
+            others: match architecture {
+                Architecture::X86_64 => Some(Others {
+                    xen: package::fetch(cache, &XEN)?,
+                    xen_shim: package::fetch(cache, &XEN_SHIM)?,
+                    memtest: package::fetch(cache, &MEMTEST)?,
+                    uki: (uki::file(project)?, uki::kernel(cache)?),
+                }),
+                Architecture::Arm64 | Architecture::Riscv64 => None,
+            },
         })
     }
 
@@ -106,35 +122,43 @@ impl Guests {
     /// The kernel for what does not depend on the kernel: the quickest of them.
     fn plain(&self) -> &(Release, Kernel) {
         let plain = |(release, _): &&(Release, Kernel)| *release == kernel::DEBIAN_12_CLOUD;
-        self.linux
-            .iter()
-            .find(plain)
-            .expect("it is one of the releases")
+        let mut linux = self.linux.iter();
+        let found = linux.clone().find(plain).or(linux.next());
+        found.expect("every architecture has a release")
     }
 }
 
-/// The guests that `engine` is tried with.
-pub(super) fn of(guests: &Guests, engine: Engine) -> Vec<Case> {
-    match engine {
-        Engine::Auto => on_this_machine(guests),
-        Engine::Qemu | Engine::Kvm => {
-            let mut cases = with_every_kernel(guests, engine);
-            cases.push(unified(guests, engine));
-            cases.extend(with_every_end(guests, engine));
-            cases.extend(other_systems(guests, engine));
-            if engine == Engine::Kvm {
-                cases.push(auto_takes_kvm(guests));
-            }
-            cases
-        }
+/// The guests that are tried in `setting`.
+pub(super) fn of(guests: &Guests, setting: Setting) -> Vec<Case> {
+    let engine = setting.engine;
+    if engine == Engine::Auto {
+        return on_this_machine(guests);
     }
+    let mut cases = with_every_kernel(guests, setting);
+    cases.extend(with_every_end(guests, setting));
+    if let Some(others) = &guests.others {
+        cases.extend(with_every_option(guests, engine));
+        cases.push(unified(others, engine));
+        cases.extend(other_systems(others, &guests.plain().1, engine));
+    }
+    if engine == Engine::Kvm {
+        cases.push(auto_takes_kvm(guests, setting));
+    }
+    cases
 }
 
-/// Every kernel by each way in that `engine` is tried with, and once with two vCPUs.
-fn with_every_kernel(guests: &Guests, engine: Engine) -> Vec<Case> {
-    let ways: &[&str] = match engine {
-        Engine::Kvm => &["linux64", "pvh"],
-        Engine::Qemu | Engine::Auto => &["linux64", "linux32", "linux16", "pvh"],
+/// Every kernel by each way in that is tried in `setting`, and once with several vCPUs.
+fn with_every_kernel(guests: &Guests, setting: Setting) -> Vec<Case> {
+    let engine = setting.engine;
+    let ways: &[&str] = match (setting.architecture, engine) {
+        (Architecture::X86_64, Engine::Kvm) => &["linux64", "pvh"],
+        (Architecture::X86_64, _) => &["linux64", "linux32", "linux16", "pvh"],
+        (Architecture::Arm64, _) => &["arm64"],
+        (Architecture::Riscv64, _) => &["riscv64"],
+    };
+    let cpus = match (setting.architecture, engine) {
+        (Architecture::X86_64, _) | (_, Engine::Kvm) => 2,
+        (Architecture::Arm64 | Architecture::Riscv64, _) => 4,
     };
     let mut cases = Vec::new();
     for (release, kernel) in guests.linux_on(engine) {
@@ -150,10 +174,9 @@ fn with_every_kernel(guests: &Guests, engine: Engine) -> Vec<Case> {
                 ..plain(kernel, engine)
             });
         }
-        let guest = linux(kernel, 2, "poweroff");
         cases.push(Case {
-            name: format!("{} {} cpus=2", engine.name(), release.name),
-            guest,
+            name: format!("{} {} cpus={cpus}", engine.name(), release.name),
+            guest: linux(kernel, cpus, "poweroff"),
             ..plain(kernel, engine)
         });
     }
@@ -161,8 +184,8 @@ fn with_every_kernel(guests: &Guests, engine: Engine) -> Vec<Case> {
 }
 
 /// A unified kernel image: nothing but the file is named.
-fn unified(guests: &Guests, engine: Engine) -> Case {
-    let (file, kernel) = guests.uki.clone();
+fn unified(others: &Others, engine: Engine) -> Case {
+    let (file, kernel) = others.uki.clone();
     Case {
         name: format!("{} unified kernel image", engine.name()),
         shows: Some(Shown {
@@ -171,17 +194,17 @@ fn unified(guests: &Guests, engine: Engine) -> Case {
             engine,
         }),
         guest: Guest::Unified { file, kernel },
-        ..plain(&guests.uki.1, engine)
+        ..plain(&others.uki.1, engine)
     }
 }
 
-/// One kernel, and every way to end, to be loaded and to be spoken to.
-fn with_every_end(guests: &Guests, engine: Engine) -> Vec<Case> {
+/// One kernel, and every way to end and to be spoken to.
+fn with_every_end(guests: &Guests, setting: Setting) -> Vec<Case> {
     let (_, kernel) = guests.plain();
     let case = |what: &str, todo| Case {
-        name: format!("{} {what}", engine.name()),
+        name: format!("{} {what}", setting.name()),
         guest: linux(kernel, 1, todo),
-        ..plain(kernel, engine)
+        ..plain(kernel, setting.engine)
     };
     vec![
         Case {
@@ -191,11 +214,6 @@ fn with_every_end(guests: &Guests, engine: Engine) -> Vec<Case> {
         Case {
             options: options(&["--no-reboot"]),
             ..case("reset, no-reboot", "reboot")
-        },
-        Case {
-            options: options(&["--exit-from-guest"]),
-            expected: Expected::Status(42),
-            ..case("exit from guest", "exit=42")
         },
         Case {
             then: Then::Type,
@@ -211,6 +229,23 @@ fn with_every_end(guests: &Guests, engine: Engine) -> Vec<Case> {
             timeout: 20,
             expected: Expected::TimedOut,
             ..case("timeout", "idle")
+        },
+    ]
+}
+
+/// One kernel for x86, and every way to be loaded.
+fn with_every_option(guests: &Guests, engine: Engine) -> Vec<Case> {
+    let (_, kernel) = guests.plain();
+    let case = |what: &str, todo| Case {
+        name: format!("{} {what}", engine.name()),
+        guest: linux(kernel, 1, todo),
+        ..plain(kernel, engine)
+    };
+    vec![
+        Case {
+            options: options(&["--exit-from-guest"]),
+            expected: Expected::Status(42),
+            ..case("exit from guest", "exit=42")
         },
         Case {
             options: options(&["--unpack", "guest"]),
@@ -228,7 +263,7 @@ fn with_every_end(guests: &Guests, engine: Engine) -> Vec<Case> {
 }
 
 /// Guests other than Linux. They are stopped once they have said what they are known by.
-fn other_systems(guests: &Guests, engine: Engine) -> Vec<Case> {
+fn other_systems(guests: &Others, linux: &Kernel, engine: Engine) -> Vec<Case> {
     const BANNER: &str = "Xen version 4.20";
     let xen = Other {
         image: "Xen 4.20",
@@ -245,7 +280,6 @@ fn other_systems(guests: &Guests, engine: Engine) -> Vec<Case> {
         // It measures how fast all of its memory is before it prints.
         options: options(&["--cmdline", "console=ttyS0,115200", "--memory", "64M"]),
     };
-    let (_, linux) = guests.plain();
     let mut domain = OsString::from(&linux.file);
     domain.push("=console=hvc0");
     // Its PVH entry is for Xen's own guests: the first step there is a hypercall. What it says
@@ -298,9 +332,9 @@ impl Other<'_> {
 }
 
 /// In the lab, KVM passes the probe.
-fn auto_takes_kvm(guests: &Guests) -> Case {
+fn auto_takes_kvm(guests: &Guests, setting: Setting) -> Case {
     Case {
-        name: "auto takes kvm".into(),
+        name: format!("{} taken by auto", setting.name()),
         expected: Expected::Taken("kvm"),
         ..plain(&guests.plain().1, Engine::Auto)
     }

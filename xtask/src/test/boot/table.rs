@@ -1,7 +1,8 @@
 //! The README's table of what boots, made from the guests that did.
 
-use super::Engine;
 use super::cases::{self, Guests};
+use super::{Engine, Setting};
+use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::failure::{Because, Failure, Outcome};
 use crate::project::Project;
@@ -22,13 +23,15 @@ pub(super) struct Shown {
 }
 
 /// The columns.
-const WAYS: [&str; 6] = [
+const WAYS: [&str; 8] = [
     "linux64",
     "linux32",
     "linux16",
     "pvh",
     "multiboot",
     "multiboot2",
+    "arm64",
+    "riscv64",
 ];
 
 const BEGIN: &str = "<!-- What boots: written by `cargo xtask test`. -->\n";
@@ -42,16 +45,24 @@ pub(crate) fn check(
     cache: &Cache,
     passed: &BTreeSet<String>,
 ) -> Outcome<Verdict> {
-    let guests = Guests::fetch(project, cache)?;
     let mut shown = Vec::new();
-    for engine in [Engine::Qemu, Engine::Kvm] {
-        let cases = cases::of(&guests, engine);
-        if !cases.iter().any(|case| passed.contains(&case.name)) {
-            let why = format!("no guest ran on the {} engine", engine.name());
-            return Ok(Verdict::Skipped(why));
+    for architecture in Architecture::ALL {
+        let guests = Guests::fetch(project, cache, architecture)?;
+        for engine in [Engine::Qemu, Engine::Kvm] {
+            let setting = Setting {
+                engine,
+                architecture,
+            };
+            let cases = cases::of(&guests, setting);
+            if !cases.iter().any(|case| passed.contains(&case.name)) {
+                return Ok(Verdict::Skipped(format!(
+                    "no guest ran: {}",
+                    setting.name()
+                )));
+            }
+            let passed = cases.into_iter().filter(|case| passed.contains(&case.name));
+            shown.extend(passed.filter_map(|case| case.shows));
         }
-        let passed = cases.into_iter().filter(|case| passed.contains(&case.name));
-        shown.extend(passed.filter_map(|case| case.shows));
     }
     let path = project.root().join("README.md");
     let readme = fs::read_to_string(&path).because(|| format!("cannot read {}", path.display()))?;
@@ -127,8 +138,8 @@ mod tests {
             shown("One", "linux64", Engine::Kvm),
         ]);
         let lines: Vec<&str> = table.lines().collect();
-        assert_eq!(lines[2], "| One | qemu, kvm |  |  |  |  |  |");
-        assert_eq!(lines[3], "| Two |  |  |  | qemu |  |  |");
+        assert_eq!(lines[2], "| One | qemu, kvm |  |  |  |  |  |  |  |");
+        assert_eq!(lines[3], "| Two |  |  |  | qemu |  |  |  |  |");
         assert_eq!(lines.len(), 4);
     }
 
