@@ -1,5 +1,6 @@
 //! The ways into an image, as facts to be told: no machine is needed for them.
 
+use crate::protocol::flat::{self, Rules};
 use crate::protocol::{self, Form, Way};
 use crate::{Protocol, ProtocolChoice, Request, Unpack};
 use alloc::vec::Vec;
@@ -35,6 +36,10 @@ pub enum EntryPoint {
 /// Every way into `image`, the one that is taken by default first.
 #[must_use]
 pub fn entries(image: &Image<'_>) -> Vec<Entry> {
+    if let Some(rules) = Rules::of(image.architecture()) {
+        let kernel = flat::kernel(image, rules, &Request::default());
+        return kernel.iter().map(|_| of_flat(rules)).collect();
+    }
     let mut entries: Vec<Entry> = Vec::new();
     let auto = (ProtocolChoice::Auto, Unpack::Host);
     let only = |unpack| Protocol::ALL.map(|protocol| (ProtocolChoice::Only(protocol), unpack));
@@ -55,6 +60,17 @@ fn asking(protocol: ProtocolChoice, unpack: Unpack) -> Request {
         protocol,
         unpack,
         ..Request::default()
+    }
+}
+
+/// The one way into a kernel that is entered at its first byte.
+fn of_flat(rules: &Rules) -> Entry {
+    Entry {
+        protocol: rules.protocol,
+        unpack: Unpack::Host,
+        at: EntryPoint::Offset(0),
+        cmdline_limit: rules.cmdline_limit,
+        initrd_limit: None,
     }
 }
 

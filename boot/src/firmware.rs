@@ -4,7 +4,6 @@
 pub(crate) mod acpi;
 pub(crate) mod bios;
 pub(crate) mod e820;
-#[expect(dead_code, reason = "the planner is about to call it")]
 pub(crate) mod fdt;
 pub(crate) mod reset_rom;
 pub(crate) mod reset_vector;

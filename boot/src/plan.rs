@@ -144,6 +144,18 @@ impl BootPlan {
         &self.e820
     }
 
+    /// The device tree that the guest is given, where its machine has one.
+    #[must_use]
+    pub fn device_tree(&self) -> Option<&[u8]> {
+        if matches!(self.platform, Platform::Pc(_)) {
+            return None;
+        }
+        self.pieces.iter().find_map(|piece| match &piece.content {
+            Content::Bytes(bytes) => Some(bytes.as_slice()),
+            _ => None,
+        })
+    }
+
     /// How much higher than it was linked to the kernel lies in guest memory, modulo 2⁶⁴.
     #[must_use]
     pub fn moved(&self) -> u64 {

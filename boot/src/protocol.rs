@@ -2,12 +2,15 @@
 //!
 //! What a protocol asks of an image stands in the protocol's own file, as its [`Gate`].
 
+pub(crate) mod arm64;
+pub(crate) mod flat;
 pub(crate) mod gdt;
 pub(crate) mod linux;
 mod linux16;
 mod multiboot;
 mod paging;
 mod pvh;
+pub(crate) mod riscv64;
 mod setup_data;
 pub(crate) mod start_info;
 pub(crate) mod zero_page;
@@ -217,13 +220,14 @@ fn fastest<'a>(image: &'a Image<'_>, request: &Request) -> Result<Way<'a>, PlanE
 /// Nothing in `image` is entered by any protocol there is here.
 fn nothing_to_enter(image: &Image<'_>) -> PlanError {
     match image.architecture() {
-        Architecture::I386 | Architecture::X86_64 | Architecture::Unknown => not_bootable(
-            image,
-            "this machine enters x86 bzImage, vmlinux and multiboot files",
-        ),
+        Architecture::I386 | Architecture::X86_64 | Architecture::Unknown => {
+            not_bootable(image, "it is no bzImage, vmlinux or multiboot file")
+        }
         other => not_bootable(
             image,
-            &format!("it is for {other}, and only kernels for x86 can be booted so far"),
+            &format!(
+                "it is for {other}, and only kernels for x86, arm64 and riscv64 can be booted"
+            ),
         ),
     }
 }

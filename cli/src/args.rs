@@ -1,16 +1,20 @@
 //! The command line as it is typed.
 
+mod virt;
+
 use crate::exit_status::ExitStatus;
 use crate::{address, memory_size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use firstlight_base::{Gpa, GpaRange};
-use firstlight_boot::{Kaslr, Pc, Protocol, ProtocolChoice, Unpack};
+use firstlight_boot::platform::VirtRiscv64;
+use firstlight_boot::{Kaslr, Protocol, ProtocolChoice, Unpack};
 use firstlight_vmm::{Engine, EngineChoice};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
+use virt::VirtArgs;
 
 /// The kernel's command line where nobody gives one. A panicking kernel resets at once instead of
 /// waiting for somebody to read its last words, which the serial port has carried by then.
@@ -260,7 +264,7 @@ pub(crate) struct GuestArgs {
     pub(crate) memory: u64,
     /// How many vCPUs
     #[arg(long, value_name = "N", default_value = "1")]
-    #[arg(value_parser = value_parser!(u32).range(1..=i64::from(Pc::MAX_CPUS)))]
+    #[arg(value_parser = value_parser!(u32).range(1..=i64::from(VirtRiscv64::MAX_CPUS)))]
     pub(crate) cpus: u32,
     /// The boot protocol the kernel is entered by; auto takes the fastest it offers
     #[arg(long, value_enum, default_value = "auto")]
@@ -271,9 +275,6 @@ pub(crate) struct GuestArgs {
     /// Which profile of a unified kernel image is booted; inspect lists them, and 0 is the first
     #[arg(long, value_name = "N", default_value = "0")]
     pub(crate) profile: usize,
-    /// A device tree blob for a Linux kernel, beside its ACPI tables
-    #[arg(long, value_name = "FILE")]
-    pub(crate) dtb: Option<PathBuf>,
     /// Where the kernel is to lie, in hexadecimal behind 0x or with K, M, G or T
     #[arg(long, value_name = "ADDRESS", value_parser = address::parse)]
     pub(crate) load_address: Option<Gpa>,
@@ -293,6 +294,8 @@ pub(crate) struct GuestArgs {
     /// Without it a plan is shown with the kernel where it was linked to.
     #[arg(long, value_name = "N")]
     kaslr_seed: Option<u64>,
+    #[command(flatten)]
+    pub(crate) virt: VirtArgs,
 }
 
 impl GuestArgs {

@@ -85,6 +85,7 @@ fn prepare(
         }
     };
     let plan = plan_for(chosen.engine, &plan, files.kernel(), (&image, &request)).unwrap_or(plan);
+    kernel::dump_dtb(&args.guest, &plan)?;
     let kept = opened.layers.file().into_iter();
     let kept = kept.chain(initrd.iter().filter_map(Initrd::kept));
     let modules = files.read_modules(progress)?;

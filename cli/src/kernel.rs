@@ -4,8 +4,9 @@ use crate::args::GuestArgs;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::file::InputFile;
+use crate::output;
 use crate::progress::Progress;
-use firstlight_boot::{BootPlan, Kaslr, Module, PlanError, Request, Unpack};
+use firstlight_boot::{BootPlan, Hardware, Kaslr, Module, Overlay, PlanError, Request, Unpack};
 use firstlight_image::{Image, ImageError, Limits, UnpackError};
 use firstlight_load::{Layer, Opened};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -17,6 +18,7 @@ pub(crate) struct Files {
     initrd: Option<InputFile>,
     modules: Vec<InputFile>,
     dtb: Option<Vec<u8>>,
+    overlays: Vec<Overlay>,
 }
 
 impl Files {
@@ -34,15 +36,24 @@ impl Files {
             .map(|module| InputFile::open(&module.file, "module"))
             .collect::<Result<_, _>>()?;
         let dtb = args
+            .virt
             .dtb
             .as_deref()
             .map(|path| InputFile::open(path, "device tree")?.read())
             .transpose()?;
+        let overlays = args.virt.overlays.iter().map(|path| {
+            Ok(Overlay {
+                name: path.display().to_string(),
+                bytes: InputFile::open(path, "device tree overlay")?.read()?,
+            })
+        });
+        let overlays = overlays.collect::<Result<_, Failure>>()?;
         Ok(Self {
             kernel,
             initrd,
             modules,
             dtb,
+            overlays,
         })
     }
 
@@ -142,6 +153,9 @@ pub(crate) fn request(
         reserved: args.reserve.clone(),
         kaslr: args.kaslr_to_show(),
         dtb: files.dtb.clone(),
+        overlays: files.overlays.clone(),
+        fdt_position: args.virt.position(),
+        hardware: args.virt.hardware(Hardware::default()),
         ..Request::default()
     }
 }
@@ -156,6 +170,20 @@ pub(crate) fn plan(
         let what = format!("cannot plan the boot of {}", file.path().display());
         Failure::because(plan_status(&error), what, &error)
     })
+}
+
+/// Writes the device tree of `plan` where `args` want it.
+pub(crate) fn dump_dtb(args: &GuestArgs, plan: &BootPlan) -> Result<(), Failure> {
+    let Some(path) = &args.virt.dump_dtb else {
+        return Ok(());
+    };
+    let Some(tree) = plan.device_tree() else {
+        return Err(Failure::new(
+            ExitStatus::Plan,
+            "there is no device tree to write: an x86 machine has ACPI tables",
+        ));
+    };
+    output::write(tree, Some(path))
 }
 
 /// Whether a boot of `image` has random addresses.

@@ -10,7 +10,7 @@ use clap_complete::Shell;
 pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut command(), "firstlight", &mut text);
-    print(&String::from_utf8_lossy(&text))
+    print(text)
 }
 
 /// Prints the manual page of `verb`, or the command's own.
@@ -32,5 +32,5 @@ pub(crate) fn page(verb: Option<&str>) -> Result<(), Failure> {
         .map_err(|error| {
             Failure::because(ExitStatus::Host, "cannot make the manual page", &error)
         })?;
-    print(&String::from_utf8_lossy(&text))
+    print(text)
 }

@@ -5,11 +5,11 @@ use crate::failure::Failure;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-/// Writes `text` to standard output. A reader that has gone away has read enough.
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
+/// Writes `bytes` to standard output. A reader that has gone away has read enough.
+pub(crate) fn print(bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     let written = stdout
-        .write_all(text.as_bytes())
+        .write_all(bytes.as_ref())
         .and_then(|()| stdout.flush());
     match written {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::because(
@@ -21,11 +21,11 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Writes `text` to `file`, or to standard output where none is named.
-pub(crate) fn write(text: &str, file: Option<&Path>) -> Result<(), Failure> {
+/// Writes `bytes` to `file`, or to standard output where none is named.
+pub(crate) fn write(bytes: impl AsRef<[u8]>, file: Option<&Path>) -> Result<(), Failure> {
     match file {
-        None => print(text),
-        Some(path) => std::fs::write(path, text).map_err(|error| {
+        None => print(bytes),
+        Some(path) => std::fs::write(path, bytes).map_err(|error| {
             let what = format!("cannot write {}", path.display());
             Failure::because(ExitStatus::Host, what, &error)
         }),

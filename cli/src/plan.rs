@@ -10,7 +10,7 @@ use crate::kernel::{self, Files};
 use crate::output;
 use crate::progress::Progress;
 use firstlight_boot::draw;
-use firstlight_image::Image;
+use firstlight_image::{Architecture, Image};
 use rustix::termios::{isatty, tcgetwinsize};
 use std::io;
 
@@ -30,6 +30,7 @@ pub(crate) fn plan(args: &PlanArgs, progress: Progress) -> Result<(), Failure> {
         initrd.as_ref().map(Initrd::len),
     );
     let plan = kernel::plan(files.kernel(), &image, &request)?;
+    kernel::dump_dtb(&args.guest, &plan)?;
     let mut drawn = match args.format {
         PlanFormat::Text => draw::text(&plan, width(args)),
         PlanFormat::Json => json::plan(&plan, &args.guest),
@@ -54,9 +55,11 @@ fn cmdline_notes(args: &PlanArgs, image: &Image<'_>) -> String {
         (true, Some(_)) => "The command line is the image's own; --cmdline replaces it.\n",
         (true, None) => "The command line is the default one; --cmdline replaces it.\n",
     };
-    format!(
-        "\n{default}On the qemu engine a boot puts tsc_early_khz= in front of the command line.\n"
-    )
+    let clock = match image.architecture() {
+        Architecture::Arm64 | Architecture::Riscv64 => "",
+        _ => "On the qemu engine a boot puts tsc_early_khz= in front of the command line.\n",
+    };
+    format!("\n{default}{clock}")
 }
 
 /// The terminal's width within what is pleasant to read; a fixed one for everything else.

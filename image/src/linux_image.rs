@@ -6,6 +6,8 @@ use firstlight_base::Reader;
 
 /// Bytes of the header.
 pub(crate) const HEADER: u64 = 64;
+/// The same, of a slice.
+pub(crate) const HEADER_LEN: usize = 64;
 
 /// The header's first 64 bytes, and what the file must not be shorter than.
 pub(crate) fn header(bytes: &[u8]) -> Result<Reader<'_>, LinuxImageError> {

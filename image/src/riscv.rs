@@ -35,6 +35,14 @@ impl RiscvImage {
         file.slice(0x38, 4) == Ok(Self::MAGIC) || file.slice(0x30, 8) == Ok(Self::OLD_MAGIC)
     }
 
+    /// The header of a kernel that is not in a file of its own, as a vmlinux has it: the first 64
+    /// bytes of its memory. None where they are no such header, or one with numbers that cannot be.
+    #[must_use]
+    pub fn of_memory(bytes: &[u8]) -> Option<Self> {
+        let header = bytes.get(..linux_image::HEADER_LEN)?;
+        Self::is(Reader::new(header)).then(|| Self::parse(header).ok())?
+    }
+
     /// Reads the header of `bytes`, which carry the mark.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, LinuxImageError> {
         const BIG_ENDIAN: u64 = 1 << 0;

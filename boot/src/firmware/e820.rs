@@ -63,7 +63,7 @@ pub(crate) fn merged(mut ranges: Vec<GpaRange>) -> Vec<GpaRange> {
 }
 
 /// What is left of `range` without `holes`, which are ascending and disjoint.
-fn without(range: GpaRange, holes: &[GpaRange]) -> Vec<GpaRange> {
+pub(crate) fn without(range: GpaRange, holes: &[GpaRange]) -> Vec<GpaRange> {
     let mut left = Vec::new();
     let mut next = range.start();
     let first = holes.partition_point(|hole| hole.end() <= range.start());

@@ -118,7 +118,7 @@ impl VirtRiscv64 {
     pub fn new(memory: u64, cpus: u32) -> Self {
         Self {
             ram: GpaRange::new(Self::RAM_BASE, memory).into_iter().collect(),
-            reserved: vec![],
+            reserved: vec![Self::FIRMWARE],
             cpus,
             topology: Topology::default(),
             hart: Hart::default(),
@@ -130,6 +130,9 @@ impl VirtRiscv64 {
 
     /// Where RAM begins.
     pub const RAM_BASE: Gpa = Gpa::new(2 * GIB);
+    /// RAM that belongs to the firmware below the kernel, where there is one: in machine mode, on a
+    /// processor that is not virtual.
+    pub const FIRMWARE: GpaRange = range(0x8000_0000, 0x8004_0000);
     /// The least RAM: what a kernel is placed by.
     pub const MIN_MEMORY: u64 = 4 * MIB;
     /// The most RAM: with what lies above it, an address has 46 bits.

@@ -245,8 +245,8 @@ fn sizes_and_counts_that_no_machine_has_are_wrong_usage() {
         ("--memory", "5000", "multiple of 4096"),
         ("--memory", "much", "no number"),
         ("--memory", "99999999999T", "64-bit"),
-        ("--cpus", "0", "0 is not in 1..=255"),
-        ("--cpus", "100000", "100000 is not in 1..=255"),
+        ("--cpus", "0", "0 is not in 1..=512"),
+        ("--cpus", "100000", "100000 is not in 1..=512"),
         ("--cpus", "-1", "unexpected"),
         ("--protocol", "carrier-pigeon", "linux64"),
     ] {
