@@ -391,7 +391,7 @@ fn assert_sound(plan: &BootPlan) {
     for pair in plan.e820().windows(2) {
         assert!(pair[0].range.end() <= pair[1].range.start(), "{pair:?}");
     }
-    let entry = GpaRange::new(Gpa::new(plan.boot_vcpu().pc()), 4).unwrap();
+    let entry = GpaRange::new(Gpa::new(plan.boot_vcpu().pc()), 4).expect("RAM has an end");
     let entered = plan
         .pieces()
         .iter()

@@ -1,10 +1,9 @@
 //! `firstlight boot`: one boot from end to end, and the next one where the guest resets.
 
-use crate::args::BootArgs;
+use crate::args::{BootArgs, GuestArgs};
 use crate::cache::Store;
 use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, printable};
-use crate::file::InputFile;
 use crate::initrd::Initrd;
 use crate::kernel::{self, Files};
 use crate::output::note;
@@ -17,7 +16,6 @@ use firstlight_vmm::{
     Chosen, Console, Ending, Engine, Limits, Machine, PostMortem, RunError, choose,
 };
 use rustix::system::sysinfo;
-use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 /// How the command ends.
@@ -84,7 +82,7 @@ fn prepare(
             engine.insert(find_engine(args, architecture, console, progress)?)
         }
     };
-    let plan = plan_for(chosen.engine, &plan, files.kernel(), (&image, &request)).unwrap_or(plan);
+    let plan = plan_for(chosen.engine, plan, files, (&args.guest, &image, &request))?;
     kernel::dump_dtb(&args.guest, &plan)?;
     let kept = opened.layers.file().into_iter();
     let kept = kept.chain(initrd.iter().filter_map(Initrd::kept));
@@ -104,24 +102,31 @@ fn prepare(
     Ok((plan, machine))
 }
 
-/// The plan with what `engine` has to tell the kernel on its command line; `None` where that is
-/// nothing, or where the line has no room for it: it makes a boot more dependable, not possible.
+/// The plan for the machine that `engine` makes, and with what it has to tell the kernel on its
+/// command line where that has room for it: that makes a boot more dependable, not possible.
 fn plan_for(
     engine: Engine,
-    plan: &BootPlan,
-    file: &InputFile,
-    (image, request): (&Image<'_>, &Request),
-) -> Option<BootPlan> {
-    match engine.cmdline(plan) {
-        Cow::Borrowed(_) => None,
-        Cow::Owned(cmdline) => {
-            let request = Request {
-                cmdline,
-                ..request.clone()
-            };
-            kernel::plan(file, image, &request).ok()
-        }
+    plan: BootPlan,
+    files: &Files,
+    (args, image, request): (&GuestArgs, &Image<'_>, &Request),
+) -> Result<BootPlan, Failure> {
+    let offered = engine.hardware(plan.platform().architecture());
+    let hardware = args.virt.hardware(offered);
+    let cmdline = engine.cmdline(&plan).into_owned();
+    let has_more_to_say = cmdline != request.cmdline;
+    let with = |cmdline| Request {
+        cmdline,
+        hardware: hardware.clone(),
+        ..request.clone()
+    };
+    let file = files.kernel();
+    if has_more_to_say && let Ok(plan) = kernel::plan(file, image, &with(cmdline)) {
+        return Ok(plan);
     }
+    if hardware == request.hardware {
+        return Ok(plan);
+    }
+    kernel::plan(file, image, &with(request.cmdline.clone()))
 }
 
 fn find_engine(

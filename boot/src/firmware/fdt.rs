@@ -31,6 +31,7 @@ pub(crate) struct Told<'a> {
     /// What the kernel chooses its virtual addresses by.
     pub(crate) kaslr_seed: Option<u64>,
     /// The compiled tree that takes the place of the machine's own.
+    #[expect(dead_code, reason = "about to be taken")]
     pub(crate) base: Option<&'a [u8]>,
     /// What is put over the tree, in order.
     pub(crate) overlays: &'a [Overlay],
