@@ -1,5 +1,5 @@
-//! What a PC's firmware has for its guests: tables, a few services, and the way from reset to the
-//! kernel and back.
+//! What firmware has for its guests: tables, a few services, and the way from reset to the kernel
+//! and back.
 
 pub(crate) mod acpi;
 pub(crate) mod bios;
@@ -7,3 +7,4 @@ pub(crate) mod e820;
 pub(crate) mod fdt;
 pub(crate) mod reset_rom;
 pub(crate) mod reset_vector;
+pub(crate) mod sbi;

@@ -39,6 +39,7 @@ pub use entry::{Entry, EntryPoint, entries};
 pub use error::PlanError;
 pub use firmware::fdt::FdtError;
 pub use firmware::reset_rom::{ResetRomError, reset_rom};
+pub use firmware::sbi::{AssemblerError, FirmwareError, riscv_firmware};
 pub use plan::{BootPlan, Content, E820Entry, E820Kind, Piece, Relocate};
 pub use planner::plan;
 pub use platform::{Pc, Platform};
