@@ -5,7 +5,9 @@
 //! How a guest ends comes from QEMU's machine protocol (`docs/interop/qmp-spec.txt` of QEMU), and
 //! what it prints through a socket that is its serial port.
 
+mod arm64;
 mod command;
+mod debugger;
 mod error;
 mod monitor;
 mod process;
@@ -19,6 +21,7 @@ pub(crate) use timer_frequency::cmdline;
 use super::Unfit;
 use crate::{ConsoleOutput, Crash, CrashKind, RunError, Running, Stop};
 use command::Handed;
+use debugger::Debugger;
 use firstlight_base::{VcpuId, VcpuState};
 use firstlight_boot::{BootPlan, Platform, reset_rom};
 use firstlight_image::Architecture;
@@ -70,6 +73,7 @@ struct QemuMachine {
     memory: GuestMemory,
     process: Process,
     monitor: Monitor,
+    debugger: Debugger,
     console: UnixStream,
     /// QEMU's log, which tells a triple fault from other resets.
     log: OwnedFd,
@@ -88,6 +92,7 @@ impl QemuMachine {
         let memory = GuestMemory::allocate(platform.ram(), Backing::Shared)?;
         let (console, their_console) = sockets()?;
         let (monitor, their_monitor) = sockets()?;
+        let (debugger, their_debugger) = sockets()?;
         let ram = ram_file(&memory, platform)?;
         let their_log = copy(&log)?;
         let handed = Handed {
@@ -95,6 +100,7 @@ impl QemuMachine {
             rom: Some(rom.as_raw_fd()),
             console: their_console.as_raw_fd(),
             monitor: their_monitor.as_raw_fd(),
+            debugger: their_debugger.as_raw_fd(),
             log: their_log.as_raw_fd(),
         };
         let inherited = vec![
@@ -102,6 +108,7 @@ impl QemuMachine {
             rom,
             their_console.into(),
             their_monitor.into(),
+            their_debugger.into(),
             their_log,
         ];
         let process = Process::start(&program, &command::arguments(platform, &handed), inherited)?;
@@ -112,6 +119,7 @@ impl QemuMachine {
             memory,
             process,
             monitor,
+            debugger: Debugger::new(debugger),
             console,
             log,
             output: None,
@@ -200,18 +208,30 @@ impl QemuMachine {
 
     /// What it means that the guest was reset: it asked for it, or could not go on.
     fn after_reset(&mut self) -> Stop {
-        let kind = match &self.platform {
-            Platform::Pc(_) if self.has_triple_faulted() => CrashKind::TripleFault,
-            Platform::Pc(_) | Platform::VirtArm64(_) | Platform::VirtRiscv64(_) => {
-                return Stop::Reset;
-            }
+        let crash = match &self.platform {
+            Platform::Pc(_) => self.has_triple_faulted().then(|| Crash {
+                vcpu: VcpuId::BOOT,
+                kind: CrashKind::TripleFault,
+                registers: self.registers(),
+                instruction: Vec::new(),
+            }),
+            Platform::VirtArm64(_) => arm64::crash(&mut self.monitor, &mut self.debugger),
+            Platform::VirtRiscv64(_) => None,
         };
-        Stop::Crashed(Box::new(Crash {
-            vcpu: VcpuId::BOOT,
-            kind,
-            registers: self.monitor.registers(self.platform.architecture()),
-            instruction: Vec::new(),
-        }))
+        crash.map_or(Stop::Reset, |crash| Stop::Crashed(Box::new(crash)))
+    }
+
+    /// The boot vCPU's registers, of a guest that stands still.
+    fn registers(&mut self) -> Option<VcpuState> {
+        match &self.platform {
+            Platform::VirtArm64(_) => {
+                arm64::registers(&mut self.monitor, &mut self.debugger).map(VcpuState::Arm64)
+            }
+            Platform::Pc(_) | Platform::VirtRiscv64(_) => {
+                let architecture = self.platform.architecture();
+                self.monitor.registers(architecture)?.into_iter().next()
+            }
+        }
     }
 
     /// Whether the reset that stopped the guest was a processor's shutdown. QEMU's protocol calls
@@ -278,8 +298,10 @@ impl Running for QemuMachine {
     }
 
     fn examine(&mut self) -> Option<VcpuState> {
-        self.monitor
-            .registers_of_running_guest(self.platform.architecture())
+        self.monitor.pause()?;
+        let registers = self.registers();
+        self.monitor.resume()?;
+        registers
     }
 
     fn memory(&self) -> &GuestMemory {

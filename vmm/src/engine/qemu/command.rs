@@ -4,6 +4,7 @@ mod pc;
 mod virt_arm64;
 mod virt_riscv64;
 
+use super::debugger;
 use firstlight_boot::Platform;
 use rustix::fd::RawFd;
 
@@ -17,6 +18,8 @@ pub(super) struct Handed {
     pub(super) console: RawFd,
     /// The machine protocol.
     pub(super) monitor: RawFd,
+    /// The debugger's.
+    pub(super) debugger: RawFd,
     /// Where the log goes.
     pub(super) log: RawFd,
 }
@@ -39,6 +42,7 @@ pub(super) fn arguments(platform: &Platform, handed: &Handed) -> Vec<String> {
         rom,
         console,
         monitor,
+        debugger,
         log,
     } = handed;
     let bytes = ram_bytes(platform);
@@ -82,6 +86,10 @@ pub(super) fn arguments(platform: &Platform, handed: &Handed) -> Vec<String> {
     );
     option("-chardev", format!("socket,id=monitor,fd={monitor}"));
     option("-mon", "chardev=monitor,mode=control".to_owned());
+    option(
+        "-chardev",
+        format!("socket,id={},fd={debugger}", debugger::NAME),
+    );
     option("-chardev", format!("socket,id=console,fd={console}"));
     for (name, value) in devices(platform) {
         option(name, value);
@@ -127,7 +135,8 @@ mod tests {
         rom: Some(11),
         console: 12,
         monitor: 13,
-        log: 14,
+        debugger: 14,
+        log: 15,
     };
 
     fn line(platform: &Platform) -> String {

@@ -1,7 +1,7 @@
 //! Our side of QEMU's machine protocol: a JSON object per line, either way
 //! (`docs/interop/qmp-spec.txt` of QEMU).
 
-use super::register_dump;
+use super::{debugger, register_dump};
 use firstlight_base::VcpuState;
 use firstlight_image::Architecture;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -99,21 +99,34 @@ impl Monitor {
         self.events.pop_front()
     }
 
-    /// The boot vCPU's registers, of a guest that has stopped.
-    pub(super) fn registers(&mut self, of: Architecture) -> Option<VcpuState> {
-        let command = json!({ "command-line": "info registers" });
-        let answer = self.ask("human-monitor-command", &command, PATIENCE)?;
-        register_dump::parse(of, answer.as_str()?)
+    /// Stops the guest's vCPUs. While they run, QEMU keeps registers in places that it does not
+    /// look at.
+    pub(super) fn pause(&mut self) -> Option<()> {
+        self.ask("stop", &json!({}), PATIENCE).map(drop)
     }
 
-    /// The boot vCPU's registers, of a guest that stands still just for that: while it runs,
-    /// QEMU keeps them in places that it does not look at.
-    pub(super) fn registers_of_running_guest(&mut self, of: Architecture) -> Option<VcpuState> {
-        let nothing = json!({});
-        self.ask("stop", &nothing, PATIENCE)?;
-        let registers = self.registers(of);
-        self.ask("cont", &nothing, PATIENCE)?;
-        registers
+    /// Lets them go on.
+    pub(super) fn resume(&mut self) -> Option<()> {
+        self.ask("cont", &json!({}), PATIENCE).map(drop)
+    }
+
+    /// Every vCPU's registers, of a guest that stands still.
+    pub(super) fn registers(&mut self, of: Architecture) -> Option<Vec<VcpuState>> {
+        let text = self.human("info registers -a")?;
+        register_dump::parse(of, &text)
+    }
+
+    /// Lets QEMU listen on the debugger's connection, which stops the guest.
+    pub(super) fn listen_to_debugger(&mut self) -> Option<()> {
+        self.human(&format!("gdbserver chardev:{}", debugger::NAME))
+            .map(drop)
+    }
+
+    /// What QEMU prints for a command that people type.
+    fn human(&mut self, line: &str) -> Option<String> {
+        let command = json!({ "command-line": line });
+        let answer = self.ask("human-monitor-command", &command, PATIENCE)?;
+        answer.as_str().map(str::to_owned)
     }
 
     /// What QEMU returns for a command, unless it takes too long, refuses or is gone.

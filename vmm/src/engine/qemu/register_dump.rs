@@ -1,4 +1,4 @@
-//! Reads what QEMU's monitor prints for `info registers`.
+//! Reads what QEMU's monitor prints for `info registers -a`.
 
 mod arm64;
 mod riscv64;
@@ -7,8 +7,14 @@ mod x86;
 use firstlight_base::VcpuState;
 use firstlight_image::Architecture;
 
-/// The registers in `text`; `None` where one is missing, and of machines that there are none of.
-pub(super) fn parse(architecture: Architecture, text: &str) -> Option<VcpuState> {
+/// The registers of every vCPU in `text`; `None` where one is missing, and of machines that there
+/// are none of.
+pub(super) fn parse(architecture: Architecture, text: &str) -> Option<Vec<VcpuState>> {
+    let vcpus = text.split("CPU#").skip(1);
+    vcpus.map(|text| vcpu(architecture, text)).collect()
+}
+
+fn vcpu(architecture: Architecture, text: &str) -> Option<VcpuState> {
     let dump = Dump::new(text);
     match architecture {
         Architecture::X86_64 => x86::registers(&dump).map(VcpuState::X86),
