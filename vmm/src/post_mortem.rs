@@ -1,20 +1,19 @@
 //! The report about a guest that does not boot: where it is, what it was doing, how far it got,
 //! and what its command line says about its console.
 
+mod arm64;
 mod console_words;
-mod walk;
+mod memory;
+mod riscv64;
+mod x86;
 
 use crate::CrashKind;
-use firstlight_base::x86::{Mode, Registers, Segment};
 use firstlight_base::{Gpa, GuestMem, VcpuId, VcpuState};
 use firstlight_boot::BootPlan;
-use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter, Instruction};
 use std::fmt;
 use std::time::Duration;
 
-/// The longest instruction (SDM volume 2, section 2.3.11).
-const LONGEST_INSTRUCTION: usize = 15;
-/// How many instructions are shown: the one at RIP and a few that follow.
+/// How many instructions are shown: the one that the processor is at and a few that follow.
 const SHOWN: usize = 4;
 
 /// Why there is a report.
@@ -35,11 +34,11 @@ pub struct PostMortem {
     pub reason: Reason,
     /// The registers, where they could be read.
     pub registers: Option<VcpuState>,
-    /// The instructions from RIP on, where they could be read.
+    /// The instructions from the program counter on, where they could be read.
     pub instructions: Vec<Decoded>,
-    /// Where the instruction pointer is in guest-physical memory, where the page tables say so.
+    /// Where the program counter is in guest-physical memory, where the page tables say so.
     pub at: Option<Gpa>,
-    /// The plan's name for the piece that the instruction pointer is in, and how far in.
+    /// The plan's name for the piece that the program counter is in, and how far in.
     pub piece: Option<(String, u64)>,
     /// How far the boot got.
     pub progress: Progress,
@@ -52,11 +51,11 @@ pub struct PostMortem {
 /// An instruction with its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoded {
-    /// Its linear address.
+    /// Its virtual address.
     pub ip: u64,
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// Its text in GNU syntax.
+    /// Its text: on x86 in GNU syntax, on riscv64 its bytes as one number.
     pub text: String,
 }
 
@@ -83,19 +82,21 @@ impl PostMortem {
     pub(crate) fn new(
         reason: Reason,
         registers: Option<VcpuState>,
-        instruction: Vec<u8>,
+        instruction: &[u8],
         memory: &impl GuestMem,
         plan: &BootPlan,
         last_line: Option<String>,
     ) -> Self {
-        let x86 = registers.as_ref().and_then(VcpuState::x86);
-        let code = x86.map(|registers| Code::read(registers, instruction, memory));
-        let at = code.as_ref().and_then(|code| code.at);
+        let code = registers
+            .as_ref()
+            .map(|registers| Code::of(registers, instruction, memory))
+            .unwrap_or_default();
+        let at = code.at;
         Self {
             progress: progress(registers.as_ref(), plan, last_line.is_some()),
-            instructions: code.as_ref().map(Code::decode).unwrap_or_default(),
+            instructions: code.instructions,
             piece: at.and_then(|at| piece(at, plan)),
-            console: console_words::explain(plan.cmdline()),
+            console: console_words::explain(plan.cmdline(), plan.platform()),
             reason,
             registers,
             at,
@@ -104,67 +105,20 @@ impl PostMortem {
     }
 }
 
-/// The bytes that the processor would fetch next.
+/// Where the processor is, and what it would do next.
+#[derive(Default)]
 struct Code {
-    bytes: Vec<u8>,
-    ip: u64,
     at: Option<Gpa>,
-    mode: Mode,
+    instructions: Vec<Decoded>,
 }
 
 impl Code {
-    fn read(registers: &Registers, instruction: Vec<u8>, memory: &impl GuestMem) -> Self {
-        let mode = registers.mode();
-        let ip = match mode {
-            Mode::Bits64 => registers.gprs.rip,
-            Mode::Bits16 | Mode::Bits32 => {
-                registers.cs.base.wrapping_add(registers.gprs.rip) & 0xffff_ffff
-            }
-        };
-        let at = walk::translate(registers, ip, memory);
-        let bytes = if instruction.is_empty() {
-            walk::read_linear(registers, ip, SHOWN * LONGEST_INSTRUCTION, memory)
-        } else {
-            instruction
-        };
-        Self {
-            bytes,
-            ip,
-            at,
-            mode,
+    fn of(registers: &VcpuState, instruction: &[u8], memory: &impl GuestMem) -> Self {
+        match registers {
+            VcpuState::X86(registers) => x86::code(registers, instruction, memory),
+            VcpuState::Arm64(registers) => arm64::code(registers, memory),
+            VcpuState::Riscv64(registers) => riscv64::code(registers, memory),
         }
-    }
-
-    fn decode(&self) -> Vec<Decoded> {
-        let bitness = match self.mode {
-            Mode::Bits16 => 16,
-            Mode::Bits32 => 32,
-            Mode::Bits64 => 64,
-        };
-        let mut decoder = Decoder::with_ip(bitness, &self.bytes, self.ip, DecoderOptions::NONE);
-        let mut formatter = GasFormatter::new();
-        formatter.options_mut().set_uppercase_hex(false);
-        let mut shown = Vec::with_capacity(SHOWN);
-        while shown.len() < SHOWN && decoder.can_decode() {
-            let from = decoder.position();
-            let instruction: Instruction = decoder.decode();
-            let mut text = String::new();
-            if instruction.is_invalid() {
-                text.push_str("(no instruction)");
-            } else {
-                formatter.format(&instruction, &mut text);
-            }
-            let bytes = self.bytes.get(from..decoder.position()).unwrap_or(&[]);
-            shown.push(Decoded {
-                ip: instruction.ip(),
-                bytes: bytes.to_vec(),
-                text,
-            });
-            if instruction.is_invalid() {
-                break;
-            }
-        }
-        shown
     }
 }
 
@@ -228,8 +182,7 @@ impl fmt::Display for PostMortem {
             writeln!(f, "  last line {line}")?;
         }
         match &self.registers {
-            Some(VcpuState::X86(registers)) => self.fmt_place(registers, f)?,
-            Some(state) => writeln!(f, "  at        {:#x}", state.pc())?,
+            Some(registers) => self.fmt_place(registers, f)?,
             None => writeln!(f, "  at        {}", self.why_no_registers())?,
         }
         for (index, sentence) in self.console.iter().enumerate() {
@@ -252,14 +205,13 @@ impl PostMortem {
         }
     }
 
-    fn fmt_place(&self, registers: &Registers, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mode = match registers.mode() {
-            Mode::Bits16 => "16-bit",
-            Mode::Bits32 => "32-bit",
-            Mode::Bits64 => "64-bit",
+    fn fmt_place(&self, registers: &VcpuState, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (pc, mode) = match registers {
+            VcpuState::X86(registers) => (registers.gprs.rip, x86::mode(registers)),
+            VcpuState::Arm64(registers) => (registers.pc, arm64::level(registers)),
+            VcpuState::Riscv64(registers) => (registers.pc, riscv64::mode(registers)),
         };
-        let rip = registers.gprs.rip;
-        write!(f, "  at        {rip:#x}, {mode} code")?;
+        write!(f, "  at        {pc:#x}, {mode}")?;
         match (&self.at, &self.piece) {
             (Some(at), Some((piece, offset))) => {
                 writeln!(f, ", guest-physical {at}: {piece} + {offset:#x}")?;
@@ -272,7 +224,11 @@ impl PostMortem {
             let bytes = Hex(&instruction.bytes);
             writeln!(f, "  {label:9} {bytes:32} {}", instruction.text)?;
         }
-        fmt_registers(registers, f)
+        match registers {
+            VcpuState::X86(registers) => x86::fmt_registers(registers, f),
+            VcpuState::Arm64(registers) => arm64::fmt_registers(registers, f),
+            VcpuState::Riscv64(registers) => riscv64::fmt_registers(registers, f),
+        }
     }
 }
 
@@ -285,27 +241,9 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-fn fmt_registers(registers: &Registers, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let g = &registers.gprs;
-    let rows = [
-        [("rip", g.rip), ("rsp", g.rsp), ("rflags", g.rflags)],
-        [("rax", g.rax), ("rbx", g.rbx), ("rcx", g.rcx)],
-        [("rdx", g.rdx), ("rsi", g.rsi), ("rdi", g.rdi)],
-        [("rbp", g.rbp), ("r8", g.r8), ("r9", g.r9)],
-        [("r10", g.r10), ("r11", g.r11), ("r12", g.r12)],
-        [("r13", g.r13), ("r14", g.r14), ("r15", g.r15)],
-        [
-            ("cr0", registers.cr0.bits()),
-            ("cr2", registers.cr2),
-            ("cr3", registers.cr3),
-        ],
-        [
-            ("cr4", registers.cr4.bits()),
-            ("efer", registers.efer.bits()),
-            ("gdt", registers.gdt.base),
-        ],
-    ];
-    for (index, row) in rows.iter().enumerate() {
+/// Registers with their names, three to a line.
+fn fmt_rows(registers: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (index, row) in registers.chunks(3).enumerate() {
         let label = if index == 0 { "registers" } else { "" };
         write!(f, "  {label:9}")?;
         for (name, value) in row {
@@ -313,20 +251,5 @@ fn fmt_registers(registers: &Registers, f: &mut fmt::Formatter<'_>) -> fmt::Resu
         }
         writeln!(f)?;
     }
-    let segment = |Segment { selector, base, .. }: Segment| format!("{selector:04x}:{base:x}");
-    writeln!(
-        f,
-        "            cs {} ss {} ds {} es {} fs {} gs {} idt {:x}+{:x}",
-        segment(registers.cs),
-        segment(registers.ss),
-        segment(registers.ds),
-        segment(registers.es),
-        segment(registers.fs),
-        segment(registers.gs),
-        registers.idt.base,
-        registers.idt.limit,
-    )
+    Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -174,14 +174,14 @@ impl Session<'_> {
 
     fn examine(&mut self, reason: Reason) -> PostMortem {
         let registers = self.running.examine();
-        self.report(reason, registers, Vec::new())
+        self.report(reason, registers, &[])
     }
 
     fn report(
         &self,
         reason: Reason,
         registers: Option<firstlight_base::VcpuState>,
-        instruction: Vec<u8>,
+        instruction: &[u8],
     ) -> PostMortem {
         PostMortem::new(
             reason,
@@ -216,7 +216,7 @@ impl Session<'_> {
                     instruction,
                 } = *crash;
                 let reason = Reason::Crashed(vcpu, kind);
-                Ending::Crashed(Box::new(self.report(reason, registers, instruction)))
+                Ending::Crashed(Box::new(self.report(reason, registers, &instruction)))
             }
         }
     }

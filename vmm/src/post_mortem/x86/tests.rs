@@ -1,6 +1,6 @@
 use super::*;
 use firstlight_base::x86::{Cr0, Cr4, DescriptorTable, Efer, Gprs};
-use firstlight_base::{GpaRange, MIB};
+use firstlight_base::{Gpa, GpaRange, MIB};
 use firstlight_load::{Backing, GuestMemory};
 
 fn memory() -> GuestMemory {
@@ -115,7 +115,8 @@ fn code_is_read_across_a_page_and_stops_where_nothing_is_mapped() {
     put(&memory, 0x4008, 0x9003);
     memory.write(Gpa::new(0x5ffe), &[0x0f]).unwrap();
     memory.write(Gpa::new(0x9000), &[0xc7]).unwrap();
-    let read = |linear, len| walk::read_linear(&registers(), linear, len, &memory);
+    let translate = |linear| walk::translate(&registers(), linear, &memory);
+    let read = |linear, len| read_virtual(translate, linear, len, &memory);
     assert_eq!(read(KERNEL + 0xffe, 3), [0x0f, 0, 0xc7]);
     assert_eq!(read(KERNEL + 0x1ffe, 10).len(), 2);
     assert!(read(KERNEL + 0x2000, 10).is_empty());
@@ -123,12 +124,8 @@ fn code_is_read_across_a_page_and_stops_where_nothing_is_mapped() {
 
 #[test]
 fn the_instruction_that_kvm_could_not_do_is_named() {
-    let code = Code::read(
-        &registers(),
-        vec![0xf0, 0x48, 0x0f, 0xc7, 0x4d, 0x20, 0x0f],
-        &memory(),
-    );
-    let decoded = code.decode();
+    let bytes = [0xf0, 0x48, 0x0f, 0xc7, 0x4d, 0x20, 0x0f];
+    let decoded = code(&registers(), &bytes, &memory()).instructions;
     assert_eq!(decoded[0].text, "lock cmpxchg16b 0x20(%rbp)");
     assert_eq!(decoded[0].bytes, [0xf0, 0x48, 0x0f, 0xc7, 0x4d, 0x20]);
     assert_eq!(decoded[1].text, "(no instruction)");
@@ -153,38 +150,9 @@ fn real_mode_code_is_decoded_as_such_at_its_segment() {
         ..registers()
     };
     registers.gprs.rip = 0x10;
-    let code = Code::read(&registers, Vec::new(), &memory);
+    let code = code(&registers, &[], &memory);
     assert_eq!(code.at, Some(Gpa::new(0x1_0010)));
-    let decoded = code.decode();
+    let decoded = code.instructions;
     assert_eq!(decoded[0].text, "mov $1,%ax");
     assert_eq!(decoded[1].text, "hlt");
-}
-
-#[test]
-fn a_command_line_without_a_console_is_told_so() {
-    let told = console_words::explain("root=/dev/vda quiet");
-    assert!(told[0].starts_with("no console= at all"), "{told:?}");
-    assert!(told[1].starts_with("no early console"), "{told:?}");
-    assert!(told[2].starts_with("quiet hides"), "{told:?}");
-}
-
-#[test]
-fn a_console_that_the_machine_lacks_is_told_so() {
-    let told = console_words::explain("console=tty0 console=hvc0");
-    assert!(
-        told[0].contains("none of which this machine has"),
-        "{told:?}"
-    );
-}
-
-#[test]
-fn a_command_line_with_everything_in_order_is_repeated() {
-    let told = console_words::explain("console=ttyS0,115200 earlyprintk=ttyS0");
-    assert_eq!(
-        told,
-        [
-            "the kernel was told console=ttyS0,115200",
-            "early console: earlyprintk=ttyS0"
-        ]
-    );
 }

@@ -1,6 +1,7 @@
 //! From a linear address to a guest-physical one, as the processor's page walk does it (SDM
 //! volume 3A, chapter 4): no paging, 32-bit, PAE, 4-level and 5-level, pages of any size.
 
+use crate::post_mortem::memory::{read_u32, read_u64};
 use firstlight_base::x86::{Cr0, Cr4, Efer, Registers};
 use firstlight_base::{Gpa, GuestMem};
 
@@ -9,10 +10,13 @@ const PRESENT: u64 = 1 << 0;
 const PAGE: u64 = 1 << 7;
 /// The address bits of an 8-byte entry (SDM volume 3A, table 4-15).
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-const SMALL_PAGE: u64 = 1 << 12;
 
 /// The guest-physical address of `linear`; `None` where no page table maps it.
-pub(super) fn translate(registers: &Registers, linear: u64, memory: &impl GuestMem) -> Option<Gpa> {
+pub(in crate::post_mortem) fn translate(
+    registers: &Registers,
+    linear: u64,
+    memory: &impl GuestMem,
+) -> Option<Gpa> {
     if !registers.cr0.contains(Cr0::PG) {
         return Some(Gpa::new(linear));
     }
@@ -59,41 +63,4 @@ fn translate_32(registers: &Registers, linear: u64, memory: &impl GuestMem) -> O
     }
     let entry = read_u32((entry & 0xffff_f000) + ((linear >> 12) & 0x3ff) * 4, memory)?;
     (entry & PRESENT != 0).then(|| Gpa::new((entry & 0xffff_f000) | (linear & 0xfff)))
-}
-
-/// Up to `len` bytes from `linear`, as far as pages are mapped to memory.
-pub(super) fn read_linear(
-    registers: &Registers,
-    linear: u64,
-    len: usize,
-    memory: &impl GuestMem,
-) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(len);
-    let mut linear = linear;
-    while bytes.len() < len {
-        let left_in_page = SMALL_PAGE - linear % SMALL_PAGE;
-        let part = usize::try_from(left_in_page).map_or(len, |left| left.min(len - bytes.len()));
-        let Some(at) = translate(registers, linear, memory) else {
-            break;
-        };
-        let mut page = vec![0; part];
-        if memory.read(at, &mut page).is_err() {
-            break;
-        }
-        bytes.extend_from_slice(&page);
-        linear = linear.wrapping_add(part as u64);
-    }
-    bytes
-}
-
-fn read_u64(at: u64, memory: &impl GuestMem) -> Option<u64> {
-    let mut bytes = [0; 8];
-    memory.read(Gpa::new(at), &mut bytes).ok()?;
-    Some(u64::from_le_bytes(bytes))
-}
-
-fn read_u32(at: u64, memory: &impl GuestMem) -> Option<u64> {
-    let mut bytes = [0; 4];
-    memory.read(Gpa::new(at), &mut bytes).ok()?;
-    Some(u64::from(u32::from_le_bytes(bytes)))
 }
