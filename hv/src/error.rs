@@ -1,6 +1,6 @@
 //! What a host can refuse.
 
-use firstlight_base::{GpaRange, Irq, VcpuId};
+use firstlight_base::{GpaRange, Irq};
 use std::io;
 
 /// The host's hypervisor failed or cannot.
@@ -28,19 +28,32 @@ pub enum HvError {
         /// KVM's addresses.
         reserved: GpaRange,
     },
-    /// Registers of another architecture than the host's.
+    /// Guest memory at addresses that the host's processor cannot give a guest.
+    #[error(
+        "guest memory at {memory} has addresses beyond the {bits} bits that this host's guests can have"
+    )]
+    BeyondAddresses {
+        /// The guest memory.
+        memory: GpaRange,
+        /// How many bits a guest-physical address has.
+        bits: u32,
+    },
+    /// A machine or registers of another architecture than the host's.
     #[error("the host's KVM runs guests for its own processor only, and this one is for another")]
     OtherArchitecture,
     /// An interrupt line that the machine does not have.
     #[error("the machine has no interrupt line {0}")]
     NoSuchLine(Irq),
-    /// A vCPU number that the machine cannot have.
-    #[error("the host's KVM has at most {most} vCPUs, so there is no vCPU {id}")]
-    NoSuchVcpu {
-        /// The number.
-        id: VcpuId,
+    /// A vCPU that no interrupt controller outside the hypervisor can be wired to.
+    #[error("this host's vCPUs have no interrupt pin: their controllers are inside KVM")]
+    NoPin,
+    /// More vCPUs than the machine can have.
+    #[error("the host's KVM has at most {most} vCPUs, and not {wanted}")]
+    TooManyVcpus {
+        /// How many were wanted.
+        wanted: u32,
         /// How many there can be.
-        most: usize,
+        most: u32,
     },
 }
 

@@ -47,15 +47,55 @@ pub enum Exit<'a> {
         /// The hardware's reason, as the processor's manual numbers them.
         reason: u64,
     },
-    /// The guest asked the hypervisor to end or reset its machine.
-    SystemEvent {
-        /// What it asked for: `KVM_SYSTEM_EVENT_*`.
-        kind: u32,
+    /// The guest asked the hypervisor for something that concerns its whole machine, by PSCI or
+    /// SBI.
+    SystemEvent(SystemEvent),
+    /// The guest called its supervisor execution environment for what the hypervisor leaves to
+    /// its user.
+    SbiCall {
+        /// What it called for.
+        call: SbiCall,
+        /// What it gets in `a0` and `a1`: an error and a value. As it stands, that the call is
+        /// not supported.
+        answer: &'a mut [u64; 2],
     },
+    /// The guest accessed an address that is not memory by an instruction that the processor does
+    /// not describe to the hypervisor: one that loads two registers, for example (Arm DDI 0487,
+    /// `ESR_EL2.ISV`).
+    Undescribed {
+        /// The address.
+        at: Gpa,
+    },
+    /// The host could not do what the guest made it do, and says so with this `errno`.
+    GuestFault(i32),
     /// Somebody kicked the vCPU, or a signal came for its thread.
     Interrupted,
     /// A reason that nobody here asked KVM for, by its number.
     Unknown(u32),
+}
+
+/// What a guest can ask for its whole machine (KVM API, section 5, `KVM_EXIT_SYSTEM_EVENT`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SystemEvent {
+    /// To be turned off.
+    Shutdown,
+    /// To be reset.
+    Reset,
+    /// To be known to have crashed.
+    Crash,
+    /// Something else, by KVM's number.
+    Other(u32),
+}
+
+/// A call of a RISC-V guest (RISC-V Supervisor Binary Interface Specification 2.0, chapter 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SbiCall {
+    /// The extension, from `a7`.
+    pub extension: u64,
+    /// The function, from `a6`.
+    pub function: u64,
+    /// `a0` to `a5`.
+    pub arguments: [u64; 6],
 }
 
 /// What the hypervisor says of a guest that it could not go on with (KVM API, section 5,

@@ -3,25 +3,43 @@
 //! What depends on the guest's architecture is in a module named for it; every such module offers
 //! the same names.
 
+#[cfg(target_arch = "aarch64")]
+mod arm64;
+#[cfg(any(target_arch = "aarch64", target_arch = "riscv64"))]
+mod device;
 mod ioctl;
 mod mapping;
+#[cfg(any(target_arch = "aarch64", target_arch = "riscv64"))]
+mod one_reg;
+#[cfg(target_arch = "riscv64")]
+mod riscv64;
 mod signal;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+#[cfg(target_arch = "aarch64")]
+use arm64 as arch;
+#[cfg(target_arch = "riscv64")]
+use riscv64 as arch;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as arch;
 
-use crate::{Exit, HvError, Hypervisor, IrqLine, Kicker, NoKvm, Vcpu, Vm};
-use firstlight_base::{Gpa, GpaRange, Irq, Port, VcpuId, VcpuState};
+use crate::probe::Architecture;
+use crate::{
+    Exit, Features, HvError, Hypervisor, IrqLine, Irqchip, Kicker, NoKvm, Offer, SystemEvent, Vcpu,
+    Vm,
+};
+use firstlight_base::{Gpa, Irq, Port, VcpuState};
 use firstlight_load::GuestMemory;
 use kvm_bindings::{
-    KVM_API_VERSION, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR,
-    KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT,
+    KVM_API_VERSION, KVM_EXIT_ARM_NISV, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR,
+    KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_EXIT_RISCV_SBI, KVM_EXIT_SHUTDOWN,
+    KVM_EXIT_SYSTEM_EVENT, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET,
+    KVM_SYSTEM_EVENT_SHUTDOWN,
 };
-use kvm_ioctls::{Cap, VmFd};
+use kvm_ioctls::{Cap, VcpuFd, VmFd};
 use mapping::{PortAccess, RunFd, Running};
 use signal::KickTarget;
 use std::ffi::CStr;
@@ -73,6 +91,18 @@ impl Kvm {
         }
         let host = Arc::new(arch::Host::ask(fd)?);
         Ok(Arc::clone(HOST.get_or_init(|| host)))
+    }
+
+    /// The host's architecture, and so its guests'.
+    pub const ARCHITECTURE: Architecture = arch::ARCHITECTURE;
+
+    /// What the host can give its guests.
+    ///
+    /// # Errors
+    ///
+    /// [`HvError`] where the host refuses to say.
+    pub fn offer(&self) -> Result<Offer, HvError> {
+        arch::offer(&self.fd, &self.host)
     }
 
     /// Whether the host says that its KVM does without hardware virtualisation. It is a hint for
@@ -134,8 +164,8 @@ impl Hypervisor for Kvm {
                 memory: Mutex::default(),
             }),
             host: Arc::clone(&self.host),
-            most_vcpus: self.fd.get_max_vcpus(),
-            irqchip: false,
+            most_vcpus: u32::try_from(self.fd.get_max_vcpus()).unwrap_or(u32::MAX),
+            irqchip: None,
         })
     }
 }
@@ -153,8 +183,8 @@ struct Machine {
 pub struct KvmVm {
     machine: Arc<Machine>,
     host: Arc<arch::Host>,
-    most_vcpus: usize,
-    irqchip: bool,
+    most_vcpus: u32,
+    irqchip: Option<arch::Controllers>,
 }
 
 impl Vm for KvmVm {
@@ -163,7 +193,7 @@ impl Vm for KvmVm {
 
     fn map(&mut self, memory: Arc<GuestMemory>) -> Result<(), HvError> {
         for region in memory.regions() {
-            refuse_reserved(region.range())?;
+            arch::check_memory(&self.host, region.range())?;
         }
         let mut mapped = self
             .machine
@@ -181,37 +211,34 @@ impl Vm for KvmVm {
         Ok(())
     }
 
-    fn create_irqchip(&mut self) -> Result<(), HvError> {
-        arch::create_irqchip(&self.machine.fd)?;
-        self.irqchip = true;
+    fn create_irqchip(&mut self, irqchip: &Irqchip) -> Result<(), HvError> {
+        self.irqchip = Some(arch::create_irqchip(&self.machine.fd, irqchip)?);
         Ok(())
     }
 
-    fn create_vcpu(&self, id: VcpuId, of: u32) -> Result<KvmVcpu, HvError> {
-        if usize::try_from(id.0).is_ok_and(|id| id >= self.most_vcpus) {
-            return Err(HvError::NoSuchVcpu {
-                id,
+    fn create_vcpus(&self, count: u32, features: Features) -> Result<Vec<KvmVcpu>, HvError> {
+        if count > self.most_vcpus {
+            return Err(HvError::TooManyVcpus {
+                wanted: count,
                 most: self.most_vcpus,
             });
         }
-        let fd = self
-            .machine
-            .fd
-            .create_vcpu(u64::from(id.0))
+        let vcpus: Vec<VcpuFd> = (0..count)
+            .map(|id| self.machine.fd.create_vcpu(u64::from(id)))
+            .collect::<Result<_, _>>()
             .map_err(refused("create a vCPU"))?;
-        arch::prepare_vcpu(&fd, &self.host, self.irqchip, id, of)?;
-        let (run, immediate_exit) = RunFd::new(fd, self.machine.fd.run_size())
-            .map_err(refused("map a vCPU's run structure"))?;
-        Ok(KvmVcpu {
-            run,
-            target: Arc::new(KickTarget::new(immediate_exit)?),
-            unanswered: None,
-            _machine: Arc::clone(&self.machine),
-        })
+        let making = arch::Making {
+            host: &self.host,
+            irqchip: self.irqchip.as_ref(),
+            features,
+        };
+        making.prepare(&self.machine.fd, &vcpus)?;
+        vcpus.into_iter().map(|fd| self.vcpu(fd)).collect()
     }
 
     fn irq_line(&self, irq: Irq) -> Result<KvmIrqLine, HvError> {
-        if !self.irqchip || irq.0 >= arch::IRQ_LINES {
+        let controllers = self.irqchip.as_ref();
+        if !controllers.is_some_and(|controllers| controllers.lines().contains(&irq.0)) {
             return Err(HvError::NoSuchLine(irq));
         }
         Ok(KvmIrqLine {
@@ -221,12 +248,17 @@ impl Vm for KvmVm {
     }
 }
 
-fn refuse_reserved(memory: GpaRange) -> Result<(), HvError> {
-    let reserved = arch::reserved();
-    if memory.overlaps(reserved) {
-        return Err(HvError::Reserved { memory, reserved });
+impl KvmVm {
+    fn vcpu(&self, fd: VcpuFd) -> Result<KvmVcpu, HvError> {
+        let (run, immediate_exit) = RunFd::new(fd, self.machine.fd.run_size())
+            .map_err(refused("map a vCPU's run structure"))?;
+        Ok(KvmVcpu {
+            run,
+            target: Arc::new(KickTarget::new(immediate_exit)?),
+            unanswered: None,
+            machine: Arc::clone(&self.machine),
+        })
     }
-    Ok(())
 }
 
 /// An interrupt line of a machine in KVM.
@@ -248,7 +280,7 @@ impl IrqLine for KvmIrqLine {
     fn set(&self, high: bool) -> Result<(), HvError> {
         self.machine
             .fd
-            .set_irq_line(self.irq.0, high)
+            .set_irq_line(arch::line_number(self.irq), high)
             .map_err(refused("drive an interrupt line"))
     }
 }
@@ -261,7 +293,7 @@ pub struct KvmVcpu {
     /// What is left of a string instruction on a port, which KVM reports as a whole.
     unanswered: Option<PortAccess>,
     /// Keeps the guest's memory alive.
-    _machine: Arc<Machine>,
+    machine: Arc<Machine>,
 }
 
 impl Vcpu for KvmVcpu {
@@ -276,9 +308,13 @@ impl Vcpu for KvmVcpu {
     fn run(&mut self) -> Result<Exit<'_>, HvError> {
         if self.unanswered.is_none() {
             self.target.entered_by_this_thread();
-            let Some(reason) = self.enter()? else {
-                self.target.answered();
-                return Ok(Exit::Interrupted);
+            let reason = match self.enter()? {
+                Entered::Stopped(reason) => reason,
+                Entered::Interrupted => {
+                    self.target.answered();
+                    return Ok(Exit::Interrupted);
+                }
+                Entered::GuestFault(errno) => return Ok(Exit::GuestFault(errno)),
             };
             if reason != KVM_EXIT_IO {
                 return self.exit(reason);
@@ -292,19 +328,38 @@ impl Vcpu for KvmVcpu {
         let target = Arc::clone(&self.target);
         Kicker::new(move || target.kick())
     }
+
+    fn interrupt_pin(&self) -> Result<Box<dyn IrqLine>, HvError> {
+        arch::interrupt_pin(self.run.fd(), &self.machine)
+    }
+}
+
+/// How a run ended.
+enum Entered {
+    /// KVM had this reason to stop.
+    Stopped(u32),
+    /// A signal or a kick was it.
+    Interrupted,
+    /// KVM could not go on for what the guest did.
+    GuestFault(i32),
 }
 
 impl KvmVcpu {
-    /// Runs until KVM has a reason to stop; `None` where a signal or a kick was it.
-    fn enter(&mut self) -> Result<Option<u32>, HvError> {
+    /// Runs until KVM stops.
+    fn enter(&mut self) -> Result<Entered, HvError> {
         loop {
-            match self.run.run() {
-                Ok(Running::Stopped(KVM_EXIT_INTR)) | Ok(Running::Interrupted) => return Ok(None),
-                Ok(Running::Stopped(reason)) => return Ok(Some(reason)),
+            return match self.run.run() {
+                Ok(Running::Stopped(KVM_EXIT_INTR) | Running::Interrupted) => {
+                    Ok(Entered::Interrupted)
+                }
+                Ok(Running::Stopped(reason)) => Ok(Entered::Stopped(reason)),
                 // A vCPU that waited to be started has been.
-                Ok(Running::Again) => {}
-                Err(errno) => return Err(refused("run a vCPU")(errno)),
-            }
+                Ok(Running::Again) => continue,
+                Err(errno) if arch::GUEST_FAULTS.contains(&errno.errno()) => {
+                    Ok(Entered::GuestFault(errno.errno()))
+                }
+                Err(errno) => Err(refused("run a vCPU")(errno)),
+            };
         }
     }
 
@@ -326,8 +381,18 @@ impl KvmVcpu {
             KVM_EXIT_FAIL_ENTRY => Exit::FailEntry {
                 reason: self.run.fail_entry_reason(),
             },
-            KVM_EXIT_SYSTEM_EVENT => Exit::SystemEvent {
-                kind: self.run.system_event(),
+            KVM_EXIT_SYSTEM_EVENT => Exit::SystemEvent(match self.run.system_event() {
+                KVM_SYSTEM_EVENT_SHUTDOWN => SystemEvent::Shutdown,
+                KVM_SYSTEM_EVENT_RESET => SystemEvent::Reset,
+                KVM_SYSTEM_EVENT_CRASH => SystemEvent::Crash,
+                other => SystemEvent::Other(other),
+            }),
+            KVM_EXIT_RISCV_SBI => Exit::SbiCall {
+                call: self.run.sbi_call(),
+                answer: self.run.sbi_answer(),
+            },
+            KVM_EXIT_ARM_NISV => Exit::Undescribed {
+                at: Gpa::new(self.run.undescribed_address()),
             },
             other => Exit::Unknown(other),
         })

@@ -1,20 +1,20 @@
 //! Hypervisors behind one set of names.
 //!
-//! A [`Hypervisor`] makes a [`Vm`]; a VM is given memory and makes [`Vcpu`]s; a vCPU runs until
+//! A [`Hypervisor`] makes a [`Vm`]; a VM is given memory and makes its [`Vcpu`]s; a vCPU runs until
 //! the guest wants something, and says what in an [`Exit`]. [`kvm`] is the Linux hypervisor;
 //! [`script`] plays back exits, so that a run loop can be tested on a machine without one.
 //!
 //! ```
 //! use firstlight_base::{Port, VcpuId};
 //! use firstlight_hv::script::{Script, Step};
-//! use firstlight_hv::{Exit, HvError, Hypervisor, Vcpu, Vm};
+//! use firstlight_hv::{Exit, Features, HvError, Hypervisor, Vcpu, Vm};
 //!
 //! /// Runs a guest until it faults, and collects what it writes to port 0xe9.
 //! fn listen(hypervisor: &impl Hypervisor) -> Result<Vec<u8>, HvError> {
-//!     let mut vcpu = hypervisor.create_vm()?.create_vcpu(VcpuId::BOOT, 1)?;
+//!     let mut vcpus = hypervisor.create_vm()?.create_vcpus(1, Features::default())?;
 //!     let mut heard = Vec::new();
 //!     loop {
-//!         match vcpu.run()? {
+//!         match vcpus[0].run()? {
 //!             Exit::PortWrite { port: Port(0xe9), data } => heard.extend_from_slice(data),
 //!             Exit::PortRead { data, .. } | Exit::MmioRead { data, .. } => data.fill(0xff),
 //!             Exit::Shutdown => return Ok(heard),
@@ -36,14 +36,18 @@
 
 mod error;
 mod exit;
+mod irqchip;
 pub mod kvm;
+mod offer;
 pub mod probe;
 pub mod script;
 
 pub use error::{HvError, NoKvm};
-pub use exit::{Exit, InternalError};
+pub use exit::{Exit, InternalError, SbiCall, SystemEvent};
+pub use irqchip::{Aia, Irqchip};
+pub use offer::{Arm64Offer, Features, Offer, Riscv64Offer};
 
-use firstlight_base::{Irq, VcpuId, VcpuState};
+use firstlight_base::{Irq, VcpuState};
 use firstlight_load::GuestMemory;
 use std::fmt;
 use std::sync::Arc;
@@ -63,8 +67,9 @@ pub trait Hypervisor {
 
 /// A virtual machine: memory, interrupt controllers, vCPUs.
 ///
-/// Call [`map`](Vm::map) before [`create_irqchip`](Vm::create_irqchip) before
-/// [`create_vcpu`](Vm::create_vcpu): KVM takes milliseconds longer for any other order.
+/// Call [`map`](Vm::map), then [`create_irqchip`](Vm::create_irqchip), then
+/// [`create_vcpus`](Vm::create_vcpus). KVM takes milliseconds longer where memory comes later, and
+/// refuses interrupt controllers that come after vCPUs.
 pub trait Vm: Send + Sync {
     /// Its vCPUs.
     type Vcpu: Vcpu;
@@ -78,22 +83,26 @@ pub trait Vm: Send + Sync {
     /// [`HvError`] where the host refuses, or the hypervisor needs some of the addresses itself.
     fn map(&mut self, memory: Arc<GuestMemory>) -> Result<(), HvError>;
 
-    /// Gives the machine the interrupt controllers and the timer of a PC.
+    /// Gives the machine interrupt controllers inside the hypervisor, and with those of a PC its
+    /// timer. A machine without them has none, or has them outside and drives the vCPUs'
+    /// [pins](Vcpu::interrupt_pin).
     ///
     /// # Errors
     ///
     /// [`HvError`] where the host refuses or cannot.
-    fn create_irqchip(&mut self) -> Result<(), HvError>;
+    fn create_irqchip(&mut self, irqchip: &Irqchip) -> Result<(), HvError>;
 
-    /// Makes vCPU `id` of a machine that will have `of` in all.
+    /// Makes the machine's vCPUs, numbered from [`VcpuId::BOOT`](firstlight_base::VcpuId::BOOT)
+    /// on: all that it will have, because KVM sets up most interrupt controllers only when it
+    /// knows all of them.
     ///
-    /// [`VcpuId::BOOT`] runs from the state it is given; with interrupt controllers in the
-    /// machine, every other one waits until the guest starts it.
+    /// The first runs from the state it is given. Every other one waits until the guest starts
+    /// it; on x86 only where there are interrupt controllers.
     ///
     /// # Errors
     ///
     /// [`HvError`] where the host refuses or cannot.
-    fn create_vcpu(&self, id: VcpuId, of: u32) -> Result<Self::Vcpu, HvError>;
+    fn create_vcpus(&self, count: u32, features: Features) -> Result<Vec<Self::Vcpu>, HvError>;
 
     /// The interrupt line `irq`, for the chip that drives it.
     ///
@@ -147,6 +156,13 @@ pub trait Vcpu: Send {
 
     /// What makes [`run`](Vcpu::run) return, from any thread.
     fn kicker(&self) -> Kicker;
+
+    /// The pin on which the vCPU is told of interrupts by a controller outside the hypervisor.
+    ///
+    /// # Errors
+    ///
+    /// [`HvError::NoPin`] where it has none: all but RISC-V harts.
+    fn interrupt_pin(&self) -> Result<Box<dyn IrqLine>, HvError>;
 }
 
 /// Makes a vCPU's run return [`Exit::Interrupted`]: the one under way, or else the next one.

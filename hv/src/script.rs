@@ -3,7 +3,10 @@
 //! A test writes down what each vCPU's runs come back with, lets the code under test do its work,
 //! and looks at the [`Record`] afterwards.
 
-use crate::{Exit, HvError, Hypervisor, InternalError, IrqLine, Kicker, Vcpu, Vm};
+use crate::{
+    Exit, Features, HvError, Hypervisor, InternalError, IrqLine, Irqchip, Kicker, SbiCall,
+    SystemEvent, Vcpu, Vm,
+};
 use firstlight_base::x86::Registers;
 use firstlight_base::{Gpa, GpaRange, Irq, Port, VcpuId, VcpuState};
 use firstlight_load::GuestMemory;
@@ -52,11 +55,17 @@ pub enum Step {
         /// The reason.
         reason: u64,
     },
-    /// The guest asks the hypervisor for something.
-    SystemEvent {
-        /// What for.
-        kind: u32,
+    /// The guest asks the hypervisor for something that concerns its whole machine.
+    SystemEvent(SystemEvent),
+    /// The guest calls its supervisor execution environment.
+    SbiCall(SbiCall),
+    /// The guest accesses an address that is not memory, by an instruction that nobody describes.
+    Undescribed {
+        /// The address.
+        at: Gpa,
     },
+    /// The guest makes the host do what it cannot.
+    GuestFault(i32),
     /// A signal comes that is nobody's kick.
     Interrupted,
     /// An exit that nobody knows.
@@ -73,15 +82,19 @@ pub enum Record {
     /// Memory was mapped.
     Map(Vec<GpaRange>),
     /// Interrupt controllers were created.
-    CreateIrqchip,
-    /// A vCPU was created.
-    CreateVcpu(VcpuId),
+    CreateIrqchip(Irqchip),
+    /// That many vCPUs were created.
+    CreateVcpus(u32, Features),
     /// A vCPU was given registers.
     SetState(VcpuId, Box<VcpuState>),
     /// The guest was given these bytes for what it read.
     Answered(VcpuId, Vec<u8>),
+    /// The guest was given an error and a value for its call.
+    SbiAnswered(VcpuId, [u64; 2]),
     /// An interrupt line was driven.
     Irq(Irq, bool),
+    /// A vCPU's own interrupt pin was driven.
+    Pin(VcpuId, bool),
     /// A vCPU was kicked.
     Kicked(VcpuId),
 }
@@ -198,19 +211,21 @@ impl Vm for ScriptVm {
         Ok(())
     }
 
-    fn create_irqchip(&mut self) -> Result<(), HvError> {
-        self.shared.note(Record::CreateIrqchip);
+    fn create_irqchip(&mut self, irqchip: &Irqchip) -> Result<(), HvError> {
+        self.shared.note(Record::CreateIrqchip(irqchip.clone()));
         Ok(())
     }
 
-    fn create_vcpu(&self, id: VcpuId, _of: u32) -> Result<ScriptVcpu, HvError> {
-        self.shared.note(Record::CreateVcpu(id));
-        Ok(ScriptVcpu {
+    fn create_vcpus(&self, count: u32, features: Features) -> Result<Vec<ScriptVcpu>, HvError> {
+        self.shared.note(Record::CreateVcpus(count, features));
+        let vcpu = |id| ScriptVcpu {
             shared: Arc::clone(&self.shared),
-            id,
+            id: VcpuId(id),
             data: Vec::new(),
-            reading: false,
-        })
+            answer: [0; 2],
+            asked: Asked::Nothing,
+        };
+        Ok((0..count).map(vcpu).collect())
     }
 
     fn irq_line(&self, irq: Irq) -> Result<ScriptIrqLine, HvError> {
@@ -240,15 +255,48 @@ impl IrqLine for ScriptIrqLine {
     }
 }
 
+/// The interrupt pin of a [`ScriptVcpu`].
+#[derive(Debug)]
+struct ScriptPin {
+    shared: Arc<Shared>,
+    id: VcpuId,
+}
+
+impl IrqLine for ScriptPin {
+    fn pulse(&self) -> Result<(), HvError> {
+        self.set(true)?;
+        self.set(false)
+    }
+
+    fn set(&self, high: bool) -> Result<(), HvError> {
+        self.shared.note(Record::Pin(self.id, high));
+        Ok(())
+    }
+}
+
 /// A vCPU of a [`ScriptVm`].
 #[derive(Debug)]
 pub struct ScriptVcpu {
     shared: Arc<Shared>,
     id: VcpuId,
     data: Vec<u8>,
-    /// Whether `data` is about to be the answer to a read.
-    reading: bool,
+    answer: [u64; 2],
+    asked: Asked,
 }
+
+/// What the next run will have the answer to.
+#[derive(Debug, Default)]
+enum Asked {
+    #[default]
+    Nothing,
+    /// A read: `data`.
+    Read,
+    /// A call: `answer`.
+    Call,
+}
+
+/// `SBI_ERR_NOT_SUPPORTED` (RISC-V Supervisor Binary Interface Specification 2.0, chapter 3).
+const NOT_SUPPORTED: u64 = (-2_i64).cast_unsigned();
 
 impl Vcpu for ScriptVcpu {
     fn set_state(&mut self, state: &VcpuState) -> Result<(), HvError> {
@@ -269,9 +317,16 @@ impl Vcpu for ScriptVcpu {
     }
 
     fn run(&mut self) -> Result<Exit<'_>, HvError> {
-        if std::mem::take(&mut self.reading) {
-            let answer = std::mem::take(&mut self.data);
-            self.shared.note(Record::Answered(self.id, answer));
+        match std::mem::take(&mut self.asked) {
+            Asked::Nothing => {}
+            Asked::Read => {
+                let answer = std::mem::take(&mut self.data);
+                self.shared.note(Record::Answered(self.id, answer));
+            }
+            Asked::Call => {
+                let record = Record::SbiAnswered(self.id, self.answer);
+                self.shared.note(record);
+            }
         }
         Ok(match self.shared.next(self.id) {
             Step::PortRead { port, width } => Exit::PortRead {
@@ -300,7 +355,15 @@ impl Vcpu for ScriptVcpu {
             Step::Shutdown => Exit::Shutdown,
             Step::InternalError(error) => Exit::InternalError(error),
             Step::FailEntry { reason } => Exit::FailEntry { reason },
-            Step::SystemEvent { kind } => Exit::SystemEvent { kind },
+            Step::SystemEvent(event) => Exit::SystemEvent(event),
+            Step::SbiCall(call) => {
+                self.asked = Asked::Call;
+                self.answer = [NOT_SUPPORTED, 0];
+                let answer = &mut self.answer;
+                Exit::SbiCall { call, answer }
+            }
+            Step::Undescribed { at } => Exit::Undescribed { at },
+            Step::GuestFault(errno) => Exit::GuestFault(errno),
             Step::Interrupted | Step::Compute => Exit::Interrupted,
             Step::Unknown(reason) => Exit::Unknown(reason),
             Step::HostFails => {
@@ -317,12 +380,19 @@ impl Vcpu for ScriptVcpu {
         let id = self.id;
         Kicker::new(move || shared.kick(id))
     }
+
+    fn interrupt_pin(&self) -> Result<Box<dyn IrqLine>, HvError> {
+        Ok(Box::new(ScriptPin {
+            shared: Arc::clone(&self.shared),
+            id: self.id,
+        }))
+    }
 }
 
 impl ScriptVcpu {
     fn unanswered(&mut self, width: usize) -> &mut [u8] {
         self.data = vec![0; width];
-        self.reading = true;
+        self.asked = Asked::Read;
         &mut self.data
     }
 }
@@ -334,7 +404,7 @@ mod tests {
 
     fn vcpu(script: &Script) -> ScriptVcpu {
         let vm = script.create_vm().unwrap();
-        vm.create_vcpu(VcpuId::BOOT, 1).unwrap()
+        vm.create_vcpus(1, Features::default()).unwrap().remove(0)
     }
 
     #[test]

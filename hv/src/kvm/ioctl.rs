@@ -1,5 +1,6 @@
-//! The ioctl that hands host memory to KVM: unsafe, because the guest will write there.
-#![expect(unsafe_code, reason = "the guest writes to the memory it is given")]
+//! The ioctl that hands host memory to KVM, unsafe because the guest will write there, and those
+//! that `kvm-ioctls` lacks.
+#![expect(unsafe_code, reason = "what the kernel does with memory and files")]
 
 use firstlight_load::Region;
 use kvm_bindings::kvm_userspace_memory_region;
@@ -18,4 +19,58 @@ pub(super) fn set_memory_slot(vm: &VmFd, slot: u32, region: &Region) -> Result<(
     // SAFETY: the host addresses are those of the region's own mapping, which is as long as its
     // range, which Rust never has a reference to, and which the machine keeps (`Machine::memory`).
     unsafe { vm.set_user_memory_region(slot) }
+}
+
+/// Whether `vm` could have a device of this kind, `KVM_DEV_TYPE_*` (KVM API, section 4.79).
+#[cfg(any(target_arch = "aarch64", target_arch = "riscv64"))]
+pub(super) fn can_have_device(vm: &VmFd, kind: u32) -> bool {
+    use kvm_bindings::{KVM_CREATE_DEVICE_TEST, kvm_create_device};
+    use std::os::fd::AsRawFd;
+
+    // _IOWR(KVMIO, 0xe0, struct kvm_create_device)
+    const KVM_CREATE_DEVICE: libc::Ioctl = 0xc00c_aee0;
+    let mut device = kvm_create_device {
+        type_: kind,
+        fd: 0,
+        flags: KVM_CREATE_DEVICE_TEST,
+    };
+    // SAFETY: the structure is the one that this ioctl reads and writes. With the flag the kernel
+    // creates nothing and hands out no file.
+    let result = unsafe { libc::ioctl(vm.as_raw_fd(), KVM_CREATE_DEVICE, &raw mut device) };
+    result == 0
+}
+
+/// Another handle on the vCPU's file.
+#[cfg(target_arch = "riscv64")]
+pub(super) fn duplicate(vcpu: &kvm_ioctls::VcpuFd) -> std::io::Result<std::fs::File> {
+    use std::os::fd::{AsRawFd, BorrowedFd};
+
+    // SAFETY: the vCPU's file is open for as long as `vcpu` is borrowed.
+    let file = unsafe { BorrowedFd::borrow_raw(vcpu.as_raw_fd()) };
+    Ok(file.try_clone_to_owned()?.into())
+}
+
+/// Raises or lowers the vCPU's external interrupt (KVM API, section 4.16).
+#[cfg(target_arch = "riscv64")]
+pub(super) fn set_interrupt_pin(vcpu: &std::fs::File, high: bool) -> std::io::Result<()> {
+    use kvm_bindings::{KVM_INTERRUPT_SET, KVM_INTERRUPT_UNSET, kvm_interrupt};
+    use std::os::fd::AsRawFd;
+
+    // _IOW(KVMIO, 0x86, struct kvm_interrupt)
+    const KVM_INTERRUPT: libc::Ioctl = 0x4004_ae86;
+    let level = if high {
+        KVM_INTERRUPT_SET
+    } else {
+        KVM_INTERRUPT_UNSET
+    };
+    let interrupt = kvm_interrupt {
+        irq: level.cast_unsigned(),
+    };
+    // SAFETY: the structure is the one that this ioctl reads; the kernel writes nothing.
+    let result = unsafe { libc::ioctl(vcpu.as_raw_fd(), KVM_INTERRUPT, &raw const interrupt) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
 }

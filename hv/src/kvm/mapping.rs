@@ -2,7 +2,7 @@
 //! ioctl that lets the kernel write to it.
 #![expect(unsafe_code, reason = "memory shared with the kernel")]
 
-use crate::InternalError;
+use crate::{InternalError, SbiCall};
 use kvm_bindings::{
     KVM_EXIT_IO_OUT, KVM_INTERNAL_ERROR_EMULATION,
     KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES, kvm_run,
@@ -162,6 +162,31 @@ impl RunFd {
     /// What the guest asked for (`kvm_run.system_event`).
     pub(super) fn system_event(&self) -> u32 {
         self.u32(DETAIL)
+    }
+
+    /// The address that the guest accessed (`kvm_run.arm_nisv`).
+    pub(super) fn undescribed_address(&self) -> u64 {
+        self.u64(DETAIL + 8)
+    }
+
+    /// What the guest called for (`kvm_run.riscv_sbi`).
+    pub(super) fn sbi_call(&self) -> SbiCall {
+        SbiCall {
+            extension: self.u64(DETAIL),
+            function: self.u64(DETAIL + 8),
+            arguments: std::array::from_fn(|index| self.u64(DETAIL + 16 + 8 * index)),
+        }
+    }
+
+    /// What it is answered.
+    pub(super) fn sbi_answer(&mut self) -> &mut [u64; 2] {
+        const ANSWER: usize = DETAIL + 64;
+        const { assert!(ANSWER.is_multiple_of(align_of::<u64>())) };
+        let start = self.shared.at(ANSWER, size_of::<[u64; 2]>());
+        // SAFETY: `at` found all bytes inside the mapping, which lives as long as this value and
+        // begins at a page, so that the words are aligned; the kernel writes there only during
+        // `run`, which this borrow excludes.
+        unsafe { start.cast::<[u64; 2]>().as_mut() }
     }
 
     fn u32(&self, offset: usize) -> u32 {

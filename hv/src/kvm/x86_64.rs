@@ -3,10 +3,11 @@
 mod cpuid;
 mod registers;
 
-use super::refused;
-use crate::HvError;
+use super::{Machine, refused};
+use crate::probe::Architecture;
+use crate::{Features, HvError, IrqLine, Irqchip, Offer};
 use cpuid::{Timer, VcpuPlace};
-use firstlight_base::{Gpa, GpaRange, VcpuId, VcpuState};
+use firstlight_base::{Gpa, GpaRange, Irq, VcpuId, VcpuState};
 use kvm_bindings::{
     CpuId, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
     KVM_IRQCHIP_PIC_SLAVE, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, KvmIrqRouting, Msrs,
@@ -14,6 +15,11 @@ use kvm_bindings::{
     kvm_pit_config,
 };
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The architecture of all this.
+pub(super) const ARCHITECTURE: Architecture = Architecture::X86_64;
 
 pub(super) const NEEDED: &[(Cap, &str)] = &[
     (Cap::SetTssAddr, "KVM_CAP_SET_TSS_ADDR"),
@@ -24,7 +30,15 @@ pub(super) const NEEDED: &[(Cap, &str)] = &[
 ];
 
 /// The pins of the I/O APIC.
-pub(super) const IRQ_LINES: u32 = 24;
+const IRQ_LINES: u32 = 24;
+
+/// What KVM calls a line: the number of its global system interrupt.
+pub(super) fn line_number(irq: Irq) -> u32 {
+    irq.0
+}
+
+/// The errors of a run that are the guest's own doing: none, KVM has exits for them.
+pub(super) const GUEST_FAULTS: &[i32] = &[];
 
 /// One page for an identity-mapped page table and three for a task state segment: what Intel
 /// processors without "unrestricted guest" need to run real mode (KVM API, `KVM_SET_TSS_ADDR`,
@@ -33,9 +47,14 @@ const IDENTITY_MAP: u64 = 0xfeff_c000;
 const TASK_STATE: usize = 0xfeff_d000;
 const RESERVED_LEN: u64 = 0x4000;
 
-/// The guest-physical addresses that KVM uses itself.
-pub(super) fn reserved() -> GpaRange {
-    GpaRange::new(Gpa::new(IDENTITY_MAP), RESERVED_LEN).expect("four pages below 4 GiB")
+/// Whether the guest can have memory there: not where KVM keeps its own.
+pub(super) fn check_memory(_host: &Host, memory: GpaRange) -> Result<(), HvError> {
+    let reserved = Gpa::new(IDENTITY_MAP);
+    let reserved = GpaRange::new(reserved, RESERVED_LEN).expect("four pages below 4 GiB");
+    if memory.overlaps(reserved) {
+        return Err(HvError::Reserved { memory, reserved });
+    }
+    Ok(())
 }
 
 /// What the host can do for its guests.
@@ -57,6 +76,11 @@ impl Host {
     }
 }
 
+/// What the host offers: nothing that an x86 guest's machine depends on.
+pub(super) fn offer(_kvm: &kvm_ioctls::Kvm, _host: &Host) -> Result<Offer, HvError> {
+    Ok(Offer::X86)
+}
+
 pub(super) fn prepare_vm(vm: &VmFd) -> Result<(), HvError> {
     vm.set_identity_map_address(IDENTITY_MAP)
         .map_err(refused("place its identity map"))?;
@@ -64,8 +88,25 @@ pub(super) fn prepare_vm(vm: &VmFd) -> Result<(), HvError> {
         .map_err(refused("place its task state segment"))
 }
 
+/// The machine has interrupt controllers.
+#[derive(Debug)]
+pub(super) struct Controllers;
+
+impl Controllers {
+    /// The lines that can be driven.
+    pub(super) fn lines(&self) -> Range<u32> {
+        0..IRQ_LINES
+    }
+}
+
 /// Two 8259s, an I/O APIC, a local APIC in every vCPU to come, and an 8254.
-pub(super) fn create_irqchip(vm: &VmFd) -> Result<(), HvError> {
+pub(super) fn create_irqchip(vm: &VmFd, irqchip: &Irqchip) -> Result<Controllers, HvError> {
+    match irqchip {
+        Irqchip::Pc => {}
+        Irqchip::GicV2 { .. } | Irqchip::GicV3 { .. } | Irqchip::Aia(_) => {
+            return Err(HvError::OtherArchitecture);
+        }
+    }
     vm.create_irq_chip()
         .map_err(refused("create interrupt controllers"))?;
     vm.set_gsi_routing(&routing())
@@ -75,7 +116,8 @@ pub(super) fn create_irqchip(vm: &VmFd) -> Result<(), HvError> {
         flags: KVM_PIT_SPEAKER_DUMMY,
         ..kvm_pit_config::default()
     };
-    vm.create_pit2(pit).map_err(refused("create a timer"))
+    vm.create_pit2(pit).map_err(refused("create a timer"))?;
+    Ok(Controllers)
 }
 
 /// The wiring of a PC: lines 0 to 15 but the cascade reach an 8259, and all but that an I/O APIC
@@ -108,28 +150,43 @@ fn route(gsi: u32, irqchip: u32, pin: u32) -> kvm_irq_routing_entry {
     entry
 }
 
-pub(super) fn prepare_vcpu(
-    vcpu: &VcpuFd,
-    host: &Host,
-    irqchip: bool,
-    id: VcpuId,
-    of: u32,
-) -> Result<(), HvError> {
-    let place = VcpuPlace { id: id.0, of };
-    let timer = Timer {
-        // The host does not know where its own counter is unstable.
-        tsc_khz: vcpu.get_tsc_khz().ok(),
-        deadline: irqchip && host.tsc_deadline,
-    };
-    let leaves = cpuid::for_guest(&host.cpuid, place, timer);
-    let leaves = CpuId::from_entries(&leaves).expect("a few leaves more than KVM itself gave");
-    vcpu.set_cpuid2(&leaves)
-        .map_err(refused("give a vCPU its features"))?;
-    set_msrs(vcpu)?;
-    if irqchip && id == VcpuId::BOOT {
-        set_local_interrupts(vcpu)?;
+/// A machine whose vCPUs are being made.
+pub(super) struct Making<'a> {
+    pub(super) host: &'a Host,
+    pub(super) irqchip: Option<&'a Controllers>,
+    pub(super) features: Features,
+}
+
+impl Making<'_> {
+    /// Gives the vCPUs, which are in order, all but their registers.
+    pub(super) fn prepare(&self, _vm: &VmFd, vcpus: &[VcpuFd]) -> Result<(), HvError> {
+        let Features { pmu, el2 } = self.features;
+        if pmu || el2 {
+            return Err(HvError::OtherArchitecture);
+        }
+        let of = u32::try_from(vcpus.len()).expect("KVM takes fewer");
+        for (id, vcpu) in (0..).zip(vcpus) {
+            self.prepare_vcpu(vcpu, VcpuPlace { id, of })?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn prepare_vcpu(&self, vcpu: &VcpuFd, place: VcpuPlace) -> Result<(), HvError> {
+        let timer = Timer {
+            // The host does not know where its own counter is unstable.
+            tsc_khz: vcpu.get_tsc_khz().ok(),
+            deadline: self.irqchip.is_some() && self.host.tsc_deadline,
+        };
+        let leaves = cpuid::for_guest(&self.host.cpuid, place, timer);
+        let leaves = CpuId::from_entries(&leaves).expect("a few leaves more than KVM itself gave");
+        vcpu.set_cpuid2(&leaves)
+            .map_err(refused("give a vCPU its features"))?;
+        set_msrs(vcpu)?;
+        if self.irqchip.is_some() && place.id == VcpuId::BOOT.0 {
+            set_local_interrupts(vcpu)?;
+        }
+        Ok(())
+    }
 }
 
 /// The model-specific registers that firmware leaves set (Intel SDM volume 4, table 2-2).
@@ -210,6 +267,11 @@ fn power_up_fpu() -> kvm_fpu {
         mxcsr: 0x1f80,
         ..kvm_fpu::default()
     }
+}
+
+/// A PC's controllers are inside KVM.
+pub(super) fn interrupt_pin(_: &VcpuFd, _: &Arc<Machine>) -> Result<Box<dyn IrqLine>, HvError> {
+    Err(HvError::NoPin)
 }
 
 pub(super) fn state(vcpu: &VcpuFd) -> Result<VcpuState, HvError> {
