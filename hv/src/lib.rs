@@ -129,6 +129,16 @@ pub trait IrqLine: Send + Sync {
     fn set(&self, high: bool) -> Result<(), HvError>;
 }
 
+impl<T: IrqLine + ?Sized> IrqLine for Box<T> {
+    fn pulse(&self) -> Result<(), HvError> {
+        (**self).pulse()
+    }
+
+    fn set(&self, high: bool) -> Result<(), HvError> {
+        (**self).set(high)
+    }
+}
+
 /// A virtual CPU. One thread runs it; it may move to another thread between two runs.
 pub trait Vcpu: Send {
     /// Sets the registers that a boot protocol speaks of; all others are as after reset.

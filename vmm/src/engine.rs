@@ -46,8 +46,9 @@ impl Engine {
     /// What the engine makes an arm64 or riscv64 machine of, for the plan to describe.
     #[must_use]
     pub fn hardware(self, architecture: Architecture) -> Hardware {
-        match (self, architecture) {
-            (Self::Kvm | Self::Qemu, _) => Hardware::default(),
+        match self {
+            Self::Kvm if is_host(architecture) => kvm::hardware(),
+            Self::Kvm | Self::Qemu => Hardware::default(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Guests of a few instructions on a real KVM, where there is one. It need not be one that could
+//! x86 guests of a few instructions on a real KVM, where there is one. It need not be one that could
 //! run a kernel: that is tested with kernels.
 
 use firstlight_base::{MIB, Port};
@@ -8,6 +8,7 @@ use firstlight_image::{Image, Limits as ImageLimits};
 use firstlight_load::Sources;
 use firstlight_vmm::{Console, CrashKind, Ending, Engine, Limits, PostMortem, Progress, Reason};
 use rustix::pipe::pipe;
+use std::env::consts::ARCH;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -64,6 +65,9 @@ impl Code {
 }
 
 fn there_is_a_kvm(test: &str) -> bool {
+    if ARCH != "x86_64" {
+        return false;
+    }
     let opened = File::options().read(true).write(true).open("/dev/kvm");
     if let Err(error) = &opened {
         // Not by a macro: what those print is shown only where a test fails.

@@ -3,19 +3,25 @@
 mod board;
 mod clock;
 mod crew;
+mod hardware;
+mod irqchip;
 mod level_line;
+mod plic;
+mod sbi;
 mod serial;
 
 use super::Unfit;
 use crate::{ConsoleOutput, RunError, Running, Stop};
 use board::Board;
 use crew::Crew;
-use firstlight_base::{VcpuId, VcpuState};
-use firstlight_boot::BootPlan;
+use firstlight_base::VcpuState;
+use firstlight_boot::{BootPlan, Hardware};
 use firstlight_hv::kvm::Kvm;
 use firstlight_hv::probe::{self, Verdict};
 use firstlight_hv::{HvError, Hypervisor, Vcpu, Vm};
 use firstlight_load::{Backing, GuestMemory, Sources, place};
+use irqchip::Line;
+use plic::{Plic, PlicLine};
 use rustix::event::{PollFd, PollFlags};
 use std::error::Error;
 use std::sync::{Arc, OnceLock};
@@ -26,7 +32,7 @@ use std::sync::{Arc, OnceLock};
 ///
 /// Why it does not, and what to do.
 pub(crate) fn probe() -> Result<String, Unfit> {
-    match kvm().and_then(probe::probe) {
+    match kvm().and_then(|kvm| probe::probe(kvm, Kvm::ARCHITECTURE)) {
         Ok(Verdict::Passed) => Ok("/dev/kvm runs what stock kernels need".to_owned()),
         Ok(ref failed @ Verdict::Failed { step, .. }) => Err(Unfit {
             brief: match step {
@@ -40,6 +46,13 @@ pub(crate) fn probe() -> Result<String, Unfit> {
         }),
         Err(error) => Err(Unfit::from(chain(&error))),
     }
+}
+
+/// What the host's KVM makes a machine of. Where it cannot be asked, it cannot be used either, and
+/// whoever uses it is told why.
+pub(crate) fn hardware() -> Hardware {
+    let offer = kvm().and_then(Kvm::offer);
+    offer.map_or_else(|_| Hardware::default(), |offer| hardware::of(&offer))
 }
 
 fn without_hardware() -> &'static str {
@@ -89,7 +102,7 @@ pub(crate) fn prepare(
 /// A machine whose devices are here and whose vCPUs are a hypervisor's.
 struct KvmMachine<V: Vm> {
     memory: Arc<GuestMemory>,
-    board: Arc<Board<V::IrqLine>>,
+    board: Arc<Board<Line<V::IrqLine>>>,
     state: State<V::Vcpu>,
     /// What the vCPUs belong to; dropped last.
     _vm: V,
@@ -107,17 +120,28 @@ impl<V: Vm> KvmMachine<V> {
         memory: Arc<GuestMemory>,
         plan: &BootPlan,
     ) -> Result<Self, RunError> {
-        let cpus = plan.platform().cpus();
+        let platform = plan.platform();
         let mut vm = hypervisor.create_vm()?;
         vm.map(Arc::clone(&memory))?;
-        vm.create_irqchip()?;
-        let mut vcpus = (0..cpus)
-            .map(|id| vm.create_vcpu(VcpuId(id), cpus))
-            .collect::<Result<Vec<_>, _>>()?;
+        let supplied = irqchip::supplied(platform);
+        if let Some(irqchip) = &supplied {
+            vm.create_irqchip(irqchip)?;
+        }
+        let mut vcpus = vm.create_vcpus(platform.cpus(), irqchip::features(platform))?;
         if let Some(boot) = vcpus.first_mut() {
             boot.set_state(plan.boot_vcpu())?;
         }
-        let board = Board::wire(plan.platform(), |irq| vm.irq_line(irq))?;
+        let board = match supplied {
+            Some(_) => Board::wire(platform, |irq| vm.irq_line(irq).map(Line::Supplied))?,
+            None => {
+                let pins = vcpus.iter().map(Vcpu::interrupt_pin);
+                let plic = Arc::new(Plic::new(pins.collect::<Result<_, _>>()?));
+                let line = |irq| Ok(Line::Plic(PlicLine::new(&plic, irq)));
+                let mut board = Board::wire(platform, line)?;
+                board.attach_plic(plic);
+                board
+            }
+        };
         Ok(Self {
             memory,
             board: Arc::new(board),
@@ -138,7 +162,8 @@ where
         let State::Ready(vcpus) = state else {
             unreachable!("the session starts a machine once");
         };
-        self.state = State::Running(Crew::muster(vcpus, &self.board)?);
+        let crew = Crew::muster(vcpus, &self.board, &self.memory)?;
+        self.state = State::Running(crew);
         Ok(())
     }
 

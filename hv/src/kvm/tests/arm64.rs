@@ -39,12 +39,19 @@ fn registers(arguments: [u64; 4]) -> Registers {
         sp: 0x8000,
         pc: CODE.into(),
         pstate: Pstate::ENTRY_EL1,
-        // As the vCPU is reset: bits that always read 1.
-        system: System {
-            sctlr: 0x00c5_0078,
-            ..System::default()
-        },
+        system: System::default(),
     }
+}
+
+/// What of a state can be set; the rest is unknown after a reset.
+pub(super) fn settable(state: VcpuState) -> VcpuState {
+    let VcpuState::Arm64(registers) = state else {
+        panic!("an Arm vCPU has an Arm's registers");
+    };
+    VcpuState::Arm64(Registers {
+        system: System::default(),
+        ..registers
+    })
 }
 
 fn offer(kvm: &Kvm) -> Arm64Offer {
@@ -188,6 +195,7 @@ fn psci_starts_another_vcpu_where_it_is_told_to() {
 fn a_line_is_pending_while_it_is_high(irqchip: &Irqchip) {
     let code = [
         0xd2a1_0001, // mov x1, #0x08000000
+        0xb90c_083f, // str wzr, [x1, #0xc08] (GICD_ICFGR2: level-sensitive)
         0xb942_0420, // again: ldr w0, [x1, #0x204] (GICD_ISPENDR1)
         0xb900_0280, // str w0, [x20]
         0x17ff_fffe, // b again

@@ -52,6 +52,11 @@ fn offer(kvm: &Kvm) -> Riscv64Offer {
     }
 }
 
+/// What of a state can be set: all.
+pub(super) fn settable(state: VcpuState) -> VcpuState {
+    state
+}
+
 pub(super) fn irqchip(_kvm: &Kvm) -> Irqchip {
     let aplic = Gpa::new(0x0d00_0000);
     Irqchip::Aia(Aia {

@@ -26,6 +26,11 @@ pub(super) fn entry() -> VcpuState {
     VcpuState::X86(real_mode())
 }
 
+/// What of a state can be set: all.
+pub(super) fn settable(state: VcpuState) -> VcpuState {
+    state
+}
+
 pub(super) fn irqchip(_kvm: &Kvm) -> Irqchip {
     Irqchip::Pc
 }

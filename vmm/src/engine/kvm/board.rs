@@ -5,6 +5,7 @@
 mod tests;
 
 use super::clock::Clock;
+use super::plic::Plic;
 use super::serial::{Ns16550, SerialChip, Trigger, Uart};
 use crate::{ConsoleOutput, RunError, Stop};
 use firstlight_base::{Gpa, GpaRange, Irq, Port};
@@ -38,6 +39,7 @@ pub(super) struct Board<L: IrqLine> {
 enum Slot<L: IrqLine> {
     Uart(Arc<Uart<L>>),
     Clock(Arc<Clock<L>>),
+    Plic(Arc<Plic>),
     Chip(Mutex<Box<dyn Chip + Send>>),
 }
 
@@ -131,6 +133,11 @@ impl<L: IrqLine> Board<L> {
         self.attach_clock(Place::of(VirtRiscv64::RTC), GoldfishRtc::new(now), line)
     }
 
+    /// Attaches the PLIC that the lines of a RISC-V machine go into.
+    pub(super) fn attach_plic(&mut self, plic: Arc<Plic>) {
+        self.attach(Place::of(VirtRiscv64::PLIC), Slot::Plic(plic));
+    }
+
     fn attach_chip(&mut self, place: Place, chip: impl Chip + Send + 'static) {
         self.attach(place, Slot::Chip(Mutex::new(Box::new(chip))));
     }
@@ -168,6 +175,13 @@ impl<L: IrqLine> Board<L> {
         }
     }
 
+    /// Puts the guest's bytes on the console past its serial port.
+    pub(super) fn print(&self, bytes: &[u8]) {
+        if let Some(console) = self.console() {
+            console.print(bytes);
+        }
+    }
+
     pub(super) fn console(&self) -> Option<&Uart<L>> {
         self.serial.first().map(|uart| &**uart)
     }
@@ -178,6 +192,7 @@ impl<L: IrqLine> Board<L> {
         bus.read(at, data, |slot, offset, data| match slot {
             Slot::Uart(uart) => uart.read(offset, data),
             Slot::Clock(clock) => clock.read(offset, data),
+            Slot::Plic(plic) => plic.read(offset, data),
             Slot::Chip(chip) => chip
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -195,6 +210,10 @@ impl<L: IrqLine> Board<L> {
             }
             Slot::Clock(clock) => {
                 clock.write(offset, data);
+                None
+            }
+            Slot::Plic(plic) => {
+                plic.write(offset, data);
                 None
             }
             Slot::Chip(chip) => chip

@@ -1,10 +1,13 @@
 //! The threads of the vCPUs.
 
 use super::board::{Access, Board};
+use super::sbi;
 use crate::ending::CrashKind;
 use crate::{Crash, RunError, Stop};
 use firstlight_base::{VcpuId, VcpuState};
-use firstlight_hv::{Exit, HvError, IrqLine, Kicker, Vcpu};
+use firstlight_hv::{Exit, HvError, IrqLine, Kicker, SystemEvent, Vcpu};
+use firstlight_load::GuestMemory;
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -15,10 +18,6 @@ const STACK: usize = 128 << 10;
 /// How long to wait for the boot vCPU's registers. Its thread may be waiting for the console's
 /// reader.
 const EXAMINE_WITHIN: Duration = Duration::from_millis(500);
-
-/// Linux's numbers for `KVM_EXIT_SYSTEM_EVENT` (KVM API, section 5).
-const SYSTEM_EVENT_SHUTDOWN: u32 = 1;
-const SYSTEM_EVENT_RESET: u32 = 2;
 
 /// The running vCPUs.
 pub(super) struct Crew {
@@ -31,6 +30,7 @@ impl Crew {
     pub(super) fn muster<V: Vcpu + 'static, L: IrqLine + 'static>(
         vcpus: Vec<V>,
         board: &Arc<Board<L>>,
+        memory: &Arc<GuestMemory>,
     ) -> Result<Self, RunError> {
         let mut crew = Self {
             members: Vec::with_capacity(vcpus.len()),
@@ -38,12 +38,17 @@ impl Crew {
         };
         for (id, vcpu) in (0..).map(VcpuId).zip(vcpus) {
             let kicker = vcpu.kicker();
-            let desk = Arc::clone(&crew.desk);
             let their_board = Arc::clone(board);
+            let member = Member {
+                id,
+                vcpu,
+                desk: Arc::clone(&crew.desk),
+                memory: Arc::clone(memory),
+            };
             let spawned = thread::Builder::new()
                 .name(format!("vcpu {id}"))
                 .stack_size(STACK)
-                .spawn(move || Member { id, vcpu, desk }.work(&their_board));
+                .spawn(move || member.work(&their_board));
             match spawned {
                 Ok(thread) => crew.members.push((kicker, thread)),
                 Err(error) => {
@@ -117,6 +122,7 @@ struct Member<V> {
     id: VcpuId,
     vcpu: V,
     desk: Arc<Desk>,
+    memory: Arc<GuestMemory>,
 }
 
 impl<V: Vcpu> Member<V> {
@@ -151,12 +157,13 @@ impl<V: Vcpu> Member<V> {
             }
             Exit::MmioWrite { at, data } => return Ok(board.write(Access::Mmio(at), data)),
             Exit::Interrupted => return self.interrupted(),
-            Exit::SystemEvent {
-                kind: SYSTEM_EVENT_SHUTDOWN,
-            } => return Ok(Some(Stop::PowerOff)),
-            Exit::SystemEvent {
-                kind: SYSTEM_EVENT_RESET,
-            } => return Ok(Some(Stop::Reset)),
+            Exit::SbiCall { call, answer } => {
+                *answer = sbi::answer(&call, board, &*self.memory);
+                return Ok(None);
+            }
+            Exit::SystemEvent(SystemEvent::Shutdown) => return Ok(Some(Stop::PowerOff)),
+            Exit::SystemEvent(SystemEvent::Reset) => return Ok(Some(Stop::Reset)),
+            Exit::SystemEvent(SystemEvent::Crash) => return Ok(Some(Stop::Panicked)),
             Exit::Shutdown => Died::of(CrashKind::TripleFault),
             Exit::InternalError(error) => Died {
                 kind: CrashKind::Other(error.to_string()),
@@ -165,8 +172,16 @@ impl<V: Vcpu> Member<V> {
             Exit::FailEntry { reason } => Died::of(CrashKind::Other(format!(
                 "the processor refuses the guest's state (hardware reason {reason:#x})"
             ))),
-            Exit::SystemEvent { kind } => Died::of(CrashKind::Other(format!(
+            Exit::SystemEvent(SystemEvent::Other(kind)) => Died::of(CrashKind::Other(format!(
                 "the guest raised system event {kind}"
+            ))),
+            Exit::Undescribed { at } => Died::of(CrashKind::Other(format!(
+                "the guest accesses {at}, which is not memory, by an instruction that the \
+                 processor does not describe to KVM"
+            ))),
+            Exit::GuestFault(errno) => Died::of(CrashKind::Other(format!(
+                "KVM cannot do what the guest made it do: {}",
+                io::Error::from_raw_os_error(errno)
             ))),
             Exit::Halt => Died::of(CrashKind::Other(
                 "the processor halted with nothing that could wake it".to_owned(),
@@ -230,7 +245,7 @@ impl<L: IrqLine> Drop for Alarm<'_, L> {
         if thread::panicking() {
             self.0.report(Err(RunError::Host {
                 doing: "go on: a vCPU's thread panicked",
-                source: std::io::Error::other("panic"),
+                source: io::Error::other("panic"),
             }));
         }
     }

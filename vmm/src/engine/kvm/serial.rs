@@ -90,8 +90,15 @@ impl<L: IrqLine> Uart<L> {
             self.settle(&mut port);
             sent
         };
-        if let (Some(byte), Some(output)) = (sent, self.output.get()) {
-            output.write(&[byte]);
+        if let Some(byte) = sent {
+            self.print(&[byte]);
+        }
+    }
+
+    /// Passes bytes on to where those go that the guest sends.
+    pub(super) fn print(&self, bytes: &[u8]) {
+        if let Some(output) = self.output.get() {
+            output.write(bytes);
         }
     }
 

@@ -5,10 +5,10 @@ use super::*;
 use crate::ending::CrashKind;
 use crate::testing::{Person, plan};
 use crate::{Console, Ending, Limits, Machine, Reason};
-use firstlight_base::{Gpa, Port};
+use firstlight_base::{Gpa, Port, VcpuId};
 use firstlight_boot::{Pc, Platform};
-use firstlight_hv::InternalError;
 use firstlight_hv::script::{Record, Script, Step};
+use firstlight_hv::{Features, InternalError, Irqchip, SystemEvent};
 use rustix::event::{Timespec, poll};
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,7 @@ fn both_ways_to_reset_are_resets() {
     for step in [
         acpi_write(2, Pc::ACPI_RESET_VALUE),
         port_write(Pc::I8042_COMMAND, 0xfe),
-        Step::SystemEvent { kind: 2 },
+        Step::SystemEvent(SystemEvent::Reset),
     ] {
         let (ending, _) = run([step]);
         assert!(matches!(ending, Ending::Reset), "{ending:?}");
@@ -83,8 +83,11 @@ fn the_guests_own_status_is_handed_on() {
 
 #[test]
 fn a_panic_told_through_its_port_is_a_panic() {
-    let (ending, _) = run([port_write(Pc::PVPANIC, 1)]);
-    assert!(matches!(ending, Ending::Panicked), "{ending:?}");
+    let crash = Step::SystemEvent(SystemEvent::Crash);
+    for step in [port_write(Pc::PVPANIC, 1), crash] {
+        let (ending, _) = run([step]);
+        assert!(matches!(ending, Ending::Panicked), "{ending:?}");
+    }
 }
 
 #[test]
@@ -134,7 +137,11 @@ fn exits_that_nobody_can_answer_are_crashes() {
         Step::Halt,
         Step::FailEntry { reason: 7 },
         Step::Unknown(99),
-        Step::SystemEvent { kind: 3 },
+        Step::SystemEvent(SystemEvent::Other(9)),
+        Step::Undescribed {
+            at: Gpa::new(0x900_0000),
+        },
+        Step::GuestFault(libc::EOPNOTSUPP),
     ] {
         let (ending, _) = run([step.clone()]);
         assert!(matches!(ending, Ending::Crashed(_)), "{step:?}: {ending:?}");
@@ -167,10 +174,9 @@ fn memory_comes_before_interrupt_controllers_and_those_before_vcpus() {
     run_on(&script, 2, &Limits::default(), &mut console).unwrap();
     let record = script.record();
     assert!(matches!(record[0], Record::Map(_)));
-    assert_eq!(record[1], Record::CreateIrqchip);
-    assert_eq!(record[2], Record::CreateVcpu(VcpuId(0)));
-    assert_eq!(record[3], Record::CreateVcpu(VcpuId(1)));
-    assert!(matches!(record[4], Record::SetState(VcpuId(0), _)));
+    assert_eq!(record[1], Record::CreateIrqchip(Irqchip::Pc));
+    assert_eq!(record[2], Record::CreateVcpus(2, Features::default()));
+    assert!(matches!(record[3], Record::SetState(VcpuId(0), _)));
 }
 
 #[test]

@@ -1,0 +1,103 @@
+//! What a machine in KVM is made of on this host, for the plan to describe.
+
+use firstlight_boot::Hardware;
+use firstlight_boot::platform::{Gic, Hart, Isa, Mmu, RiscvIrqchip};
+use firstlight_hv::{Arm64Offer, Offer, Riscv64Offer};
+use std::borrow::Cow;
+
+/// The hardware that makes the most of what a host offers. A host that offers less than a machine
+/// needs says so when it is to make one.
+pub(super) fn of(offer: &Offer) -> Hardware {
+    match offer {
+        Offer::X86 => Hardware::default(),
+        Offer::Arm64(offer) => of_arm64(*offer),
+        Offer::Riscv64(offer) => of_riscv64(offer),
+    }
+}
+
+fn of_arm64(offer: Arm64Offer) -> Hardware {
+    let gic = if offer.gic_v2 && !offer.gic_v3 {
+        Gic::V2
+    } else {
+        Gic::V3 { its: offer.its }
+    };
+    Hardware {
+        gic,
+        pmu: offer.pmu,
+        ..Hardware::default()
+    }
+}
+
+fn of_riscv64(offer: &Riscv64Offer) -> Hardware {
+    // Without controllers of the architecture, a kernel must not look for a hart's part of it.
+    let extensions = offer
+        .extensions
+        .iter()
+        .filter(|name| offer.aia || **name != "ssaia");
+    let block = |size: u64| u32::try_from(size).ok().filter(|&size| size > 0);
+    let hart = Hart {
+        isa: Isa(extensions.map(|name| Cow::Borrowed(*name)).collect()),
+        mmu: match offer.satp_mode {
+            10.. => Mmu::Sv57,
+            9 => Mmu::Sv48,
+            _ => Mmu::Sv39,
+        },
+        timebase: u32::try_from(offer.timebase).unwrap_or(u32::MAX),
+        cbom_block: block(offer.cbom_block),
+        cboz_block: block(offer.cboz_block),
+    };
+    Hardware {
+        irqchip: if offer.aia {
+            RiscvIrqchip::Aia
+        } else {
+            RiscvIrqchip::Plic
+        },
+        hart,
+        ..Hardware::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arm64_machine_has_the_newest_controller_that_the_host_has() {
+        let offer = |gic_v2, gic_v3| {
+            let offer = Arm64Offer {
+                gic_v2,
+                gic_v3,
+                its: gic_v3,
+                pmu: false,
+                el2: true,
+            };
+            of(&Offer::Arm64(offer))
+        };
+        assert_eq!(offer(true, true).gic, Gic::V3 { its: true });
+        assert_eq!(offer(false, true).gic, Gic::V3 { its: true });
+        assert_eq!(offer(true, false).gic, Gic::V2);
+        assert!(!offer(true, true).pmu && !offer(true, true).el2);
+    }
+
+    #[test]
+    fn a_riscv64_machine_has_the_harts_of_its_host() {
+        let mut offer = Riscv64Offer {
+            aia: true,
+            extensions: vec!["i", "m", "ssaia", "zicboz"],
+            satp_mode: 10,
+            timebase: 10_000_000,
+            cbom_block: 0,
+            cboz_block: 64,
+        };
+        let hardware = of(&Offer::Riscv64(offer.clone()));
+        assert_eq!(hardware.irqchip, RiscvIrqchip::Aia);
+        assert_eq!(hardware.hart.mmu, Mmu::Sv57);
+        assert_eq!(hardware.hart.isa.0, ["i", "m", "ssaia", "zicboz"]);
+        assert_eq!(hardware.hart.cbom_block, None);
+        assert_eq!(hardware.hart.cboz_block, Some(64));
+        offer.aia = false;
+        let hardware = of(&Offer::Riscv64(offer));
+        assert_eq!(hardware.irqchip, RiscvIrqchip::Plic);
+        assert_eq!(hardware.hart.isa.0, ["i", "m", "zicboz"]);
+    }
+}
