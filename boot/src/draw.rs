@@ -14,7 +14,7 @@ pub use size::Size;
 pub use svg::svg;
 pub use text::text;
 
-use crate::platform::Pc;
+use crate::platform::{Pc, Platform};
 use crate::{BootPlan, Content, E820Kind, Piece};
 use alloc::vec::Vec;
 use core::fmt;
@@ -44,7 +44,7 @@ impl<'a> Row<'a> {
         match (self.piece, self.class) {
             (Some(piece), _) => &piece.why,
             (None, Class::LegacyHole) => "video memory and ROMs of a PC: never RAM to the guest",
-            (None, Class::DeviceHole) => "the registers of interrupt controllers and ACPI",
+            (None, Class::DeviceHole) => "the registers of devices",
             (None, _) => "",
         }
     }
@@ -71,7 +71,7 @@ pub enum Class {
     Reserved,
     /// The PC's video memory and ROM area.
     LegacyHole,
-    /// The hole below 4 GiB for the registers of devices.
+    /// Where the registers of devices are: below 4 GiB on a PC, below RAM elsewhere.
     DeviceHole,
     /// Not told to the guest at all.
     Untold,
@@ -166,22 +166,22 @@ fn fill_gap(rows: &mut Vec<Row<'_>>, plan: &BootPlan, from: Gpa, to: Gpa) {
     for entry in plan.e820() {
         let class = match entry.kind {
             E820Kind::Ram => Class::Free,
-            E820Kind::Reserved => reserved(entry.range),
+            E820Kind::Reserved => reserved(plan.platform(), entry.range),
             E820Kind::AcpiTables => Class::Firmware,
         };
         let gap = GpaRange::between(at, to);
         if let Some(told) = gap.and_then(|gap| gap.intersection(entry.range)) {
-            fill_untold(rows, at, told.start());
+            fill_untold(rows, plan, at, told.start());
             push_empty(rows, told, class);
             at = told.end();
         }
     }
-    fill_untold(rows, at, to);
+    fill_untold(rows, plan, at, to);
 }
 
-fn fill_untold(rows: &mut Vec<Row<'_>>, from: Gpa, to: Gpa) {
+fn fill_untold(rows: &mut Vec<Row<'_>>, plan: &BootPlan, from: Gpa, to: Gpa) {
     if let Some(range) = GpaRange::between(from, to) {
-        let class = match reserved(range) {
+        let class = match reserved(plan.platform(), range) {
             Class::Reserved => Class::Untold,
             hole => hole,
         };
@@ -209,7 +209,15 @@ fn push_empty(rows: &mut Vec<Row<'_>>, range: GpaRange, class: Class) {
     }
 }
 
-fn reserved(range: GpaRange) -> Class {
+fn reserved(platform: &Platform, range: GpaRange) -> Class {
+    if !matches!(platform, Platform::Pc(_)) {
+        let is_ram = platform.ram().iter().any(|ram| ram.overlaps(range));
+        return if is_ram {
+            Class::Reserved
+        } else {
+            Class::DeviceHole
+        };
+    }
     let (legacy, above_legacy) = Pc::LEGACY_HOLE;
     let inside = |from, to| GpaRange::between(from, to).is_some_and(|hole| hole.contains(range));
     if inside(legacy, above_legacy) {
