@@ -1,3 +1,5 @@
+mod traffic;
+
 use super::*;
 use crate::chip::tests::survives_every_access;
 use alloc::vec;

@@ -86,7 +86,7 @@ impl<L: IrqLine> Clock<L> {
     }
 }
 
-/// The time as the kernel takes it: no more than 292 years, which it has no more of itself.
+/// The time as the kernel takes it: it counts nanoseconds in 63 bits.
 fn timespec(time: Duration) -> Timespec {
     const LONGEST: Duration = Duration::from_nanos(i64::MAX.unsigned_abs());
     Timespec::try_from(time.min(LONGEST)).expect("so many seconds have room")
