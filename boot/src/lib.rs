@@ -37,7 +37,7 @@ pub mod stub;
 
 pub use entry::{Entry, EntryPoint, entries};
 pub use error::PlanError;
-pub use firmware::fdt::FdtError;
+pub use firmware::fdt::{BlobError, FdtError, OverlayError};
 pub use firmware::reset_rom::{ResetRomError, reset_rom};
 pub use firmware::sbi::{AssemblerError, FirmwareError, riscv_firmware};
 pub use plan::{BootPlan, Content, E820Entry, E820Kind, Piece, Relocate};

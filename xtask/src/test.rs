@@ -210,6 +210,7 @@ pub(crate) fn run(project: &Project, cache: &Cache, only: &[String]) -> Outcome<
         tools::QEMU_RISCV64,
         tools::CPIO,
         tools::IASL,
+        tools::DTC,
     ])?;
     let shop = Workshop { project, cache };
     let mut tally = Tally::default();

@@ -80,6 +80,12 @@ pub(crate) const IASL: Tool = Tool {
     package: "acpica-tools",
     what_for: "checks the ACPI tables",
 };
+/// The reference reader of the device trees we write; `fdtoverlay` comes with it.
+pub(crate) const DTC: Tool = Tool {
+    file: "dtc",
+    package: "device-tree-compiler",
+    what_for: "checks the device trees",
+};
 /// Signatures of Debian's archive, which Ubuntu does not install by itself.
 pub(crate) const DEBIAN_KEYS: Tool = Tool {
     file: "/usr/share/keyrings/debian-archive-keyring.gpg",
