@@ -1,4 +1,4 @@
-//! Counts what is allocated.
+//! Counts what is allocated, and can hand out memory that is warm.
 #![expect(
     unsafe_code,
     reason = "an allocator is only to be had by an unsafe trait"
@@ -6,13 +6,16 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// The system's allocator, counting.
 #[derive(Debug)]
 pub(crate) struct Allocations {
     number: AtomicU64,
     bytes: AtomicU64,
+    warm: AtomicPtr<u8>,
+    warm_len: AtomicUsize,
 }
 
 /// How much was allocated.
@@ -27,6 +30,26 @@ impl Allocations {
         Self {
             number: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            warm: AtomicPtr::new(ptr::null_mut()),
+            warm_len: AtomicUsize::new(0),
+        }
+    }
+
+    /// Gives zeros in memory that has been touched already to whoever asks for `len` bytes of them
+    /// next.
+    pub(crate) fn warm_up(&self, len: usize) {
+        let mut memory = vec![1_u8; len].into_boxed_slice();
+        memory.fill(0);
+        self.warm_len.store(len, Relaxed);
+        self.warm.store(Box::leak(memory).as_mut_ptr(), Relaxed);
+    }
+
+    /// The warm memory, where it is what is wanted.
+    fn take_warm(&self, layout: Layout) -> *mut u8 {
+        if Layout::array::<u8>(self.warm_len.load(Relaxed)) == Ok(layout) {
+            self.warm.swap(ptr::null_mut(), Relaxed)
+        } else {
+            ptr::null_mut()
         }
     }
 
@@ -59,7 +82,8 @@ impl fmt::Display for Count {
     }
 }
 
-// SAFETY: every call goes to the system's allocator as it came.
+// SAFETY: every call goes to the system's allocator as it came; the warm memory is from there, of
+// the same layout, zeros, and given away once.
 unsafe impl GlobalAlloc for Allocations {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         self.note(layout.size());
@@ -69,6 +93,10 @@ unsafe impl GlobalAlloc for Allocations {
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         self.note(layout.size());
+        let warm = self.take_warm(layout);
+        if !warm.is_null() {
+            return warm;
+        }
         // SAFETY: as above.
         unsafe { System.alloc_zeroed(layout) }
     }

@@ -1,4 +1,4 @@
-//! What a piece of work costs this thread: time on a processor, page faults, private memory.
+//! What a piece of work costs this thread: time on a processor, page faults, memory of its own.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
@@ -19,7 +19,8 @@ pub(crate) struct Cost {
     pub(crate) cpu: f64,
     /// Page faults.
     pub(crate) faults: f64,
-    /// How much more private memory the process has.
+    /// How much more memory the process has that is its own: a file's pages that it has not written
+    /// to are not, though it may be the only one to map them.
     pub(crate) private_kib: i64,
 }
 
@@ -60,6 +61,15 @@ impl Cost {
             private_kib: private.get(private.len() / 2).copied().unwrap_or_default(),
         }
     }
+
+    /// The difference to what `other` cost.
+    pub(crate) fn more_than(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu - other.cpu,
+            faults: self.faults - other.faults,
+            private_kib: self.private_kib - other.private_kib,
+        }
+    }
 }
 
 impl fmt::Display for Cost {
@@ -98,7 +108,7 @@ fn faults() -> f64 {
 }
 
 fn private_kib() -> i64 {
-    smaps("Private_Dirty:", "self") + smaps("Private_Clean:", "self")
+    smaps("Anonymous:", "self")
 }
 
 /// A number of a process's memory in KiB (proc_pid_smaps(5)).

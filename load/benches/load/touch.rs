@@ -3,58 +3,128 @@
 //! memory to 24 MiB (the map of pages, slabs).
 
 use firstlight_base::{Gpa, GuestMem};
-use firstlight_boot::{BootPlan, Content};
+use firstlight_boot::{BootPlan, Content, Piece};
+use firstlight_image::Image;
 use firstlight_load::GuestMemory;
+use std::collections::BTreeSet;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 /// Of each part of the kernel: 3502 of 8500 pages of text and constants, 52 of 56 of per-CPU
 /// data, 2589 of 3220 of data, as fractions of a thousand.
 const WRITTEN: [u64; 3] = [412, 929, 804];
+/// Of the pages with places in the relocation table, one in so many is not written to: 293 of 3327.
+const LEFT_ALONE: usize = 11;
 /// Pages elsewhere.
 const OTHERS: u64 = 6000;
 const PAGE: u64 = 0x1000;
 
-/// A boot in our memory.
-pub(crate) fn boot(plan: &BootPlan, memory: &GuestMemory) {
-    pages(plan, |at, write| {
-        let mut byte = [0];
-        memory
-            .read(at, &mut byte)
-            .expect("the plan is for this memory");
-        if write {
+/// The pages that a boot touches, and whether it writes to them.
+#[derive(Clone, Debug)]
+pub(crate) struct Boot {
+    image: Vec<(Gpa, bool)>,
+    others: Vec<(Gpa, bool)>,
+}
+
+impl Boot {
+    /// Of the kernel that `plan` puts where it was linked to run.
+    pub(crate) fn of(image: &Image<'_>, plan: &BootPlan) -> Self {
+        let relocated = relocated(image);
+        let parts = WRITTEN.iter().chain(WRITTEN.last()).cycle();
+        let pieces = plan.pieces().iter();
+        let pieces = pieces.filter(|piece| matches!(piece.content, Content::Image { .. }));
+        let image = pieces
+            .zip(parts)
+            .flat_map(|(piece, thousandths)| pages(piece, *thousandths, &relocated))
+            .collect();
+        let other = |page| (Gpa::new((256 << 20) + page * PAGE), true);
+        let others = (0..OTHERS).map(other).collect();
+        Self { image, others }
+    }
+
+    /// The same boot of a kernel that lies so much higher.
+    pub(crate) fn moved(mut self, by: u64) -> Self {
+        for (at, _) in &mut self.image {
+            *at = Gpa::new(at.get().wrapping_add(by));
+        }
+        self
+    }
+
+    /// Reads and writes what a boot does in our memory, of the image alone or of all.
+    pub(crate) fn touch(&self, memory: &GuestMemory, what: What) {
+        self.each(what, |at, write| {
+            let mut byte = [0];
             memory
-                .write(at, &byte)
+                .read(at, &mut byte)
                 .expect("the plan is for this memory");
-        }
-    });
-}
+            if write {
+                memory
+                    .write(at, &byte)
+                    .expect("the plan is for this memory");
+            }
+        });
+    }
 
-/// The same in the peer's.
-pub(crate) fn boot_of_peer(plan: &BootPlan, memory: &GuestMemoryMmap) {
-    pages(plan, |at, write| {
-        let at = GuestAddress(at.get());
-        let byte: u8 = memory.read_obj(at).expect("the same memory");
-        if write {
-            memory.write_obj(byte, at).expect("the same memory");
-        }
-    });
-}
+    /// The same in the peer's.
+    pub(crate) fn touch_peer(&self, memory: &GuestMemoryMmap, what: What) {
+        self.each(what, |at, write| {
+            let at = GuestAddress(at.get());
+            let byte: u8 = memory.read_obj(at).expect("the same memory");
+            if write {
+                memory.write_obj(byte, at).expect("the same memory");
+            }
+        });
+    }
 
-/// Calls `touch` with the address of every page that is read, and whether it is written to.
-fn pages(plan: &BootPlan, mut touch: impl FnMut(Gpa, bool)) {
-    let mut parts = WRITTEN.iter().chain(WRITTEN.last()).cycle();
-    for piece in plan.pieces() {
-        let (Content::Image { .. }, start) = (&piece.content, piece.range.start()) else {
-            continue;
+    fn each(&self, what: What, mut touch: impl FnMut(Gpa, bool)) {
+        let others = match what {
+            What::Image => &[][..],
+            What::All => &self.others,
         };
-        let written = *parts.next().expect("a cycle has no end");
-        for page in 0..piece.range.len() / PAGE {
-            let write = page * written / 1000 != (page + 1) * written / 1000;
-            touch(Gpa::new(start.get() + page * PAGE), write);
+        for &(at, write) in self.image.iter().chain(others) {
+            touch(at, write);
         }
     }
-    let others = 256 << 20;
-    for page in 0..OTHERS {
-        touch(Gpa::new(others + page * PAGE), true);
-    }
+}
+
+/// How much of what a boot touches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum What {
+    /// The kernel's image.
+    Image,
+    /// And the memory that the kernel takes as it starts.
+    All,
+}
+
+/// The pages of `piece`: so many `thousandths` are written to, those with relocations first, and
+/// others at even distances.
+fn pages(piece: &Piece, thousandths: u64, relocated: &BTreeSet<u64>) -> Vec<(Gpa, bool)> {
+    let first = piece.range.start().get() / PAGE;
+    let last = piece.range.end().get() / PAGE;
+    let count = usize::try_from((last - first) * thousandths / 1000).unwrap_or(0);
+    let here = relocated.range(first..last).copied().enumerate();
+    let mut written: BTreeSet<u64> = here
+        .filter(|(index, _)| index % LEFT_ALONE != 0)
+        .map(|(_, page)| page)
+        .take(count)
+        .collect();
+    let others: Vec<u64> = (first..last)
+        .filter(|page| !relocated.contains(page))
+        .collect();
+    let wanted = count - written.len();
+    let chosen = (0..wanted.min(others.len())).map(|index| others[index * others.len() / wanted]);
+    written.extend(chosen);
+    let page = |page| (Gpa::new(page * PAGE), written.contains(&page));
+    (first..last).map(page).collect()
+}
+
+/// The pages, by number, of the places in the kernel's relocation table.
+fn relocated(image: &Image<'_>) -> BTreeSet<u64> {
+    let table = image.relocations();
+    let runs = table.and_then(|table| table.runs(image.kernel().bytes()));
+    let runs = runs.map(|runs| [runs.r64, runs.inverse32, runs.r32]);
+    let places = runs.into_iter().flatten().flatten();
+    // The kernel's own addresses begin 2 GiB below the end, and are the physical ones above that.
+    places
+        .map(|place| u64::from(u32::from_le_bytes(*place) & 0x7fff_ffff) / PAGE)
+        .collect()
 }
