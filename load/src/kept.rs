@@ -3,7 +3,8 @@
 //! The file is sparse. Its first page is a header, all numbers little-endian; behind it lies every
 //! layer, uncompressed, at an offset that has the same distance from a 2 MiB border as the guest
 //! address where it is most likely wanted. So its pages can be mapped into guest memory, and large
-//! pages stay large.
+//! pages stay large. What another layer was unpacked from is not wanted by a guest: it lies right
+//! behind the header, so that the host maps both at once. Behind a layer, its last page has zeros.
 
 use crate::lease::Lease;
 use crate::memory::PAGE;
@@ -107,7 +108,7 @@ fn distances(image: &Image<'_>) -> Vec<u64> {
 const ALIGN: u64 = 2 << 20;
 const MAGIC: &[u8; 8] = b"Flkept\r\n";
 /// Told from files of other versions of this program by this number, and by their names.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 const MOST_LAYERS: usize = 16;
 const MOST_HOLES: usize = 64;
 const MOST_PATH: usize = 2048;
@@ -132,8 +133,10 @@ impl Layout {
         }
         let mut next = PAGE;
         let mut offsets = Vec::with_capacity(layers.len());
-        for layer in layers {
-            let offset = next.checked_next_multiple_of(ALIGN)? + layer.distance;
+        for (index, layer) in layers.iter().enumerate() {
+            let unpacked_further = index == 0 && layers.len() > 1;
+            let align = if unpacked_further { PAGE } else { ALIGN };
+            let offset = next.checked_next_multiple_of(align)? + layer.distance % align;
             offsets.push(offset);
             next = offset.checked_add(layer.bytes.len() as u64)?;
         }
@@ -172,7 +175,8 @@ impl Layout {
     }
 }
 
-/// The longest ranges of zero pages in the layers, as they will be in the file, ascending.
+/// The longest ranges of zeros in the layers, as they will be in the file, ascending. They end at
+/// a page's end, or with their layer.
 fn holes(offsets: &[u64], layers: &[Layer]) -> Vec<Range<u64>> {
     let mut holes: Vec<Range<u64>> = Vec::new();
     for (start, layer) in offsets.iter().zip(layers) {
@@ -185,7 +189,7 @@ fn holes(offsets: &[u64], layers: &[Layer]) -> Vec<Range<u64>> {
                 Some(last) if last.end == offset => last.end = end,
                 _ => {
                     drop_short(&mut holes);
-                    holes.push(offset..end);
+                    holes.push(offset - zeros_before(*start, &layer.bytes, offset)..end);
                 }
             }
         }
@@ -198,15 +202,28 @@ fn holes(offsets: &[u64], layers: &[Layer]) -> Vec<Range<u64>> {
     holes
 }
 
-/// Forgets the last hole where it is too short to be one, or shares a page with other bytes.
+/// How many zeros of the page before `offset` come right before it, where `bytes` begin at `start`.
+fn zeros_before(start: u64, bytes: &[u8], offset: u64) -> u64 {
+    let page = offset.saturating_sub(PAGE).max(start);
+    let index = |at: u64| usize::try_from(at - start).unwrap_or(usize::MAX);
+    let before = bytes.get(index(page)..index(offset)).unwrap_or(&[]);
+    before.iter().rev().take_while(|byte| **byte == 0).count() as u64
+}
+
+/// Forgets the last hole where it is too short to be one.
 fn drop_short(holes: &mut Vec<Range<u64>>) {
-    if let Some(last) = holes.last_mut() {
-        last.start = last.start.next_multiple_of(PAGE);
-        last.end -= last.end % PAGE;
-        if last.end.saturating_sub(last.start) < HOLE_MIN {
-            holes.pop();
-        }
+    if let Some(last) = holes.last()
+        && whole_pages(last).is_none_or(|pages| pages.end - pages.start < HOLE_MIN)
+    {
+        holes.pop();
     }
+}
+
+/// The pages that are whole in `range`.
+fn whole_pages(range: &Range<u64>) -> Option<Range<u64>> {
+    let start = range.start.checked_next_multiple_of(PAGE)?;
+    let end = range.end - range.end % PAGE;
+    (start < end).then_some(start..end)
 }
 
 /// The parts of `bytes` that lie in one page each of a file, where they begin at `start`, with
@@ -279,18 +296,33 @@ impl Kept {
     pub(crate) fn filled(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
         filled(&self.holes, range)
     }
+
+    /// Whether it is known that the file has nothing but zeros from `offset` to the page's end.
+    pub(crate) fn ends_in_zeros(&self, offset: u64) -> bool {
+        let layer_ends = |layer: &Range<usize>| layer.end as u64 == offset;
+        self.layers.iter().any(layer_ends) || is_hole_to_page_end(&self.holes, offset)
+    }
 }
 
-/// What of `range` is in none of `holes`, which ascend.
+/// The pages in `range`, which are whole, that are in none of `holes`, which ascend.
 fn filled(holes: &[Range<u64>], range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let mut next = range.start;
     let end = range.end;
     let last = std::iter::once(end..end);
-    holes.iter().cloned().chain(last).filter_map(move |hole| {
+    let holes = holes.iter().filter_map(whole_pages);
+    holes.chain(last).filter_map(move |hole| {
         let run = next..hole.start.min(end);
         next = next.max(hole.end);
         Some(run).filter(|run| run.start < run.end)
     })
+}
+
+/// Whether all from `offset` to the page's end is in one of `holes`.
+fn is_hole_to_page_end(holes: &[Range<u64>], offset: u64) -> bool {
+    let page_end = offset.next_multiple_of(PAGE);
+    holes
+        .iter()
+        .any(|hole| hole.start <= offset && page_end <= hole.end)
 }
 
 /// Reads the layers from a file of `len` bytes that cannot be mapped safely; `None` where it is not

@@ -130,7 +130,8 @@ struct Mappable<'a> {
     file: &'a Kept,
     /// Where in the file the bytes begin.
     offset: u64,
-    /// The guest's whole pages.
+    /// The guest's whole pages, and the last one where zeros follow the bytes in the file: of what
+    /// else is in that page, all comes later.
     pages: GpaRange,
 }
 
@@ -148,7 +149,12 @@ fn mappable<'a>(
         .iter()
         .find_map(|kept| Some((*kept, kept.offset_of(bytes)?)))?;
     let end = at.checked_add(bytes.len() as u64)?;
-    let pages = GpaRange::between(at.align_up(PAGE)?, end.align_down(PAGE)?)?;
+    let last = if file.ends_in_zeros(offset + bytes.len() as u64) {
+        end.align_up(PAGE)?
+    } else {
+        end.align_down(PAGE)?
+    };
+    let pages = GpaRange::between(at.align_up(PAGE)?, last)?;
     (at.get() % PAGE == offset % PAGE).then_some(Mappable {
         file,
         offset,
@@ -177,15 +183,20 @@ impl Mappable<'_> {
                 .map_err(PlaceError::Memory)?;
             return Ok(write_nonzero(memory, at, bytes)?);
         }
-        let len = |from: Gpa, to: Gpa| usize::try_from(to.get() - from.get()).unwrap_or(0);
-        let head = bytes.get(..len(at, self.pages.start())).unwrap_or(&[]);
+        let (head, rest) = split(bytes, self.pages.start().get() - at.get());
         memory.write(at, head)?;
-        let tail = bytes.get(len(at, self.pages.end())..).unwrap_or(&[]);
+        let (_, tail) = split(rest, self.pages.len());
         if tail.iter().any(|byte| *byte != 0) {
             memory.write(self.pages.end(), tail)?;
         }
         Ok(())
     }
+}
+
+/// The first `len` bytes, or all there are, and the others.
+fn split(bytes: &[u8], len: u64) -> (&[u8], &[u8]) {
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    bytes.split_at(len.min(bytes.len()))
 }
 
 /// Writes what is not zero: a third to a half of an unpacked kernel is zero pages, and memory that

@@ -301,8 +301,8 @@ fn an_entry_of_another_owner_or_another_version_is_not_used() {
     }
     for path in files(&cache) {
         let name = path.file_name().unwrap().to_str().unwrap();
-        let other = name.replacen("k1-", "k0-", 1);
-        fs::rename(&path, path.with_file_name(other)).unwrap();
+        let (_, stamp) = name.split_once('-').unwrap();
+        fs::rename(&path, path.with_file_name(format!("k0-{stamp}"))).unwrap();
     }
     assert!(!get(&cache, &source).hit);
 }
