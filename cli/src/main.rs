@@ -27,8 +27,12 @@ use crate::failure::Failure;
 use crate::output::note;
 use crate::progress::Progress;
 use clap::Parser;
+use firstlight_load::LargeBuffers;
 use rustix::process::{Signal, getpid, kill_process};
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: LargeBuffers = LargeBuffers;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

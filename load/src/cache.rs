@@ -324,8 +324,14 @@ impl Lock {
             .open(&new)?;
         file.set_len(layout.len)?;
         file.write_all_at(&layout.header, 0)?;
-        for (start, layer) in layout.offsets.iter().zip(layers) {
-            write_filled(&file, *start, layer.bytes())?;
+        // What is not written are holes in a file that is so long already.
+        for ((start, parts), layer) in layout.offsets.iter().zip(&layout.parts).zip(layers) {
+            let index = |at: u64| usize::try_from(at - start).unwrap_or(usize::MAX);
+            for part in parts {
+                let range = index(part.start)..index(part.end);
+                let bytes = layer.bytes().get(range).unwrap_or(&[]);
+                file.write_all_at(bytes, part.start)?;
+            }
         }
         file.set_permissions(Permissions::from_mode(MODE))?;
         // A host that crashes must not leave a file of the right length with zeros in it.
@@ -358,27 +364,6 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
-}
-
-/// Writes `bytes` at `start`, but not their zero pages, which are holes in a file that is so long
-/// already.
-fn write_filled(file: &File, start: u64, bytes: &[u8]) -> io::Result<()> {
-    let part = |from: u64, to: u64| {
-        let index = |at: u64| usize::try_from(at - start).unwrap_or(usize::MAX);
-        bytes.get(index(from)..index(to)).unwrap_or(&[])
-    };
-    let mut from = start;
-    let mut to = start;
-    for (offset, page) in kept::pages(start, bytes) {
-        if !crate::zeros::is_zero(page) {
-            to = offset + page.len() as u64;
-            continue;
-        }
-        file.write_all_at(part(from, to), from)?;
-        from = offset + page.len() as u64;
-        to = from;
-    }
-    file.write_all_at(part(from, to), from)
 }
 
 /// Why nothing is kept.

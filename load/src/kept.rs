@@ -121,6 +121,8 @@ pub(crate) struct Layout {
     pub(crate) header: Vec<u8>,
     /// Where each layer begins.
     pub(crate) offsets: Vec<u64>,
+    /// Where in the file each layer has pages that are not zeros.
+    pub(crate) parts: Vec<Vec<Range<u64>>>,
     /// How long the file is.
     pub(crate) len: u64,
 }
@@ -141,7 +143,11 @@ impl Layout {
             next = offset.checked_add(layer.bytes.len() as u64)?;
         }
         let len = next.checked_next_multiple_of(PAGE)?;
-        let holes = holes(&offsets, layers);
+        let starts = offsets.iter().zip(layers);
+        let parts: Vec<_> = starts
+            .map(|(start, layer)| parts(*start, &layer.bytes))
+            .collect();
+        let holes = holes(&offsets, layers, &parts);
         let path = path.as_os_str().as_bytes();
         let path = path.get(..MOST_PATH).unwrap_or(path);
 
@@ -170,33 +176,46 @@ impl Layout {
         Some(Self {
             header,
             offsets,
+            parts,
             len,
         })
     }
 }
 
-/// The longest ranges of zeros in the layers, as they will be in the file, ascending. They end at
-/// a page's end, or with their layer.
-fn holes(offsets: &[u64], layers: &[Layer]) -> Vec<Range<u64>> {
-    let mut holes: Vec<Range<u64>> = Vec::new();
-    for (start, layer) in offsets.iter().zip(layers) {
-        for (offset, page) in pages(*start, &layer.bytes) {
-            let end = offset + page.len() as u64;
-            if !crate::zeros::is_zero(page) {
-                continue;
-            }
-            match holes.last_mut() {
-                Some(last) if last.end == offset => last.end = end,
-                _ => {
-                    drop_short(&mut holes);
-                    holes.push(offset - zeros_before(*start, &layer.bytes, offset)..end);
-                }
-            }
+/// The parts of `bytes`, which begin at `start` in a file, without the pages that are zeros.
+fn parts(start: u64, bytes: &[u8]) -> Vec<Range<u64>> {
+    let mut parts: Vec<Range<u64>> = Vec::new();
+    for (offset, page) in pages(start, bytes) {
+        let end = offset + page.len() as u64;
+        if crate::zeros::is_zero(page) {
+            continue;
+        }
+        match parts.last_mut() {
+            Some(last) if last.end == offset => last.end = end,
+            _ => parts.push(offset..end),
         }
     }
-    drop_short(&mut holes);
+    parts
+}
+
+/// The longest ranges of zeros between the parts, ascending. They end at a page's end, or with
+/// their layer.
+fn holes(offsets: &[u64], layers: &[Layer], parts: &[Vec<Range<u64>>]) -> Vec<Range<u64>> {
+    let mut holes = Vec::new();
+    for ((start, layer), parts) in offsets.iter().zip(layers).zip(parts) {
+        let end = start + layer.bytes.len() as u64;
+        let starts = parts.iter().map(|part| part.start).chain([end]);
+        let mut before = *start;
+        for (index, next) in starts.enumerate() {
+            let zeros = before - zeros_before(*start, &layer.bytes, before);
+            holes.push(zeros..next);
+            before = parts.get(index).map_or(end, |part| part.end);
+        }
+    }
+    let len = |hole: &Range<u64>| whole_pages(hole).map_or(0, |pages| pages.end - pages.start);
+    holes.retain(|hole| len(hole) >= HOLE_MIN);
     // What does not fit into the header is mapped like other bytes.
-    holes.sort_by_key(|hole| std::cmp::Reverse(hole.end - hole.start));
+    holes.sort_by_key(|hole| std::cmp::Reverse(len(hole)));
     holes.truncate(MOST_HOLES);
     holes.sort_by_key(|hole| hole.start);
     holes
@@ -210,15 +229,6 @@ fn zeros_before(start: u64, bytes: &[u8], offset: u64) -> u64 {
     before.iter().rev().take_while(|byte| **byte == 0).count() as u64
 }
 
-/// Forgets the last hole where it is too short to be one.
-fn drop_short(holes: &mut Vec<Range<u64>>) {
-    if let Some(last) = holes.last()
-        && whole_pages(last).is_none_or(|pages| pages.end - pages.start < HOLE_MIN)
-    {
-        holes.pop();
-    }
-}
-
 /// The pages that are whole in `range`.
 fn whole_pages(range: &Range<u64>) -> Option<Range<u64>> {
     let start = range.start.checked_next_multiple_of(PAGE)?;
@@ -228,7 +238,7 @@ fn whole_pages(range: &Range<u64>) -> Option<Range<u64>> {
 
 /// The parts of `bytes` that lie in one page each of a file, where they begin at `start`, with
 /// their offsets.
-pub(crate) fn pages(start: u64, bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+fn pages(start: u64, bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     let mut offset = start;
     let mut rest = bytes;
     std::iter::from_fn(move || {

@@ -38,6 +38,7 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
+mod buffers;
 mod cache;
 mod error;
 pub mod export;
@@ -52,6 +53,7 @@ mod stamp;
 mod view;
 mod zeros;
 
+pub use buffers::LargeBuffers;
 pub use cache::{Cache, CacheError, Cleared, Entry, Opened};
 pub use error::PlaceError;
 pub use initrd::{InitrdError, unpack_initrd};

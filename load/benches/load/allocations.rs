@@ -4,12 +4,13 @@
     reason = "an allocator is only to be had by an unsafe trait"
 )]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use firstlight_load::LargeBuffers;
+use std::alloc::{GlobalAlloc, Layout};
 use std::fmt;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// The system's allocator, counting.
+/// The program's allocator, counting.
 #[derive(Debug)]
 pub(crate) struct Allocations {
     number: AtomicU64,
@@ -82,13 +83,13 @@ impl fmt::Display for Count {
     }
 }
 
-// SAFETY: every call goes to the system's allocator as it came; the warm memory is from there, of
+// SAFETY: every call goes to the program's allocator as it came; the warm memory is from there, of
 // the same layout, zeros, and given away once.
 unsafe impl GlobalAlloc for Allocations {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         self.note(layout.size());
         // SAFETY: the caller keeps the trait's rules.
-        unsafe { System.alloc(layout) }
+        unsafe { LargeBuffers.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
@@ -98,17 +99,17 @@ unsafe impl GlobalAlloc for Allocations {
             return warm;
         }
         // SAFETY: as above.
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { LargeBuffers.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         self.note(size);
         // SAFETY: as above.
-        unsafe { System.realloc(at, layout, size) }
+        unsafe { LargeBuffers.realloc(at, layout, size) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
+        unsafe { LargeBuffers.dealloc(at, layout) }
     }
 }
