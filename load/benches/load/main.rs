@@ -418,12 +418,12 @@ fn initrd(folder: &Path) -> Outcome {
             layers: &[&kernel],
             ..Sources::default()
         };
-        let memory = GuestMemory::allocate(&without.platform().ram, Backing::Private)?;
+        let memory = GuestMemory::allocate(without.platform().ram(), Backing::Private)?;
         let meter = Meter::start();
         place(&without, &sources, &memory)?;
         none.push(meter.stop());
         drop(memory);
-        let memory = GuestMemory::allocate(&with.platform().ram, Backing::Private)?;
+        let memory = GuestMemory::allocate(with.platform().ram(), Backing::Private)?;
         let meter = Meter::start();
         let opened = open()?;
         let sources = Sources {
