@@ -14,17 +14,17 @@ pub(crate) struct Tool {
     what_for: &'static str,
 }
 
-/// The emulator: the qemu engine, and the lab's outer machine.
+/// The emulator of the qemu engine.
 pub(crate) const QEMU: Tool = Tool {
     file: "qemu-system-x86_64",
     package: "qemu-system-x86",
-    what_for: "runs guests where KVM cannot, and the lab",
+    what_for: "runs guests where KVM cannot",
 };
 /// The same for arm64.
 pub(crate) const QEMU_ARM64: Tool = Tool {
     file: "qemu-system-aarch64",
     package: "qemu-system-arm",
-    what_for: "runs arm64 guests, and their lab",
+    what_for: "runs arm64 guests",
 };
 /// The same for riscv64.
 pub(crate) const QEMU_RISCV64: Tool = Tool {

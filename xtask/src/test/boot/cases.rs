@@ -111,14 +111,6 @@ impl Guests {
         })
     }
 
-    /// The kernels that `engine` is tried with. Linux 7 does not come through in the lab: QEMU's
-    /// emulation of SVM (7.2) lets a guest set XCR0 without a word to KVM, which then tells the
-    /// guest a size of its registers that is not true any more, and this kernel stops at that.
-    fn linux_on(&self, engine: Engine) -> impl Iterator<Item = &(Release, Kernel)> {
-        let tried = move |release: &Release| engine != Engine::Kvm || *release != kernel::DEBIAN_14;
-        self.linux.iter().filter(move |(release, _)| tried(release))
-    }
-
     /// The kernel for what does not depend on the kernel: the quickest of them.
     fn plain(&self) -> &(Release, Kernel) {
         let plain = |(release, _): &&(Release, Kernel)| *release == kernel::DEBIAN_12_CLOUD;
@@ -161,7 +153,7 @@ fn with_every_kernel(guests: &Guests, setting: Setting) -> Vec<Case> {
         (Architecture::Arm64 | Architecture::Riscv64, _) => 4,
     };
     let mut cases = Vec::new();
-    for (release, kernel) in guests.linux_on(engine) {
+    for (release, kernel) in &guests.linux {
         for &way in ways {
             cases.push(Case {
                 name: format!("{} {} {way}", engine.name(), release.name),
