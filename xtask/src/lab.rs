@@ -65,13 +65,23 @@ pub(crate) fn modules(architecture: Architecture) -> &'static [&'static str] {
 
 const INIT: &str = include_str!("../guest/lab-init");
 
+/// Which of an architecture's machines a lab is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Board {
+    /// What new machines have: on arm64 a GICv3, on riscv64 the AIA.
+    Newest,
+    /// With the interrupt controller of before: a GICv2, or a PLIC, for which KVM has no
+    /// counterpart. Machines for x86 are all alike.
+    OlderIrqchip,
+}
+
 /// A machine that is ready to be started.
 pub(crate) struct Lab {
     architecture: Architecture,
     /// The emulator, as one runs it.
     emulator: Vec<OsString>,
-    /// QEMU's name of the machine, with its properties.
-    pub(crate) machine: &'static str,
+    /// The machine that it is.
+    pub(crate) board: Board,
     kernel: PathBuf,
     initrd: PathBuf,
     /// The longest it may run, in seconds.
@@ -123,11 +133,7 @@ impl Lab {
         Ok(Self {
             architecture,
             emulator,
-            machine: match architecture {
-                Architecture::X86_64 => "q35",
-                Architecture::Arm64 => "virt,virtualization=on,gic-version=3",
-                Architecture::Riscv64 => "virt,aia=aplic-imsic,aia-guests=4",
-            },
+            board: Board::Newest,
             kernel: kernel.file,
             initrd,
             time_limit: 600,
@@ -232,7 +238,7 @@ impl Lab {
             .arg(self.time_limit.to_string())
             .args(&self.emulator)
             .args(["-nodefaults", "-no-user-config"])
-            .args(["-display", "none", "-no-reboot", "-M", self.machine])
+            .args(["-display", "none", "-no-reboot", "-M", self.machine()])
             .args(["-cpu", self.processor(), "-smp", "2"])
             .args(["-accel", "tcg,thread=multi", "-m"])
             .arg(self.memory.to_string())
@@ -267,6 +273,17 @@ impl Lab {
             share(tag, folder, *may_write);
         }
         qemu
+    }
+
+    /// QEMU's name of the machine, with its properties.
+    fn machine(&self) -> &'static str {
+        match (self.architecture, self.board) {
+            (Architecture::X86_64, _) => "q35",
+            (Architecture::Arm64, Board::Newest) => "virt,virtualization=on,gic-version=3",
+            (Architecture::Arm64, Board::OlderIrqchip) => "virt,virtualization=on,gic-version=2",
+            (Architecture::Riscv64, Board::Newest) => "virt,aia=aplic-imsic,aia-guests=4",
+            (Architecture::Riscv64, Board::OlderIrqchip) => "virt",
+        }
     }
 
     /// What gives the lab its KVM, without what makes it only slower.

@@ -85,6 +85,9 @@ enum Task {
     /// Boot the guests of the kvm engine; for use within the lab.
     #[command(hide = true)]
     InsideTheLab {
+        /// The machine is one with an older interrupt controller.
+        #[arg(long)]
+        older_irqchip: bool,
         /// The command they are booted with.
         firstlight: PathBuf,
         /// Rust tests to run there before.
@@ -99,6 +102,9 @@ enum Task {
         /// nothing but busybox and the folders that are shared.
         #[arg(short, long, default_value = "x86_64")]
         arch: Architecture,
+        /// Gives the machine the interrupt controller of older ones: a GICv2, or a PLIC.
+        #[arg(long)]
+        older_irqchip: bool,
         /// Longest time it may take, in seconds.
         #[arg(short, long, value_name = "SECONDS", default_value_t = 600)]
         time: u32,
@@ -159,6 +165,7 @@ fn perform(task: Task) -> Outcome<u8> {
     match task {
         Task::Lab {
             arch,
+            older_irqchip,
             time,
             memory,
             writable,
@@ -166,6 +173,7 @@ fn perform(task: Task) -> Outcome<u8> {
             command,
         } => {
             let mut lab = lab::Lab::prepare(&project, &cache, arch)?;
+            lab.board = board(older_irqchip);
             lab.time_limit = time;
             lab.memory = memory;
             lab.verbose = verbose;
@@ -204,9 +212,17 @@ fn perform(task: Task) -> Outcome<u8> {
             process::run(&mut cross.cargo(&project, &verb, &words)).map(|()| 0)
         }
         Task::InsideTheRace => bench::inside_the_race().map(|()| 0),
-        Task::InsideTheLab { firstlight, tests } => {
-            test::inside_the_lab(&project, &cache, &firstlight, &tests)
-                .map(|passed| u8::from(!passed))
+        Task::InsideTheLab {
+            older_irqchip,
+            firstlight,
+            tests,
+        } => {
+            let inside = test::Inside {
+                board: board(older_irqchip),
+                firstlight: &firstlight,
+                tests: &tests,
+            };
+            test::inside_the_lab(&project, &cache, &inside).map(|passed| u8::from(!passed))
         }
         Task::Kernels { update } => {
             for release in kernel::releases(None) {
@@ -224,5 +240,13 @@ fn perform(task: Task) -> Outcome<u8> {
             }
             Ok(0)
         }
+    }
+}
+
+fn board(older_irqchip: bool) -> lab::Board {
+    if older_irqchip {
+        lab::Board::OlderIrqchip
+    } else {
+        lab::Board::Newest
     }
 }

@@ -10,7 +10,7 @@ use crate::cache::Cache;
 use crate::cross::Cross;
 use crate::failure::{Because, Failure, Outcome};
 use crate::kernel;
-use crate::lab::{Ending, Lab};
+use crate::lab::{Board, Ending, Lab};
 use crate::process;
 use crate::project::Project;
 use crate::tools;
@@ -230,20 +230,29 @@ pub(crate) fn run(project: &Project, cache: &Cache, only: &[String]) -> Outcome<
     Ok(tally.failed == 0)
 }
 
-/// Carries out, inside the lab, the Rust tests in `programs`, and the guests of the kvm engine with
-/// `firstlight`.
+/// What is done inside the lab.
+pub(crate) struct Inside<'a> {
+    /// The lab's machine.
+    pub(crate) board: Board,
+    /// Boots the guests of the kvm engine.
+    pub(crate) firstlight: &'a Path,
+    /// Programs of Rust tests, which come first.
+    pub(crate) tests: &'a [PathBuf],
+}
+
+/// Carries out what is done inside the lab.
 pub(crate) fn inside_the_lab(
     project: &Project,
     cache: &Cache,
-    firstlight: &Path,
-    programs: &[PathBuf],
+    inside: &Inside<'_>,
 ) -> Outcome<bool> {
     let mut tally = Tally::default();
     let setting = boot::Setting {
         engine: boot::Engine::Kvm,
         architecture: Architecture::of_this_machine()?,
+        board: inside.board,
     };
-    for program in programs {
+    for program in inside.tests {
         let name = program.file_name().unwrap_or_default().to_string_lossy();
         // Cargo puts a number behind the name.
         let name = name.rsplit_once('-').map_or(&*name, |(name, _)| name);
@@ -252,7 +261,7 @@ pub(crate) fn inside_the_lab(
             tests_passed(&whole_output(&mut Command::new(program))?)
         })?;
     }
-    boot::run(project, cache, (setting, firstlight), &mut tally)?;
+    boot::run(project, cache, (setting, inside.firstlight), &mut tally)?;
     println!("{tally}");
     Ok(tally.failed == 0)
 }
@@ -445,11 +454,12 @@ fn boots_here(
     let setting = boot::Setting {
         engine,
         architecture,
+        board: Board::Newest,
     };
     boot::run(shop.project, shop.cache, (setting, &firstlight), tally)
 }
 
-/// What runs in the lab.
+/// What runs in a lab.
 struct Programs {
     /// Ourselves.
     xtask: PathBuf,
@@ -483,15 +493,26 @@ fn boots_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally, architecture: Archit
     let mut lab = Lab::prepare(shop.project, shop.cache, architecture)?;
     lab.memory = 3072;
     lab.time_limit = 900;
-    let mut command = vec![
-        programs.xtask.into(),
-        "inside-the-lab".into(),
-        programs.firstlight.into(),
-    ];
+    let words = [programs.xtask, "inside-the-lab".into(), programs.firstlight];
+    let mut command: Vec<OsString> = words.map(OsString::from).into();
+    if architecture != Architecture::X86_64 {
+        lab.board = Board::OlderIrqchip;
+        visit(
+            &lab,
+            &[&command[..], &["--older-irqchip".into()]].concat(),
+            tally,
+        )?;
+        lab.board = Board::Newest;
+    }
     command.extend(programs.tests.into_iter().map(OsString::from));
+    visit(&lab, &command, tally)
+}
+
+/// Has `command`, which is ourselves inside the lab, carried out, and takes over what it tells.
+fn visit(lab: &Lab, command: &[OsString], tally: &mut Tally) -> Outcome {
     let mut seen = Tally::default();
     let mut other = Vec::new();
-    let ending = lab.run(&command, |output| {
+    let ending = lab.run(command, |output| {
         for line in output.lines().map_while(Result::ok) {
             if seen.take_over(&line) || line.starts_with(DETAIL) {
                 println!("{line}");

@@ -13,6 +13,7 @@ use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::failure::{Because, Failure, Outcome};
 use crate::initramfs::{self, MARKER};
+use crate::lab::Board;
 use crate::process;
 use crate::project::Project;
 use cases::{Case, Expected, Guest, Guests, Then};
@@ -47,16 +48,19 @@ impl Engine {
 pub(crate) struct Setting {
     pub(crate) engine: Engine,
     pub(crate) architecture: Architecture,
+    /// In the lab, which of its machines.
+    pub(crate) board: Board,
 }
 
 impl Setting {
     /// What the names of its guests begin with.
     fn name(self) -> String {
-        match self.architecture {
-            Architecture::X86_64 => self.engine.name().to_owned(),
-            Architecture::Arm64 | Architecture::Riscv64 => {
-                format!("{} {}", self.engine.name(), self.architecture.name())
-            }
+        let engine = self.engine.name();
+        match (self.architecture, self.board) {
+            (Architecture::X86_64, _) => engine.to_owned(),
+            (Architecture::Arm64, Board::OlderIrqchip) => format!("{engine} GICv2"),
+            (Architecture::Riscv64, Board::OlderIrqchip) => format!("{engine} PLIC"),
+            (other, Board::Newest) => format!("{engine} {}", other.name()),
         }
     }
 }
@@ -82,6 +86,7 @@ pub(crate) fn run(
     let Setting {
         engine,
         architecture,
+        ..
     } = setting;
     let place = Place {
         firstlight: firstlight.to_owned(),

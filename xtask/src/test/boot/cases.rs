@@ -6,6 +6,7 @@ use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::failure::Outcome;
 use crate::kernel::{self, Kernel, Release};
+use crate::lab::Board;
 use crate::package::{self, MEMTEST, XEN, XEN_SHIM};
 use crate::project::Project;
 use rustix::process::Signal;
@@ -126,6 +127,9 @@ pub(super) fn of(guests: &Guests, setting: Setting) -> Vec<Case> {
     if engine == Engine::Auto {
         return on_this_machine(guests);
     }
+    if setting.board == Board::OlderIrqchip {
+        return vec![with_cpus(guests, setting, 1), with_cpus(guests, setting, 2)];
+    }
     let mut cases = with_every_kernel(guests, setting);
     cases.extend(with_every_end(guests, setting));
     if let Some(others) = &guests.others {
@@ -137,6 +141,16 @@ pub(super) fn of(guests: &Guests, setting: Setting) -> Vec<Case> {
         cases.push(auto_takes_kvm(guests, setting));
     }
     cases
+}
+
+/// One kernel with so many vCPUs.
+fn with_cpus(guests: &Guests, setting: Setting, cpus: u32) -> Case {
+    let (release, kernel) = guests.plain();
+    Case {
+        name: format!("{} {} cpus={cpus}", setting.name(), release.name),
+        guest: linux(kernel, cpus, "poweroff"),
+        ..plain(kernel, setting.engine)
+    }
 }
 
 /// Every kernel by each way in that is tried in `setting`, and once with several vCPUs.

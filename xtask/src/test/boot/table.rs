@@ -5,6 +5,7 @@ use super::{Engine, Setting};
 use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::failure::{Because, Failure, Outcome};
+use crate::lab::Board;
 use crate::project::Project;
 use crate::test::Verdict;
 use std::collections::BTreeSet;
@@ -52,6 +53,7 @@ pub(crate) fn check(
             let setting = Setting {
                 engine,
                 architecture,
+                board: Board::Newest,
             };
             let cases = cases::of(&guests, setting);
             if !cases.iter().any(|case| passed.contains(&case.name)) {
