@@ -9,6 +9,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, value
 use firstlight_base::{Gpa, GpaRange};
 use firstlight_boot::platform::VirtRiscv64;
 use firstlight_boot::{Kaslr, Protocol, ProtocolChoice, Unpack};
+use firstlight_image::Architecture;
 use firstlight_vmm::{Engine, EngineChoice};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -18,7 +19,9 @@ use virt::VirtArgs;
 
 /// The kernel's command line where nobody gives one. A panicking kernel resets at once instead of
 /// waiting for somebody to read its last words, which the serial port has carried by then.
-pub(crate) const DEFAULT_CMDLINE: &str = "console=ttyS0 panic=-1";
+const DEFAULT_CMDLINE: &str = "console=ttyS0 panic=-1";
+/// The same on a machine whose serial port is a PL011.
+const DEFAULT_CMDLINE_ARM64: &str = "console=ttyAMA0 panic=-1";
 
 const ABOUT: &str = "Turns a kernel file into a running guest";
 const LONG_ABOUT: &str = "\
@@ -253,7 +256,8 @@ pub(crate) struct GuestArgs {
     #[arg(long = "module", value_name = "FILE[=TEXT]", action = ArgAction::Append)]
     #[arg(value_parser = OsStringValueParser::new().map(ModuleArg::from))]
     pub(crate) modules: Vec<ModuleArg>,
-    /// The kernel's command line [default: console=ttyS0 panic=-1]
+    /// The kernel's command line [default: console=ttyS0 panic=-1, on arm64 console=ttyAMA0
+    /// panic=-1]
     ///
     /// The kernel gets it exactly as it is written here. On the qemu engine a word goes in front:
     /// tsc_early_khz=, the speed of a clock that the kernel cannot measure dependably there.
@@ -307,9 +311,9 @@ impl GuestArgs {
     }
 
     /// The kernel's command line: as it was given, or that of the image, or one that serves most.
-    pub(crate) fn cmdline(&self, of_image: Option<String>) -> String {
+    pub(crate) fn cmdline(&self, of_image: Option<String>, architecture: Architecture) -> String {
         let given = self.cmdline.clone().or(of_image);
-        given.unwrap_or_else(|| DEFAULT_CMDLINE.to_owned())
+        given.unwrap_or_else(|| default_cmdline(architecture).to_owned())
     }
 
     pub(crate) fn cmdline_is_default(&self) -> bool {
@@ -357,6 +361,19 @@ impl GuestArgs {
             UnpackArg::Host => Unpack::Host,
             UnpackArg::Guest => Unpack::Guest,
         }
+    }
+}
+
+fn default_cmdline(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::Arm64 => DEFAULT_CMDLINE_ARM64,
+        Architecture::I386
+        | Architecture::X86_64
+        | Architecture::Arm
+        | Architecture::Riscv32
+        | Architecture::Riscv64
+        | Architecture::Loongarch64
+        | Architecture::Unknown => DEFAULT_CMDLINE,
     }
 }
 
@@ -496,7 +513,9 @@ mod tests {
         let mut command = command();
         command.build();
         let boot = command.find_subcommand_mut("boot").unwrap();
-        assert!(boot.render_help().to_string().contains(DEFAULT_CMDLINE));
+        let help = boot.render_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(help.contains(DEFAULT_CMDLINE) && help.contains(DEFAULT_CMDLINE_ARM64));
     }
 
     #[test]
@@ -537,10 +556,20 @@ mod tests {
 
     #[test]
     fn a_command_line_may_begin_with_a_hyphen_or_be_empty() {
-        let cmdline = |words: &[&str]| boot(words).guest.cmdline(Some("of the image".into()));
+        let cmdline = |words: &[&str]| {
+            let guest = boot(words).guest;
+            guest.cmdline(Some("of the image".into()), Architecture::X86_64)
+        };
         assert_eq!(cmdline(&["k", "--cmdline", "-- init"]), "-- init");
         assert_eq!(cmdline(&["k", "--cmdline", ""]), "");
         assert_eq!(cmdline(&["k"]), "of the image");
-        assert_eq!(boot(&["k"]).guest.cmdline(None), DEFAULT_CMDLINE);
+    }
+
+    #[test]
+    fn the_default_command_line_names_the_machines_serial_port() {
+        let cmdline = |architecture| boot(&["k"]).guest.cmdline(None, architecture);
+        assert_eq!(cmdline(Architecture::X86_64), "console=ttyS0 panic=-1");
+        assert_eq!(cmdline(Architecture::Arm64), "console=ttyAMA0 panic=-1");
+        assert_eq!(cmdline(Architecture::Riscv64), "console=ttyS0 panic=-1");
     }
 }

@@ -144,7 +144,7 @@ pub(crate) fn request(
     Request {
         memory: args.memory,
         cpus: args.cpus,
-        cmdline: args.cmdline(image.parts().cmdline),
+        cmdline: args.cmdline(image.parts().cmdline, image.architecture()),
         initrd,
         modules: files.modules(args),
         protocol: args.protocol(),

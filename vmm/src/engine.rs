@@ -48,7 +48,8 @@ impl Engine {
     pub fn hardware(self, architecture: Architecture) -> Hardware {
         match self {
             Self::Kvm if is_host(architecture) => kvm::hardware(),
-            Self::Kvm | Self::Qemu => Hardware::default(),
+            Self::Kvm => Hardware::default(),
+            Self::Qemu => qemu::hardware(),
         }
     }
 

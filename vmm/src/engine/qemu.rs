@@ -22,8 +22,9 @@ use super::Unfit;
 use crate::{ConsoleOutput, Crash, CrashKind, RunError, Running, Stop};
 use command::Handed;
 use debugger::Debugger;
-use firstlight_base::{VcpuId, VcpuState};
-use firstlight_boot::{BootPlan, Platform, reset_rom};
+use firstlight_base::{GuestMem, VcpuId, VcpuState};
+use firstlight_boot::platform::VirtRiscv64;
+use firstlight_boot::{BootPlan, Hardware, Platform, reset_rom, riscv_firmware};
 use firstlight_image::Architecture;
 use firstlight_load::{Backing, GuestMemory, Sources, place};
 use monitor::{Event, Monitor, Reason, START_PATIENCE};
@@ -32,6 +33,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 use rustix::io::{Errno, pread};
+use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 
@@ -53,6 +55,15 @@ pub(crate) fn probe(architecture: Architecture) -> Result<String, Unfit> {
     }
 }
 
+/// What QEMU's emulated processors and machines have on any host. Of the extensions that QEMU 7.2
+/// has, these are the ones that make kernels faster.
+pub(crate) fn hardware() -> Hardware {
+    let mut hardware = Hardware::default();
+    let isa = &mut hardware.hart.isa.0;
+    isa.extend(["sstc", "zba", "zbb", "zbs"].map(Cow::Borrowed));
+    hardware
+}
+
 /// Puts the plan into shared memory and makes a machine round it. QEMU starts up meanwhile.
 pub(crate) fn prepare(
     plan: &BootPlan,
@@ -64,6 +75,7 @@ pub(crate) fn prepare(
         Platform::VirtArm64(_) | Platform::VirtRiscv64(_) => machine.clear_memory()?,
     }
     place(plan, sources, &machine.memory)?;
+    machine.place_firmware(plan)?;
     Ok(Box::new(machine))
 }
 
@@ -86,8 +98,7 @@ impl QemuMachine {
     fn new(plan: &BootPlan) -> Result<Self, RunError> {
         let platform = plan.platform();
         let program = program::find(platform.architecture())?;
-        let rom = reset_rom(plan.boot_vcpu()).map_err(QemuError::Rom)?;
-        let rom = file("reset-rom", &rom).map_err(RunError::host("make the reset ROM's file"))?;
+        let rom = rom(plan)?;
         let log = file("qemu-log", &[]).map_err(RunError::host("make QEMU's log"))?;
         let memory = GuestMemory::allocate(platform.ram(), Backing::Shared)?;
         let (console, their_console) = sockets()?;
@@ -97,20 +108,20 @@ impl QemuMachine {
         let their_log = copy(&log)?;
         let handed = Handed {
             memory: ram.as_raw_fd(),
-            rom: Some(rom.as_raw_fd()),
+            rom: rom.as_ref().map(AsRawFd::as_raw_fd),
             console: their_console.as_raw_fd(),
             monitor: their_monitor.as_raw_fd(),
             debugger: their_debugger.as_raw_fd(),
             log: their_log.as_raw_fd(),
         };
-        let inherited = vec![
+        let mut inherited = vec![
             ram,
-            rom,
             their_console.into(),
             their_monitor.into(),
             their_debugger.into(),
             their_log,
         ];
+        inherited.extend(rom);
         let process = Process::start(&program, &command::arguments(platform, &handed), inherited)?;
         let mut monitor = Monitor::new(monitor);
         monitor.greet();
@@ -138,6 +149,20 @@ impl QemuMachine {
         let len = command::ram_bytes(&self.platform);
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         fallocate(file, hole, 0, len).map_err(RunError::host("clear the guest's memory"))
+    }
+
+    /// Puts the firmware where harts come out of reset, where that is in memory.
+    fn place_firmware(&self, plan: &BootPlan) -> Result<(), RunError> {
+        match &self.platform {
+            Platform::Pc(_) | Platform::VirtArm64(_) => Ok(()),
+            Platform::VirtRiscv64(_) => {
+                let firmware = riscv_firmware(plan).map_err(QemuError::Firmware)?;
+                let at = VirtRiscv64::FIRMWARE.start();
+                let written = self.memory.write(at, &firmware);
+                written.expect("a firmware is made only where it lies in RAM");
+                Ok(())
+            }
+        }
     }
 
     fn why_no_machine(&mut self) -> RunError {
@@ -310,6 +335,19 @@ impl Running for QemuMachine {
 
     fn end(self: Box<Self>) {
         self.process.kill();
+    }
+}
+
+/// The ROM that the boot vCPU comes out of reset in, where it does so in one.
+fn rom(plan: &BootPlan) -> Result<Option<OwnedFd>, RunError> {
+    match plan.platform() {
+        Platform::Pc(_) | Platform::VirtArm64(_) => {
+            let rom = reset_rom(plan.boot_vcpu()).map_err(QemuError::Rom)?;
+            let rom = file("reset-rom", &rom);
+            rom.map(Some)
+                .map_err(RunError::host("make the reset ROM's file"))
+        }
+        Platform::VirtRiscv64(_) => Ok(None),
     }
 }
 

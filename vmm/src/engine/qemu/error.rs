@@ -1,6 +1,6 @@
 //! Why QEMU cannot run a guest.
 
-use firstlight_boot::ResetRomError;
+use firstlight_boot::{FirmwareError, ResetRomError};
 use firstlight_image::Architecture;
 use std::io;
 use std::process::ExitStatus;
@@ -34,6 +34,9 @@ pub enum QemuError {
     /// The plan's registers cannot be reached from reset.
     #[error("no way leads from reset to the plan's registers")]
     Rom(#[from] ResetRomError),
+    /// No machine-mode firmware can be made for the plan.
+    #[error("no firmware leads from reset to the plan's registers")]
+    Firmware(#[from] FirmwareError),
     /// The program could not be started.
     #[error("cannot start {program}")]
     Start {
