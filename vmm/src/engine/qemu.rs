@@ -36,6 +36,7 @@ use rustix::io::{Errno, pread};
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::process::ExitStatus;
 
 /// What holds of the guest's memory here, for `expect`.
 const SHARED: &str = "the memory was allocated to be shared";
@@ -217,17 +218,23 @@ impl QemuMachine {
             .wait()
             .map_err(RunError::host("wait for QEMU's end"))?;
         let stderr = self.process.stderr();
-        match status.code().and_then(exit_code) {
-            // QEMU's own errors end it with status 1 too, but never in silence.
-            Some(code) if self.has_debug_exit() && stderr.is_empty() => Ok(Stop::ExitCode(code)),
+        // QEMU's own errors end it with status 1 too, but never in silence.
+        match self.guests_status(status) {
+            Some(stop) if stderr.is_empty() => Ok(stop),
             _ => Err(QemuError::Ended { status, stderr }.into()),
         }
     }
 
-    fn has_debug_exit(&self) -> bool {
+    /// What the guest wanted if it was the guest that ended QEMU with this status.
+    fn guests_status(&self, status: ExitStatus) -> Option<Stop> {
+        let status = status.code()?;
         match &self.platform {
-            Platform::Pc(pc) => pc.debug_exit.is_some(),
-            Platform::VirtArm64(_) | Platform::VirtRiscv64(_) => false,
+            Platform::Pc(pc) => {
+                pc.debug_exit?;
+                exit_code(status).map(Stop::ExitCode)
+            }
+            Platform::VirtArm64(_) => None,
+            Platform::VirtRiscv64(_) => Some(finished(status)),
         }
     }
 
@@ -272,6 +279,17 @@ impl QemuMachine {
 fn exit_code(status: i32) -> Option<u8> {
     let status = u8::try_from(status).ok()?;
     (status & 1 == 1).then_some(status >> 1)
+}
+
+/// What the finisher of a `virt` machine ends QEMU with: 0 where the guest turned the machine off,
+/// otherwise a status of the guest's (`hw/misc/sifive_test.c`, up to QEMU 8).
+fn finished(status: i32) -> Stop {
+    /// The greatest status; those from 128 on are the shell's.
+    const MAX_STATUS: u8 = 0x7f;
+    match u8::try_from(status) {
+        Ok(0) => Stop::PowerOff,
+        status => Stop::ExitCode(status.map_or(MAX_STATUS, |status| status.min(MAX_STATUS))),
+    }
 }
 
 impl Running for QemuMachine {
@@ -409,6 +427,13 @@ mod tests {
         assert_eq!(exit_code(255), Some(127));
         assert_eq!(exit_code(0), None);
         assert_eq!(exit_code(256), None);
+    }
+
+    #[test]
+    fn a_finisher_ends_qemu_with_what_the_guest_wrote() {
+        assert!(matches!(finished(0), Stop::PowerOff));
+        assert!(matches!(finished(42), Stop::ExitCode(42)));
+        assert!(matches!(finished(255), Stop::ExitCode(127)));
     }
 
     #[test]

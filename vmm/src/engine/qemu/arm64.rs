@@ -113,9 +113,9 @@ impl<'a> SystemRegisters<'a> {
     }
 }
 
-/// Whether a vCPU is in the reset ROM. Programs may have code at the same virtual addresses, but no
-/// kernel has.
+/// Whether a vCPU has asked for a reset in the reset ROM. Programs may have code at the same virtual
+/// addresses, but no kernel has; a vCPU that is off is at address 0.
 fn is_in_rom(registers: &Registers) -> bool {
     let is_kernel = registers.pstate.intersects(Pstate::EL1 | Pstate::EL2);
-    is_kernel && registers.pc < VirtArm64::FLASH.end().get()
+    is_kernel && (1..VirtArm64::FLASH.end().get()).contains(&registers.pc)
 }

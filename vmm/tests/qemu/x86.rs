@@ -1,16 +1,17 @@
-//! Guests of a few instructions on a real QEMU, where one is installed.
+//! x86 guests.
 
+use crate::{carry_out, nothing_typed, typed, within};
 use firstlight_boot::{BootPlan, Module, Protocol, ProtocolChoice, Request, Unpack, plan, stub};
 use firstlight_image::testing::{bzimage, elf64};
 use firstlight_image::{Architecture, Codec, Image, Limits as ImageLimits};
 use firstlight_load::Sources;
 use firstlight_load::export::pvh_elf;
-use firstlight_vmm::{Console, Ending, Engine, EngineChoice, Limits, choose};
-use rustix::fd::OwnedFd;
+use firstlight_vmm::{Ending, Limits};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
-use std::thread;
-use std::time::Duration;
+
+fn there_is_a_qemu(test: &str) -> bool {
+    crate::there_is_a_qemu(Architecture::X86_64, test)
+}
 
 /// Where these guests are loaded and entered.
 const LOAD: u64 = 0x100_0000;
@@ -90,19 +91,6 @@ const ZERO_PAGE: [u8; 42] = [
     0xeb, 0xfd, // jmp off
 ];
 
-/// Whether there is a QEMU; says so where there is none.
-fn there_is_a_qemu(test: &str) -> bool {
-    match choose(EngineChoice::Only(Engine::Qemu), Architecture::X86_64) {
-        Ok(_) => true,
-        Err(error) => {
-            // Not by a macro: what those print is shown only where a test fails.
-            let skipped = format!("SKIPPED {test}: {error}\n");
-            io::stderr().write_all(skipped.as_bytes()).expect("stderr");
-            false
-        }
-    }
-}
-
 /// A kernel of this code, and the plan to boot it.
 fn planned(code: &[u8], protocol: Protocol, memory: u64) -> (Vec<u8>, BootPlan) {
     let mut kernel = elf64().segment(LOAD, code, 0x1000);
@@ -136,39 +124,6 @@ fn run(
     };
     let (ending, printed) = carry_out(&plan, &sources, limits, input);
     (plan, ending, printed)
-}
-
-/// Runs `plan` with `input` typed at its console; how it ends, and what it prints.
-fn carry_out(
-    plan: &BootPlan,
-    sources: &Sources<'_>,
-    limits: &Limits,
-    input: File,
-) -> (Ending, Vec<u8>) {
-    let (reader, writer) = io::pipe().expect("a pipe");
-    let mut console = Console::new(OwnedFd::from(input), OwnedFd::from(writer)).expect("a console");
-    let printed = thread::spawn(move || {
-        let mut printed = Vec::new();
-        BufReader::new(reader)
-            .read_to_end(&mut printed)
-            .map(|_| printed)
-    });
-    let machine = Engine::Qemu.prepare(plan, sources).expect("a machine");
-    let ending = machine.run(plan, limits, &mut console).expect("a run");
-    drop(console);
-    let printed = printed.join().expect("no panic").expect("a readable pipe");
-    (ending, printed)
-}
-
-fn nothing_typed() -> File {
-    File::open("/dev/null").expect("every system has it")
-}
-
-fn within(timeout: u64) -> Limits {
-    Limits {
-        timeout: Some(Duration::from_secs(timeout)),
-        boot_watchdog: None,
-    }
 }
 
 #[test]
@@ -208,21 +163,14 @@ fn not_a_byte_that_is_typed_is_lost_or_doubled() {
     if !there_is_a_qemu("input") {
         return;
     }
-    // More than any socket or FIFO on the way holds.
-    let mut typed: Vec<u8> = (0..60_000_u32).map(|n| b' ' + (n % 95) as u8).collect();
-    typed.push(4);
-    let (reader, mut writer) = io::pipe().expect("a pipe");
-    let to_type = typed.clone();
-    let typist = thread::spawn(move || writer.write_all(&to_type));
-    let input = File::from(OwnedFd::from(reader));
+    let (to_type, input) = typed();
     let (_, ending, printed) = run(&ECHO, Protocol::Pvh, &within(100), input);
     assert!(matches!(ending, Ending::PowerOff), "{ending:?}");
-    typist.join().expect("no panic").expect("all was read");
     assert!(
-        printed == typed,
+        printed == to_type,
         "{} of {} bytes",
         printed.len(),
-        typed.len()
+        to_type.len()
     );
 }
 
