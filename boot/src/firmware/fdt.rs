@@ -20,8 +20,7 @@ use crate::request::Overlay;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use dtoolkit::Node as _;
-use dtoolkit::model::{DeviceTree, DeviceTreeNode};
+use dtoolkit::model::DeviceTree;
 use firstlight_base::{GpaRange, MIB};
 
 pub use blob::BlobError;
@@ -117,16 +116,13 @@ pub enum FdtError {
         /// The overlay that made it so.
         overlay: Option<String>,
     },
-    /// Nodes lie deeper in each other than a kernel looks.
-    #[error(
-        "the device tree has {levels} levels with overlay {overlay}, but may have {}",
-        blob::MAX_DEPTH
-    )]
-    TooDeep {
-        /// How many levels it has.
-        levels: usize,
-        /// The overlay that made it so.
-        overlay: String,
+    /// What an overlay makes of the tree is none that can be used.
+    #[error("the device tree cannot be used with overlay {name}")]
+    Overlaid {
+        /// What it is called.
+        name: String,
+        /// Why not.
+        source: BlobError,
     },
 }
 
@@ -168,23 +164,18 @@ fn machine(platform: &Platform, told: &Told<'_>) -> Result<DeviceTree, FdtError>
     Ok(tree)
 }
 
+/// Puts an overlay over the tree. What comes of it is read again, as whatever comes from outside.
 fn apply(tree: &mut DeviceTree, overlay: &Overlay) -> Result<Vec<u8>, FdtError> {
-    let name = || overlay.name.clone();
     overlay::apply(tree, &overlay.bytes).map_err(|source| FdtError::Overlay {
-        name: name(),
+        name: overlay.name.clone(),
         source,
     })?;
-    let levels = levels(&tree.root);
-    if levels > blob::MAX_DEPTH {
-        let overlay = name();
-        return Err(FdtError::TooDeep { levels, overlay });
-    }
-    compile(tree, Some(overlay))
-}
-
-fn levels(node: &DeviceTreeNode) -> usize {
-    let below = node.children().map(levels).max();
-    below.unwrap_or(0).saturating_add(1)
+    let bytes = compile(tree, Some(overlay))?;
+    *tree = blob::parse(&bytes).map_err(|source| FdtError::Overlaid {
+        name: overlay.name.clone(),
+        source,
+    })?;
+    Ok(bytes)
 }
 
 fn compile(tree: &DeviceTree, overlay: Option<&Overlay>) -> Result<Vec<u8>, FdtError> {

@@ -10,9 +10,9 @@ use firstlight_base::Reader;
 use zerocopy::byteorder::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-/// How deep nodes may lie in each other, the root counted: what Linux takes (`FDT_MAX_DEPTH` in
-/// `drivers/of/fdt.c`).
-pub(super) const MAX_DEPTH: usize = 64;
+/// How deep nodes may lie in each other, the root counted: as deep as Linux looks
+/// (`drivers/of/fdt.c`, `unflatten_dt_nodes`).
+const MAX_DEPTH: usize = 63;
 
 /// How many nodes there may be; the largest trees in Linux have some thousand.
 const MAX_NODES: usize = 0x1_0000;

@@ -64,7 +64,7 @@ fn cpu(number: u32, hart: &Hart) -> Node {
 /// All extensions in one word, as kernels before 6.6 want them: those of one letter first, in the
 /// order of the instruction set manual (volume I, "ISA Extension Naming Conventions").
 fn isa(isa: &Isa) -> String {
-    const ORDER: &str = "iemafdqlcbkjtpvnh";
+    const ORDER: &str = "iemafdqcbpvh";
     let has = |letter: char| isa.0.iter().any(|name| name.chars().eq([letter]));
     let letters = ORDER.chars().filter(|&letter| has(letter));
     let long = isa.0.iter().filter(|name| name.len() > 1);
@@ -111,7 +111,7 @@ fn imsics(cpus: u32) -> Node {
     let len = PAGE.saturating_mul(cpus.into());
     let registers = GpaRange::new(VirtRiscv64::IMSICS, len);
     Node::at("interrupt-controller", VirtRiscv64::IMSICS)
-        .compatible(&["riscv,imsics"])
+        .compatible(&["qemu,imsics", "riscv,imsics"])
         .registers(registers.as_slice())
         .controls(0)
         .flag("msi-controller")
@@ -126,7 +126,7 @@ fn imsics(cpus: u32) -> Node {
 
 fn aplic() -> Node {
     Node::at("interrupt-controller", VirtRiscv64::APLIC.start())
-        .compatible(&["riscv,aplic"])
+        .compatible(&["qemu,aplic", "riscv,aplic"])
         .registers(&[VirtRiscv64::APLIC])
         .controls(2)
         .set("#address-cells", Controller::Aplic.address_cells())

@@ -3,6 +3,7 @@
 extern crate std;
 
 mod bases;
+mod hostile;
 mod machines;
 mod overlays;
 mod tools;

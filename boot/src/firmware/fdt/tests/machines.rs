@@ -32,7 +32,7 @@ fn words(tree: &DeviceTree, path: &str, name: &str) -> Option<Vec<u32>> {
     Some(words.map(|word| u32::from_be_bytes(*word)).collect())
 }
 
-/// What a node is, by its first `compatible` and its registers, and what is said of it.
+/// What a node is, by its last and most general `compatible` and its registers, and what is said of it.
 type Devices = BTreeMap<(String, Vec<u8>), BTreeMap<String, Vec<u8>>>;
 
 /// Devices at all depths: what they are and where, and what is said of that.
@@ -42,12 +42,8 @@ fn devices(node: &DeviceTreeNode, devices: &mut Devices) {
             .map(|property| property.value().to_vec())
     };
     if let (Some(compatible), Some(registers)) = (get("compatible"), get("reg")) {
-        let first: Vec<u8> = compatible
-            .split(|&byte| byte == 0)
-            .next()
-            .unwrap_or(&[])
-            .into();
-        let first = String::from_utf8(first).expect("a name");
+        let names = String::from_utf8(compatible).expect("names");
+        let last = names.trim_end_matches('\0').rsplit('\0').next();
         let said = [
             "interrupts",
             "ranges",
@@ -58,7 +54,7 @@ fn devices(node: &DeviceTreeNode, devices: &mut Devices) {
         let said = said
             .into_iter()
             .filter_map(|name| Some((name.to_string(), get(name)?)));
-        devices.insert((first, registers), said.collect());
+        devices.insert((last.unwrap_or_default().into(), registers), said.collect());
     }
     for child in node.children() {
         self::devices(child, devices);
@@ -76,7 +72,7 @@ fn compare_with_qemu(platform: &Platform, program: [&str; 2], machine: &str) {
     devices(&read(platform, &NOTHING).root, &mut ours);
     devices(&theirs.root, &mut qemus);
     // QEMU says which processor it emulates.
-    ours.retain(|(first, _), _| first != "arm,armv8" && first != "riscv");
+    ours.retain(|(compatible, _), _| compatible != "arm,armv8" && compatible != "riscv");
     assert!(ours.len() >= 5, "{ours:?}");
     for (device, said) in ours {
         assert_eq!(qemus.get(&device), Some(&said), "{device:?}");
