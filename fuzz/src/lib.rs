@@ -8,6 +8,7 @@
 
 pub mod cmdline;
 pub mod container;
+pub mod dtb;
 pub mod elf;
 mod guest;
 pub mod initrd;
@@ -35,7 +36,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     inspect::TARGET,
     unpack::TARGET,
     initrd::TARGET,
@@ -46,6 +47,7 @@ pub const TARGETS: [Target; 10] = [
     container::TARGET,
     plan::TARGET,
     cmdline::TARGET,
+    dtb::TARGET,
 ];
 
 /// How far an input came.
