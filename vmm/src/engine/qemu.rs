@@ -352,7 +352,7 @@ impl Running for QemuMachine {
     }
 
     fn end(self: Box<Self>) {
-        self.process.kill();
+        drop(self);
     }
 }
 

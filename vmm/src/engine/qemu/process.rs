@@ -7,13 +7,15 @@ use super::{QemuError, contents, file};
 use crate::RunError;
 use rustix::fd::OwnedFd;
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal, setsid};
+use rustix::process::{
+    Pid, Signal, getpid, getppid, kill_process_group, set_parent_process_death_signal, setsid,
+};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// A running QEMU. It ends with this process, however this process ends.
+/// A running QEMU. It ends with this value, and with this process, however that ends.
 pub(super) struct Process {
     child: Child,
     stderr: OwnedFd,
@@ -72,12 +74,18 @@ impl Process {
     pub(super) fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait()
     }
+}
 
-    /// Ends it, and waits until it is gone.
-    pub(super) fn kill(mut self) {
-        // Either fails only where it has ended and been waited for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl Drop for Process {
+    /// Ends it, with all that it may have started, and waits until it is gone: where the program is
+    /// a script around QEMU, killing the script alone would leave QEMU behind.
+    fn drop(&mut self) {
+        // Either fails only where it has ended and been waited for. Nobody else has the number of
+        // its group until then.
+        if let Ok(None) = self.child.try_wait() {
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+            let _ = self.child.wait();
+        }
     }
 }
 
@@ -90,6 +98,7 @@ fn complaints(stderr: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
     #[test]
     fn only_features_we_force_are_no_complaint() {
@@ -109,5 +118,29 @@ mod tests {
         let mut process = Process::start(Path::new("/bin/sh"), &arguments, vec![handed]).unwrap();
         assert_eq!(process.wait().unwrap().code(), Some(7));
         assert_eq!(process.stderr(), "through the fork");
+    }
+
+    /// The other end of the pipe is closed when the last process that has it is gone.
+    #[test]
+    fn what_a_script_started_ends_with_it() {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let number = rustix::fd::AsRawFd::as_raw_fd(&writer);
+        let script = format!("sleep 1000 & echo up >/proc/self/fd/{number}; wait");
+        let process = Process::start(
+            Path::new("/bin/sh"),
+            &["-c".to_owned(), script],
+            vec![writer],
+        );
+        let mut line = [0; 3];
+        let read = rustix::io::read(&reader, &mut line);
+        assert_eq!((read, &line), (Ok(3), b"up\n"));
+        drop(process.unwrap());
+        let mut fds = [PollFd::new(&reader, PollFlags::IN)];
+        let patience = Timespec {
+            tv_sec: 60,
+            tv_nsec: 0,
+        };
+        poll(&mut fds, Some(&patience)).unwrap();
+        assert!(fds[0].revents().contains(PollFlags::HUP));
     }
 }
