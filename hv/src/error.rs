@@ -57,13 +57,17 @@ pub enum HvError {
     },
 }
 
+/// What keeps KVM away although the processor could.
+const MODULE: &str = "the kernel module is not loaded (on x86 kvm_intel or kvm_amd, on RISC-V kvm), \
+                      or the kernel was not started where it could (on Arm, at EL2)";
+
 /// Why `/dev/kvm` cannot be used, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum NoKvm {
     /// No such file.
     #[error(
         "there is no /dev/kvm: the processor has no virtualisation, it is switched off in the \
-         firmware, or the kernel module (kvm_intel or kvm_amd) is not loaded"
+         firmware, or {MODULE}"
     )]
     Missing,
     /// Not for this user.
@@ -73,9 +77,7 @@ pub enum NoKvm {
     #[error("/dev/kvm is busy: another hypervisor holds the processor's virtualisation")]
     Busy,
     /// A device without a driver behind it.
-    #[error(
-        "/dev/kvm has no driver behind it: the kernel module (kvm_intel or kvm_amd) is not loaded"
-    )]
+    #[error("/dev/kvm has no driver behind it: {MODULE}")]
     NoDriver,
     /// Anything else.
     #[error("/dev/kvm cannot be opened")]

@@ -1,5 +1,7 @@
 //! The run loop and all endings, with exits that are played back.
 
+mod virt;
+
 use super::board::Access;
 use super::*;
 use crate::ending::CrashKind;
