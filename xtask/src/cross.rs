@@ -107,28 +107,24 @@ impl Cross {
         cargo
     }
 
-    /// Builds the program of `package` much as it is shipped, and says where it is.
+    /// Builds the program of `package`, and says where it is. It shares all that it is built of with
+    /// the tests.
     pub(crate) fn program(&self, project: &Project, package: &str) -> Outcome<PathBuf> {
-        let words = [
-            "--quiet",
-            "--locked",
-            "--release",
-            "--package",
-            package,
-            // Half the time to build, and little slower.
-            "--config=profile.release.lto=false",
-            "--config=profile.release.codegen-units=16",
-        ];
+        let words = ["--quiet", "--locked", "--package", package];
         process::run(&mut self.cargo(project, "build", &words))?;
         let folder = self.target_folder.join(self.architecture.target());
-        Ok(folder.join("release").join(package))
+        Ok(folder.join("debug").join(package))
     }
 
-    /// Builds the tests of `package`, and says where their programs are.
-    pub(crate) fn tests(&self, project: &Project, package: &str) -> Outcome<Vec<PathBuf>> {
+    /// Builds the unit tests of `packages`, and says where their programs are.
+    pub(crate) fn tests(&self, project: &Project, packages: &[&str]) -> Outcome<Vec<PathBuf>> {
         let words = ["--quiet", "--locked", "--no-run", "--message-format=json"];
         let mut cargo = self.cargo(project, "test", &words);
-        let messages = process::output_of(cargo.args(["--package", package]))?;
+        cargo.arg("--lib");
+        for package in packages {
+            cargo.args(["--package", package]);
+        }
+        let messages = process::output_of(&mut cargo)?;
         let mut programs = Vec::new();
         for line in messages.lines() {
             let message: serde_json::Value = serde_json::from_str(line)
@@ -136,7 +132,7 @@ impl Cross {
             programs.extend(message["executable"].as_str().map(PathBuf::from));
         }
         if programs.is_empty() {
-            return Err(Failure::new(format!("{package} has no tests")));
+            return Err(Failure::new(format!("no tests in {}", packages.join(", "))));
         }
         Ok(programs)
     }

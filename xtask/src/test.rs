@@ -482,7 +482,7 @@ impl Programs {
         Ok(Self {
             xtask: cross.program(project, "xtask")?,
             firstlight: cross.program(project, "firstlight")?,
-            tests: cross.tests(project, "firstlight-hv")?,
+            tests: cross.tests(project, &["firstlight-hv", "firstlight-vmm"])?,
         })
     }
 }
