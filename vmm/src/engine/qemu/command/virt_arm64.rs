@@ -13,12 +13,11 @@ pub(super) fn machine(platform: &VirtArm64) -> String {
     format!("virt,{gic},virtualization={el2},acpi=off,memory-backend=ram")
 }
 
-/// Everything that QEMU emulates, but what slows all code down: pointers are signed by a quick
-/// function of QEMU's own, and the wide vectors that no kernel needs are off. Tables for 52 bits
-/// stop kernels before 5.12.
+/// Everything that QEMU emulates, but what slows all code down: signed pointers, and the wide
+/// vectors that no kernel needs. Tables for 52 bits stop kernels before 5.12.
 pub(super) fn cpu(platform: &VirtArm64) -> String {
     let pmu = on(platform.pmu);
-    format!("max,pauth-impdef=on,sve=off,sme=off,lpa2=off,pmu={pmu}")
+    format!("max,pauth=off,sve=off,sme=off,lpa2=off,pmu={pmu}")
 }
 
 const fn on(on: bool) -> &'static str {
