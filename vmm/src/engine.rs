@@ -197,6 +197,9 @@ impl std::error::Error for NoEngine {}
 mod tests {
     use super::*;
     use crate::testing;
+    use firstlight_boot::Request;
+    use firstlight_image::testing::multiboot1;
+    use firstlight_image::{Image, Limits};
 
     /// One that this host is not.
     fn another() -> Architecture {
@@ -237,5 +240,21 @@ mod tests {
         assert_eq!(Engine::Kvm.cmdline(&plan), plan.cmdline());
         let told = Engine::Qemu.cmdline(&plan);
         assert!(told.ends_with(plan.cmdline()), "{told}");
+    }
+
+    #[test]
+    fn who_is_not_linux_is_told_nothing() {
+        /// The header says where the kernel is loaded.
+        const ADDRESSES: u32 = 1 << 16;
+        let header = multiboot1(ADDRESSES).addresses(0x10_0000, 0x10_0000, 0, 0);
+        let file = header.entry(0x10_0000).build();
+        let image = Image::open(&file, &Limits::default()).unwrap();
+        let request = Request {
+            cmdline: "quiet".to_owned(),
+            ..Request::default()
+        };
+        let plan = firstlight_boot::plan(&image, &request).unwrap();
+        assert_eq!(plan.protocol(), Protocol::Multiboot);
+        assert_eq!(Engine::Qemu.cmdline(&plan), "quiet");
     }
 }
