@@ -16,6 +16,7 @@ pub(super) fn root(machine: &VirtArm64) -> Result<Node, FdtError> {
     let virtio = machine.virtio.iter();
     let bridges = machine.pci.iter();
     Ok(virt::root(VirtArm64::UART)
+        .set("interrupt-parent", handle::CONTROLLER)
         .with(cpus)
         .with_all(tables)
         .with(psci(machine.el2))

@@ -58,8 +58,16 @@ impl Controller {
 }
 
 impl Node {
+    /// A riscv64 tree names the controller in each node and not in the root: Linux would take it for
+    /// the parent of the harts' own controllers, its own parents, and find neither (`of_irq_init`).
     pub(super) fn interrupt(self, controller: Controller, irq: Irq, trigger: Trigger) -> Self {
-        self.set("interrupts", controller.line(irq, trigger))
+        let node = match controller {
+            Controller::Gic => self,
+            Controller::Plic | Controller::Aplic => {
+                self.set("interrupt-parent", handle::CONTROLLER)
+            }
+        };
+        node.set("interrupts", controller.line(irq, trigger))
     }
 
     /// A controller whose lines are said in that many cells.

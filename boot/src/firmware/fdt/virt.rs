@@ -9,14 +9,13 @@ use alloc::format;
 use alloc::vec::Vec;
 use firstlight_base::{Gpa, GpaRange, Irq, MIB};
 
-/// The root, to be filled: where the console is, and the controller that lines end at.
+/// The root, to be filled: where the console is.
 pub(super) fn root(console: GpaRange) -> Node {
     let serial = format!("/serial@{:x}", console.start().get());
     Node::new("")
         .compatible(&["linux,dummy-virt"])
         .set("model", "linux,dummy-virt")
         .cells(2, 2)
-        .set("interrupt-parent", handle::CONTROLLER)
         .with(Node::new("chosen").set("stdout-path", serial.as_str()))
         .with(Node::new("aliases").set("serial0", serial))
 }

@@ -189,7 +189,8 @@ mod tests {
         let mut platform = VirtRiscv64::new(512 * MIB, 4);
         platform.hart.isa.0.extend(["sstc".into(), "zba".into()]);
         let line = line(&Platform::VirtRiscv64(platform));
-        assert!(line.contains("-cpu rv64,sstc=on,zba=on"), "{line}");
+        let cpu = "-cpu rv64,h=off,v=off,zba=on,zbb=off,zbc=off,zbs=off,sstc=on,";
+        assert!(line.contains(cpu), "{line}");
         assert!(line.contains("virt,aclint=off,aia=none,"));
     }
 }

@@ -11,17 +11,28 @@ pub(super) fn machine(platform: &VirtRiscv64) -> String {
     format!("virt,aclint=off,aia={aia},memory-backend=ram")
 }
 
-/// A processor with what the platform's harts have beyond what QEMU's has by itself.
+/// A processor with the extensions of the platform's harts, and without those that QEMU's has by
+/// itself or not, depending on its version.
 pub(super) fn cpu(platform: &VirtRiscv64) -> String {
-    let extensions = platform.hart.isa.0.iter();
-    let switched = extensions
-        .filter(|extension| SWITCHED.contains(&extension.as_ref()))
-        .map(|extension| format!(",{extension}=on"));
-    format!("rv64{}", switched.collect::<String>())
+    let isa = &platform.hart.isa.0;
+    let mut cpu = "rv64".to_owned();
+    for extension in SWITCHED {
+        let state = if isa.iter().any(|one| one == extension) {
+            "on"
+        } else {
+            "off"
+        };
+        cpu.push_str(&format!(",{extension}={state}"));
+    }
+    for extension in isa.iter().filter(|one| ADDED.contains(&one.as_ref())) {
+        cpu.push_str(&format!(",{extension}=on"));
+    }
+    cpu
 }
 
 /// The extensions that QEMU 7.2 can switch, under the names that device trees have for them.
-const SWITCHED: [&str; 14] = [
-    "h", "v", "sstc", "svinval", "svnapot", "svpbmt", "zba", "zbb", "zbc", "zbs", "zfh", "zicbom",
-    "zicboz", "zawrs",
+const SWITCHED: [&str; 10] = [
+    "h", "v", "zba", "zbb", "zbc", "zbs", "sstc", "svinval", "svnapot", "svpbmt",
 ];
+/// Those that only a later QEMU can.
+const ADDED: [&str; 4] = ["zfh", "zicbom", "zicboz", "zawrs"];
