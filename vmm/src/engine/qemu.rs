@@ -282,7 +282,7 @@ fn exit_code(status: i32) -> Option<u8> {
 }
 
 /// What the finisher of a `virt` machine ends QEMU with: 0 where the guest turned the machine off,
-/// otherwise a status of the guest's (`hw/misc/sifive_test.c`, up to QEMU 8).
+/// otherwise a status of the guest's (`hw/misc/sifive_test.c` of QEMU 7.2).
 fn finished(status: i32) -> Stop {
     /// The greatest status; those from 128 on are the shell's.
     const MAX_STATUS: u8 = 0x7f;
