@@ -226,7 +226,7 @@ fn write_row(
     write_text(out, "name", x, y, row.name())?;
     if let Some(entry) = entry {
         let after_name = x + 16.0 + 8.6 * row.name().chars().count() as f64;
-        let mark = format!("\u{25b8} entry, rip = {:#x}", entry.get());
+        let mark = format!("\u{25b8} entry at {:#x}", entry.get());
         write_text(out, "mono", after_name, y, &mark)?;
     }
     write_text(out, "mono end", right - 92.0, y, &row.range.to_string())?;
