@@ -76,7 +76,8 @@ impl Debugger {
     /// What the stub answers, without frame and checksum: the socket loses nothing.
     fn ask(&mut self, request: &str) -> Option<Vec<u8>> {
         let sum = request.bytes().fold(0, u8::wrapping_add);
-        write!(&self.socket, "${request}#{sum:02x}").ok()?;
+        let frame = format!("${request}#{sum:02x}");
+        self.socket.write_all(frame.as_bytes()).ok()?;
         loop {
             let packet = self.packet()?;
             // Where it is gone, reading tells.
