@@ -224,6 +224,22 @@ pub enum Mode {
 }
 
 impl Registers {
+    /// Every segment register by its name: the six of code and data, then those of the task and of
+    /// the local descriptor table.
+    #[must_use]
+    pub const fn segments(&self) -> [(&'static str, Segment); 8] {
+        [
+            ("cs", self.cs),
+            ("ds", self.ds),
+            ("es", self.es),
+            ("fs", self.fs),
+            ("gs", self.gs),
+            ("ss", self.ss),
+            ("tr", self.tr),
+            ("ldt", self.ldt),
+        ]
+    }
+
     /// The mode the processor runs in.
     #[must_use]
     pub const fn mode(&self) -> Mode {

@@ -14,9 +14,11 @@ pub fn named(state: &VcpuState) -> Vec<(&'static str, u64)> {
     }
 }
 
-fn x86(registers: &x86::Registers) -> Vec<(&'static str, u64)> {
+/// The registers of an x86 processor that are one number each.
+#[must_use]
+pub fn general(registers: &x86::Registers) -> [(&'static str, u64); 23] {
     let gprs = &registers.gprs;
-    let mut named = Vec::from([
+    [
         ("rip", gprs.rip),
         ("rflags", gprs.rflags),
         ("rax", gprs.rax),
@@ -40,6 +42,12 @@ fn x86(registers: &x86::Registers) -> Vec<(&'static str, u64)> {
         ("cr3", registers.cr3),
         ("cr4", registers.cr4.bits()),
         ("efer", registers.efer.bits()),
+    ]
+}
+
+fn x86(registers: &x86::Registers) -> Vec<(&'static str, u64)> {
+    let mut named = Vec::from(general(registers));
+    named.extend([
         ("gdt.base", registers.gdt.base),
         ("gdt.limit", registers.gdt.limit.into()),
         ("idt.base", registers.idt.base),

@@ -238,19 +238,7 @@ fn write_x86(out: &mut String, plan: &BootPlan, registers: &Registers) -> core::
         registers.efer.bits(),
         registers.efer.iter_names(),
     )?;
-    write_segments(
-        out,
-        &[
-            ("cs", registers.cs),
-            ("ds", registers.ds),
-            ("es", registers.es),
-            ("fs", registers.fs),
-            ("gs", registers.gs),
-            ("ss", registers.ss),
-            ("tr", registers.tr),
-            ("ldt", registers.ldt),
-        ],
-    )?;
+    write_segments(out, &registers.segments())?;
     write_table(out, plan, "gdt", registers.gdt)?;
     write_table(out, plan, "idt", registers.idt)?;
     out.push_str("  other registers are 0\n");

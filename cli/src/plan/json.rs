@@ -188,10 +188,7 @@ impl Vcpu {
         let plain = |architecture| Self {
             architecture,
             mode: None,
-            registers: draw::registers::named(state)
-                .into_iter()
-                .map(|(name, value)| (name, Hex(value)))
-                .collect(),
+            registers: hex(draw::registers::named(state)),
             segments: BTreeMap::new(),
             tables: BTreeMap::new(),
         };
@@ -203,7 +200,7 @@ impl Vcpu {
                     Mode::Bits32 => 32,
                     Mode::Bits64 => 64,
                 }),
-                registers: named(registers),
+                registers: hex(draw::registers::general(registers)),
                 segments: segments(registers),
                 tables: tables(registers),
             },
@@ -213,33 +210,9 @@ impl Vcpu {
     }
 }
 
-fn named(registers: &Registers) -> BTreeMap<&'static str, Hex> {
-    let g = &registers.gprs;
-    BTreeMap::from([
-        ("rax", Hex(g.rax)),
-        ("rbx", Hex(g.rbx)),
-        ("rcx", Hex(g.rcx)),
-        ("rdx", Hex(g.rdx)),
-        ("rsi", Hex(g.rsi)),
-        ("rdi", Hex(g.rdi)),
-        ("rsp", Hex(g.rsp)),
-        ("rbp", Hex(g.rbp)),
-        ("r8", Hex(g.r8)),
-        ("r9", Hex(g.r9)),
-        ("r10", Hex(g.r10)),
-        ("r11", Hex(g.r11)),
-        ("r12", Hex(g.r12)),
-        ("r13", Hex(g.r13)),
-        ("r14", Hex(g.r14)),
-        ("r15", Hex(g.r15)),
-        ("rip", Hex(g.rip)),
-        ("rflags", Hex(g.rflags)),
-        ("cr0", Hex(registers.cr0.bits())),
-        ("cr2", Hex(registers.cr2)),
-        ("cr3", Hex(registers.cr3)),
-        ("cr4", Hex(registers.cr4.bits())),
-        ("efer", Hex(registers.efer.bits())),
-    ])
+fn hex(named: impl IntoIterator<Item = (&'static str, u64)>) -> BTreeMap<&'static str, Hex> {
+    let named = named.into_iter();
+    named.map(|(name, value)| (name, Hex(value))).collect()
 }
 
 #[derive(Serialize)]
@@ -257,16 +230,10 @@ fn segments(registers: &Registers) -> BTreeMap<&'static str, Descriptor> {
         limit: Hex(u64::from(segment.limit)),
         access: Hex(u64::from(segment.access)),
     };
-    BTreeMap::from([
-        ("cs", descriptor(registers.cs)),
-        ("ds", descriptor(registers.ds)),
-        ("es", descriptor(registers.es)),
-        ("fs", descriptor(registers.fs)),
-        ("gs", descriptor(registers.gs)),
-        ("ss", descriptor(registers.ss)),
-        ("tr", descriptor(registers.tr)),
-        ("ldt", descriptor(registers.ldt)),
-    ])
+    let named = registers.segments().into_iter();
+    named
+        .map(|(name, segment)| (name, descriptor(segment)))
+        .collect()
 }
 
 #[derive(Serialize)]

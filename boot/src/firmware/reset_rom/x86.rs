@@ -168,17 +168,7 @@ struct Descriptors {
 impl Descriptors {
     fn of(registers: &Registers) -> Result<Self, ResetRomError> {
         let mut entries = vec![0];
-        let named = [
-            ("cs", registers.cs),
-            ("ds", registers.ds),
-            ("es", registers.es),
-            ("fs", registers.fs),
-            ("gs", registers.gs),
-            ("ss", registers.ss),
-            ("tr", registers.tr),
-            ("ldt", registers.ldt),
-        ];
-        for (name, segment) in named {
+        for (name, segment) in registers.segments() {
             if usable(segment) {
                 put_descriptor(&mut entries, name, segment)?;
             } else {

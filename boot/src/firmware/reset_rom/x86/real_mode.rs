@@ -93,15 +93,8 @@ fn check(registers: &Registers) -> Result<(), ResetRomError> {
         gprs.rip,
         "a segment has 64 KiB",
     )?;
-    let segments = [
-        ("cs", registers.cs),
-        ("ds", registers.ds),
-        ("es", registers.es),
-        ("fs", registers.fs),
-        ("gs", registers.gs),
-        ("ss", registers.ss),
-    ];
-    for (name, segment) in segments {
+    let [code_and_data @ .., _task, _ldt] = registers.segments();
+    for (name, segment) in code_and_data {
         need(
             segment.base == u64::from(segment.selector) << 4 && segment.limit == LIMIT,
             name,
