@@ -37,7 +37,8 @@ pub(super) fn plan(
     };
     let tree_len = fdt::tree(&platform, &told)?.len() as u64;
     let memory_map = memory_map(&platform);
-    let mut layout = Layout::survey(&platform, rules, (request.fdt_position, tree_len))?;
+    let usable = usable(&memory_map);
+    let mut layout = Layout::survey(&platform, usable, rules, (request.fdt_position, tree_len))?;
     let kernel_range = layout.put_kernel(kernel, request.load_address)?;
     told.initrd = match request.initrd {
         Some(len) => Some(layout.put_initrd(kernel_range, len)?),
@@ -123,6 +124,12 @@ fn memory_map(platform: &Platform) -> Vec<E820Entry> {
     map
 }
 
+/// The RAM in a memory map.
+fn usable(memory_map: &[E820Entry]) -> Vec<GpaRange> {
+    let ram = memory_map.iter().filter(|line| line.kind == E820Kind::Ram);
+    ram.map(|line| line.range).collect()
+}
+
 /// Memory being given away.
 struct Layout<'a> {
     draft: Draft,
@@ -138,12 +145,10 @@ impl<'a> Layout<'a> {
     /// Keeps room for a device tree of some size at one end of memory, where it was asked for there.
     fn survey(
         platform: &Platform,
+        usable: Vec<GpaRange>,
         rules: &'a Rules,
         (position, tree_len): (FdtPosition, u64),
     ) -> Result<Self, PlanError> {
-        let usable = memory_map(platform);
-        let usable = usable.iter().filter(|line| line.kind == E820Kind::Ram);
-        let usable: Vec<_> = usable.map(|line| line.range).collect();
         let ram = *platform.ram().first().expect("a machine has RAM");
         let draft = Draft::new(usable, platform.reserved().to_vec());
         let need = tree_need(tree_len, ram);

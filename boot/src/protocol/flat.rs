@@ -107,37 +107,38 @@ pub(crate) fn kernel(
         let why = "only the host can unpack it: what unpacks it in a guest needs UEFI";
         return Err(no_entry(rules.protocol, why));
     }
-    let bytes = image.kernel().bytes();
-    let layer = image.layers().len().saturating_sub(1);
-    let len = bytes.len() as u64;
-    let whole = |header: Header| Kernel {
-        image: image.to_string(),
-        layer,
-        parts: Vec::from([Part {
+    let len = image.kernel().bytes().len() as u64;
+    let whole = |header: Header| {
+        let part = Part {
             offset: 0,
             len,
             at: 0,
-        }]),
-        text_offset: header.text_offset,
-        size: header.size.unwrap_or_else(|| unsaid(len)).max(len),
+        };
+        Kernel::laid_out(image, &header, Vec::from([part]), len)
     };
     match image.kernel().format() {
         Format::Arm64(header) => Ok(whole(header.into())),
         Format::Riscv(header) => Ok(whole(header.into())),
-        Format::Elf(elf) => of_elf(elf, bytes)
-            .map(|kernel| Kernel {
-                image: image.to_string(),
-                layer,
-                ..kernel
-            })
-            .map_err(|why| PlanError::NotBootable {
-                image: image.to_string(),
-                why: why.into(),
-            }),
-        _ => Err(PlanError::NotBootable {
+        Format::Elf(elf) => of_elf(image, elf),
+        _ => Err("it is neither an Image nor a vmlinux"),
+    }
+    .map_err(|why| PlanError::NotBootable {
+        image: image.to_string(),
+        why: why.into(),
+    })
+}
+
+impl Kernel {
+    /// The innermost layer of `image` in `parts`, the last of which ends `end` bytes behind the
+    /// kernel's first.
+    fn laid_out(image: &Image<'_>, header: &Header, parts: Vec<Part>, end: u64) -> Self {
+        Self {
             image: image.to_string(),
-            why: "it is neither an Image nor a vmlinux".into(),
-        }),
+            layer: image.layers().len().saturating_sub(1),
+            parts,
+            text_offset: header.text_offset,
+            size: header.size.unwrap_or_else(|| unsaid(end)).max(end),
+        }
     }
 }
 
@@ -148,7 +149,7 @@ const fn unsaid(len: u64) -> u64 {
 }
 
 /// Flat memory from its lowest virtual address on: the physical ones mean nothing in most builds.
-fn of_elf(elf: &Elf, bytes: &[u8]) -> Result<Kernel, &'static str> {
+fn of_elf(image: &Image<'_>, elf: &Elf) -> Result<Kernel, &'static str> {
     /// No kernel is larger, and beyond it sums could wrap.
     const MOST: u64 = 1 << 40;
     let mut segments: Vec<_> = elf.segments.iter().collect();
@@ -156,7 +157,7 @@ fn of_elf(elf: &Elf, bytes: &[u8]) -> Result<Kernel, &'static str> {
     let first = segments.first().ok_or("it has no segment to load")?;
     let base = first.vaddr;
     let start = usize::try_from(first.offset).unwrap_or(usize::MAX);
-    let memory = bytes.get(start..).unwrap_or_default();
+    let memory = image.kernel().bytes().get(start..).unwrap_or_default();
     let header = match elf.architecture() {
         Architecture::Arm64 => Arm64Image::of_memory(memory)
             .filter(|image| !image.is_big_endian)
@@ -181,11 +182,5 @@ fn of_elf(elf: &Elf, bytes: &[u8]) -> Result<Kernel, &'static str> {
             at,
         });
     }
-    Ok(Kernel {
-        image: String::new(),
-        layer: 0,
-        parts,
-        text_offset: header.text_offset,
-        size: header.size.unwrap_or_else(|| unsaid(end)).max(end),
-    })
+    Ok(Kernel::laid_out(image, &header, parts, end))
 }
