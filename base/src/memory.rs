@@ -20,6 +20,22 @@ pub trait GuestMem {
     ///
     /// [`OutsideRam`] where not every byte is guest memory; nothing is written then.
     fn write(&self, at: Gpa, from: &[u8]) -> Result<(), OutsideRam>;
+
+    /// The little-endian number at `at`, read at once; what the guest wrote before it wrote this is
+    /// seen by reads that come later.
+    ///
+    /// # Errors
+    ///
+    /// [`OutsideRam`] where it is not all guest memory, or `at` is odd.
+    fn load_u16(&self, at: Gpa) -> Result<u16, OutsideRam>;
+
+    /// Writes the little-endian number at `at` at once; a guest that sees it sees what was written
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// [`OutsideRam`] where it is not all guest memory, or `at` is odd.
+    fn store_u16(&self, at: Gpa, value: u16) -> Result<(), OutsideRam>;
 }
 
 /// An access to guest-physical addresses that are not all guest memory.

@@ -50,6 +50,7 @@ mod memory;
 mod place;
 mod relocate;
 mod stamp;
+mod transfer;
 mod view;
 mod zeros;
 

@@ -8,6 +8,7 @@ use rustix::fd::AsFd;
 use rustix::io::{self, Errno};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// An owned mapping of host memory, readable and writable, page-aligned.
 #[derive(Debug)]
@@ -145,6 +146,14 @@ impl Mapping {
         let _ = populated;
     }
 
+    /// Gives the pages from `offset` back to the host: private ones of no file read zeros then. Both
+    /// numbers are whole pages.
+    pub(crate) fn discard(&self, offset: usize, len: usize) -> io::Result<()> {
+        let start = self.pages(offset, len)?;
+        // SAFETY: the range is in this mapping, to which no Rust reference exists.
+        unsafe { madvise(start.as_ptr().cast(), len, Advice::LinuxDontNeed) }
+    }
+
     /// Adds `value` to the little-endian number at `offset`, modulo 2⁶⁴; false, and nothing
     /// changed, where it does not all lie inside.
     pub(crate) fn add_u64(&self, offset: usize, value: u64) -> bool {
@@ -174,6 +183,36 @@ impl Mapping {
         // SAFETY: as for the read.
         unsafe { at.write_unaligned(new) };
         true
+    }
+
+    /// The little-endian number at `offset`, read at once and before whatever is read later; `None`
+    /// where it does not all lie inside or `offset` is odd.
+    pub(crate) fn load_u16(&self, offset: usize) -> Option<u16> {
+        Some(u16::from_le(
+            self.atomic_u16(offset)?.load(Ordering::Acquire),
+        ))
+    }
+
+    /// Writes the little-endian number at `offset` at once and after whatever was written before;
+    /// false, and nothing written, where it does not all lie inside or `offset` is odd.
+    pub(crate) fn store_u16(&self, offset: usize, value: u16) -> bool {
+        let Some(number) = self.atomic_u16(offset) else {
+            return false;
+        };
+        number.store(value.to_le(), Ordering::Release);
+        true
+    }
+
+    fn atomic_u16(&self, offset: usize) -> Option<&AtomicU16> {
+        if !self.holds(offset, size_of::<u16>()) || !offset.is_multiple_of(align_of::<u16>()) {
+            return None;
+        }
+        // SAFETY: `holds` found the whole number inside the mapping.
+        let at = unsafe { self.start.add(offset) }.cast::<u16>();
+        // SAFETY: it is aligned, because the mapping begins at a page, and lives as long as the
+        // mapping. A guest's stores and our copies of the same bytes race with it as they do with
+        // one another; of the number itself nothing is assumed.
+        Some(unsafe { AtomicU16::from_ptr(at.as_ptr()) })
     }
 
     /// Copies `from` to `offset`; false, and nothing copied, where it does not all fit.

@@ -142,6 +142,24 @@ impl GuestMemory {
         }
     }
 
+    /// Gives the whole pages of `range` back to the host; the guest finds zeros there, or what a file
+    /// has there that was mapped.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno`] where the range is not all guest memory, or the host refuses.
+    pub fn discard(&self, range: GpaRange) -> Result<(), Errno> {
+        let (Some(start), Some(end)) = (range.start().align_up(PAGE), range.end().align_down(PAGE))
+        else {
+            return Err(Errno::INVAL);
+        };
+        let Some(whole) = GpaRange::between(start, end) else {
+            return Ok(());
+        };
+        let (mapping, offset, len) = self.pages(start, whole.len()).ok_or(Errno::INVAL)?;
+        mapping.discard(offset, len)
+    }
+
     /// The mapping that holds all of `range`, and where in it the range begins.
     pub(crate) fn mapping_of(&self, range: GpaRange) -> Result<(&Mapping, usize), OutsideRam> {
         let outside = OutsideRam {
@@ -204,6 +222,22 @@ impl GuestMem for GuestMemory {
         assert!(written, "find() answers with an offset that holds");
         Ok(())
     }
+
+    fn load_u16(&self, at: Gpa) -> Result<u16, OutsideRam> {
+        let (mapping, offset) = self.find(at, size_of::<u16>())?;
+        mapping.load_u16(offset).ok_or(outside_u16(at))
+    }
+
+    fn store_u16(&self, at: Gpa, value: u16) -> Result<(), OutsideRam> {
+        let (mapping, offset) = self.find(at, size_of::<u16>())?;
+        let stored = mapping.store_u16(offset, value);
+        stored.then_some(()).ok_or(outside_u16(at))
+    }
+}
+
+const fn outside_u16(at: Gpa) -> OutsideRam {
+    let len = size_of::<u16>() as u64;
+    OutsideRam { at, len }
 }
 
 fn memory_file(bytes: u64) -> Result<OwnedFd, Errno> {

@@ -50,6 +50,16 @@ impl GuestMem for Ram {
         self.0.borrow_mut()[part].copy_from_slice(from);
         Ok(())
     }
+
+    fn load_u16(&self, at: Gpa) -> core::result::Result<u16, OutsideRam> {
+        let mut bytes = [0; 2];
+        self.read(at, &mut bytes)?;
+        Ok(u16::from_le_bytes(bytes))
+    }
+
+    fn store_u16(&self, at: Gpa, value: u16) -> core::result::Result<(), OutsideRam> {
+        self.write(at, &value.to_le_bytes())
+    }
 }
 
 fn module(paddr: u64) -> hvm_modlist_entry {
