@@ -22,6 +22,7 @@ mod finisher;
 mod goldfish_rtc;
 mod i8042;
 mod irqchip;
+pub mod pci;
 mod pl011;
 mod pl031;
 mod primecell;
