@@ -3,6 +3,8 @@
 //! [`choose`] finds the engine, [`Engine::prepare`] carries the plan out, and [`Machine::run`]
 //! runs the guest until it ends, serving its console on the calling thread.
 
+mod bell;
+mod board;
 mod console;
 mod ending;
 mod engine;

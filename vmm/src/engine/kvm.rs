@@ -1,18 +1,14 @@
 //! KVM as the engine: the machine's devices are in this process, every vCPU has a thread.
 
-mod board;
-mod clock;
 mod crew;
 mod hardware;
-mod irqchip;
-mod level_line;
-mod plic;
 mod sbi;
-mod serial;
 
 use super::Unfit;
+use crate::board::Board;
+use crate::board::irqchip::{self, Line};
+use crate::board::plic::{Plic, PlicLine};
 use crate::{ConsoleOutput, RunError, Running, Stop};
-use board::Board;
 use crew::Crew;
 use firstlight_base::VcpuState;
 use firstlight_boot::{BootPlan, Hardware};
@@ -20,9 +16,8 @@ use firstlight_hv::kvm::Kvm;
 use firstlight_hv::probe::{self, Verdict};
 use firstlight_hv::{HvError, Hypervisor, Vcpu, Vm};
 use firstlight_load::{Backing, GuestMemory, Sources, place};
-use irqchip::Line;
-use plic::{Plic, PlicLine};
 use rustix::event::{PollFd, PollFlags};
+use rustix::fd::AsFd;
 use std::error::Error;
 use std::sync::{Arc, OnceLock};
 
@@ -169,7 +164,7 @@ where
 
     fn waits(&self) -> Vec<PollFd<'_>> {
         let clocks = self.board.clocks().iter().map(|clock| clock.fd());
-        [self.board.bell().fd()]
+        [self.board.bell().as_fd()]
             .into_iter()
             .chain(clocks)
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))

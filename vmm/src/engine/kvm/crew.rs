@@ -1,7 +1,7 @@
 //! The threads of the vCPUs.
 
-use super::board::{Access, Board};
 use super::sbi;
+use crate::board::{Access, Board};
 use crate::ending::CrashKind;
 use crate::{Crash, RunError, Stop};
 use firstlight_base::{VcpuId, VcpuState};
@@ -27,9 +27,9 @@ pub(super) struct Crew {
 
 impl Crew {
     /// Gives every vCPU its thread and lets it go.
-    pub(super) fn muster<V: Vcpu + 'static, L: IrqLine + 'static>(
+    pub(super) fn muster<V: Vcpu + 'static>(
         vcpus: Vec<V>,
-        board: &Arc<Board<L>>,
+        board: &Arc<Board>,
         memory: &Arc<GuestMemory>,
     ) -> Result<Self, RunError> {
         let mut crew = Self {
@@ -61,7 +61,7 @@ impl Crew {
     }
 
     /// Stops every vCPU and waits for its thread.
-    pub(super) fn dismiss<L: IrqLine>(self, board: &Board<L>) {
+    pub(super) fn dismiss(self, board: &Board) {
         board.stop();
         for (kicker, _) in &self.members {
             kicker.kick();
@@ -74,7 +74,7 @@ impl Crew {
     }
 
     /// The boot vCPU's registers while it runs.
-    pub(super) fn examine_boot_vcpu<L: IrqLine>(&self, board: &Board<L>) -> Option<VcpuState> {
+    pub(super) fn examine_boot_vcpu(&self, board: &Board) -> Option<VcpuState> {
         let (kicker, _) = self.members.first()?;
         if board.is_stopping() {
             return None;
@@ -126,7 +126,7 @@ struct Member<V> {
 }
 
 impl<V: Vcpu> Member<V> {
-    fn work<L: IrqLine>(mut self, board: &Board<L>) {
+    fn work(mut self, board: &Board) {
         let _alarm = Alarm(board);
         while !board.is_stopping() {
             match self.step(board) {
@@ -144,7 +144,7 @@ impl<V: Vcpu> Member<V> {
     }
 
     /// Runs the vCPU until it wants something, and does it.
-    fn step<L: IrqLine>(&mut self, board: &Board<L>) -> Result<Option<Stop>, HvError> {
+    fn step(&mut self, board: &Board) -> Result<Option<Stop>, HvError> {
         let kind = match self.vcpu.run()? {
             Exit::PortRead { port, data } => {
                 board.read(Access::Port(port), data);
@@ -238,9 +238,9 @@ impl Died {
 }
 
 /// Stops the others when a vCPU's thread panics, so that nobody waits for it.
-struct Alarm<'a, L: IrqLine>(&'a Board<L>);
+struct Alarm<'a>(&'a Board);
 
-impl<L: IrqLine> Drop for Alarm<'_, L> {
+impl Drop for Alarm<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.report(Err(RunError::Host {

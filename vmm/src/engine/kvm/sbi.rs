@@ -1,7 +1,7 @@
 //! The calls of RISC-V guests that KVM leaves to us (RISC-V Supervisor Binary Interface
 //! Specification 2.0): their consoles.
 
-use super::board::Board;
+use crate::board::Board;
 use firstlight_base::{Gpa, GuestMem};
 use firstlight_hv::{IrqLine, SbiCall};
 
@@ -24,9 +24,9 @@ const MOST: u64 = 4096;
 
 /// Carries a call out, and says what the guest gets. Output goes to the console; there is no input,
 /// which is for whoever has the serial port.
-pub(super) fn answer<L: IrqLine>(
+pub(super) fn answer(
     call: &SbiCall,
-    board: &Board<L>,
+    board: &Board,
     memory: &impl GuestMem,
 ) -> [u64; 2] {
     let [first, low, high, ..] = call.arguments;

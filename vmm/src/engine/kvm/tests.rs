@@ -2,8 +2,8 @@
 
 mod virt;
 
-use super::board::Access;
 use super::*;
+use crate::board::Access;
 use crate::ending::CrashKind;
 use crate::testing::{Person, plan};
 use crate::{Console, Ending, Limits, Machine, Reason};
@@ -267,7 +267,7 @@ fn input_larger_than_the_fifo_waits_for_the_guest_and_arrives_whole() {
         data[0]
     };
     let rings = || {
-        let mut fds = [PollFd::from_borrowed_fd(board.bell().fd(), PollFlags::IN)];
+        let mut fds = [PollFd::from_borrowed_fd(board.bell().as_fd(), PollFlags::IN)];
         poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
     };
     let enable_receive_interrupt = [1];

@@ -1,8 +1,8 @@
 //! A clock with an alarm on the board: a chip between an interrupt line and a timer of the host.
 
-use super::level_line::LevelLine;
+use super::{Attached, LevelLine};
 use crate::RunError;
-use firstlight_devices::Interrupting;
+use firstlight_devices::{Effect, Interrupting};
 use firstlight_hv::IrqLine;
 use rustix::event::Timespec;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,19 +13,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A clock chip with everything it is connected to.
-pub(super) struct Clock<L: IrqLine> {
-    works: Mutex<Works<L>>,
+pub(crate) struct Clock {
+    works: Mutex<Works>,
     /// Runs out when the alarm may be due.
     timer: OwnedFd,
 }
 
-struct Works<L> {
+struct Works {
     chip: Box<dyn Interrupting + Send>,
-    line: LevelLine<L>,
+    line: LevelLine,
 }
 
-impl<L: IrqLine> Clock<L> {
-    pub(super) fn new(chip: impl Interrupting + Send + 'static, line: L) -> Result<Self, RunError> {
+impl Clock {
+    pub(crate) fn new(chip: impl Interrupting + Send + 'static, line: Box<dyn IrqLine>) -> Result<Self, RunError> {
         let timer = timerfd_create(
             TimerfdClockId::Monotonic,
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
@@ -40,31 +40,18 @@ impl<L: IrqLine> Clock<L> {
         })
     }
 
-    pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
-        let mut works = self.works();
-        works.chip.read(offset, data);
-        self.settle(&mut works);
-    }
-
-    pub(super) fn write(&self, offset: u64, data: &[u8]) {
-        let mut works = self.works();
-        // A clock has no effect on the machine.
-        let _ = works.chip.write(offset, data);
-        self.settle(&mut works);
-    }
-
     /// What is readable when [`ring`](Self::ring) has something to do.
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.timer.as_fd()
     }
 
     /// Raises the line if the alarm is due.
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         self.settle(&mut self.works());
     }
 
     /// Drives the line, and winds the timer up to the next alarm, or stops it.
-    fn settle(&self, works: &mut Works<L>) {
+    fn settle(&self, works: &mut Works) {
         let high = works.chip.irq();
         works.line.set(high);
         let once = Itimerspec {
@@ -81,8 +68,23 @@ impl<L: IrqLine> Clock<L> {
             .expect("a timer of our own takes a valid time");
     }
 
-    fn works(&self) -> MutexGuard<'_, Works<L>> {
+    fn works(&self) -> MutexGuard<'_, Works> {
         self.works.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Attached for Clock {
+    fn read(&self, offset: u64, data: &mut [u8]) {
+        let mut works = self.works();
+        works.chip.read(offset, data);
+        self.settle(&mut works);
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Option<Effect> {
+        let mut works = self.works();
+        let effect = works.chip.write(offset, data);
+        self.settle(&mut works);
+        effect
     }
 }
 

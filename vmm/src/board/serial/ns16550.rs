@@ -13,7 +13,7 @@ use vm_superio::{Serial, Trigger as Request};
 
 /// How the interrupt line is triggered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Trigger {
+pub(crate) enum Trigger {
     /// By an edge, as on the ISA bus.
     Edge,
     /// By a level, as on a PLIC.
@@ -21,7 +21,7 @@ pub(in super::super) enum Trigger {
 }
 
 /// A 16550 whose eight registers are a byte each, at consecutive ports or addresses.
-pub(in super::super) struct Ns16550 {
+pub(crate) struct Ns16550 {
     chip: Serial<Requests, NoEvents, Sent>,
     trigger: Trigger,
 }
@@ -45,9 +45,9 @@ const DATA_READY: u8 = 1 << 0;
 
 impl Ns16550 {
     /// How many registers it has.
-    pub(in super::super) const REGISTERS: u64 = 8;
+    pub(crate) const REGISTERS: u64 = 8;
 
-    pub(in super::super) fn new(trigger: Trigger) -> Self {
+    pub(crate) fn new(trigger: Trigger) -> Self {
         Self {
             chip: Serial::new(Requests(Cell::new(false)), Sent(None)),
             trigger,

@@ -6,25 +6,25 @@ use firstlight_hv::IrqLine;
 ///
 /// The one thing that can go wrong with a line is the host's refusal: the guest then misses an
 /// interrupt, as with a broken wire.
-pub(super) struct LevelLine<L> {
-    line: L,
+pub(crate) struct LevelLine {
+    line: Box<dyn IrqLine>,
     high: bool,
 }
 
-impl<L: IrqLine> LevelLine<L> {
+impl LevelLine {
     /// A line that is low.
-    pub(super) fn new(line: L) -> Self {
+    pub(crate) fn new(line: Box<dyn IrqLine>) -> Self {
         Self { line, high: false }
     }
 
-    pub(super) fn set(&mut self, high: bool) {
+    pub(crate) fn set(&mut self, high: bool) {
         if high != self.high && self.line.set(high).is_ok() {
             self.high = high;
         }
     }
 
     /// Raises and lowers it.
-    pub(super) fn pulse(&self) {
+    pub(crate) fn pulse(&self) {
         let _ = self.line.pulse();
     }
 }

@@ -1,26 +1,26 @@
 //! A PLIC on the board: the chip between its sources' lines and the harts' interrupt pins.
 
-use super::level_line::LevelLine;
+use super::{Attached, LevelLine};
 use firstlight_base::Irq;
 use firstlight_boot::platform::VirtRiscv64;
-use firstlight_devices::{Chip, PlicContext};
+use firstlight_devices::{Chip, Effect, PlicContext};
 use firstlight_hv::{HvError, IrqLine};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A PLIC with the harts that it notifies.
-pub(super) struct Plic {
+pub(crate) struct Plic {
     works: Mutex<Works>,
 }
 
 struct Works {
     chip: firstlight_devices::Plic,
     /// The harts' pins, by hart id.
-    pins: Vec<LevelLine<Box<dyn IrqLine>>>,
+    pins: Vec<LevelLine>,
 }
 
 impl Plic {
     /// A PLIC of the harts with these pins, by hart id.
-    pub(super) fn new(pins: Vec<Box<dyn IrqLine>>) -> Self {
+    pub(crate) fn new(pins: Vec<Box<dyn IrqLine>>) -> Self {
         // As on QEMU's machine: a context of each hart's machine mode, which no guest is in, and
         // one of its supervisor mode.
         let contexts = u32::try_from(pins.len())
@@ -36,23 +36,24 @@ impl Plic {
         }
     }
 
-    /// What the registers from `offset` read as. Reading one claims an interrupt.
-    pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
+    fn works(&self) -> MutexGuard<'_, Works> {
+        self.works.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Attached for Plic {
+    /// Reading a register may claim an interrupt.
+    fn read(&self, offset: u64, data: &mut [u8]) {
         let mut works = self.works();
         works.chip.read(offset, data);
         works.notify();
     }
 
-    /// Writes the registers from `offset`.
-    pub(super) fn write(&self, offset: u64, data: &[u8]) {
+    fn write(&self, offset: u64, data: &[u8]) -> Option<Effect> {
         let mut works = self.works();
-        // A PLIC has no effect on the machine.
-        let _ = works.chip.write(offset, data);
+        let effect = works.chip.write(offset, data);
         works.notify();
-    }
-
-    fn works(&self) -> MutexGuard<'_, Works> {
-        self.works.lock().unwrap_or_else(PoisonError::into_inner)
+        effect
     }
 }
 
@@ -66,13 +67,13 @@ impl Works {
 }
 
 /// A source's line.
-pub(super) struct PlicLine {
+pub(crate) struct PlicLine {
     plic: Arc<Plic>,
     source: Irq,
 }
 
 impl PlicLine {
-    pub(super) fn new(plic: &Arc<Plic>, source: Irq) -> Self {
+    pub(crate) fn new(plic: &Arc<Plic>, source: Irq) -> Self {
         Self {
             plic: Arc::clone(plic),
             source,

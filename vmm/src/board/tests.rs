@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A board and who sees its lines.
 struct Bench {
-    board: Board<ScriptIrqLine>,
+    board: Board,
     script: Script,
 }
 
@@ -55,7 +55,7 @@ impl Bench {
     }
 
     fn bell_rings(&self) -> bool {
-        readable(self.board.bell().fd(), Some(&Timespec::default()))
+        readable(self.board.bell().as_fd(), Some(&Timespec::default()))
     }
 
     /// Types `typed` as the session does, to a guest that reads what there is whenever the line

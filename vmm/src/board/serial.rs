@@ -4,16 +4,17 @@
 mod ns16550;
 mod pl011;
 
-pub(super) use ns16550::{Ns16550, Trigger};
+pub(crate) use ns16550::{Ns16550, Trigger};
 
-use super::board::Bell;
-use super::level_line::LevelLine;
+use super::{Attached, LevelLine};
 use crate::ConsoleOutput;
+use crate::bell::Bell;
+use firstlight_devices::Effect;
 use firstlight_hv::IrqLine;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A serial chip, as the port round it needs it.
-pub(super) trait SerialChip: Send {
+pub(crate) trait SerialChip: Send {
     /// What the registers from `offset` read as.
     fn read(&mut self, offset: u64, data: &mut [u8]);
 
@@ -32,7 +33,7 @@ pub(super) trait SerialChip: Send {
 
 /// What a chip does to its interrupt line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Signal {
+pub(crate) enum Signal {
     /// Nothing.
     None,
     /// An edge.
@@ -42,21 +43,21 @@ pub(super) enum Signal {
 }
 
 /// A serial port with everything it is connected to.
-pub(super) struct Uart<L: IrqLine> {
-    port: Mutex<Port<L>>,
+pub(crate) struct Uart {
+    port: Mutex<Port>,
     bell: Arc<Bell>,
     output: OnceLock<ConsoleOutput>,
 }
 
-struct Port<L> {
+struct Port {
     chip: Box<dyn SerialChip>,
-    line: LevelLine<L>,
+    line: LevelLine,
     /// Whether bytes had no room when they were typed.
     input_waits: bool,
 }
 
-impl<L: IrqLine> Uart<L> {
-    pub(super) fn new(chip: impl SerialChip + 'static, line: L, bell: &Arc<Bell>) -> Self {
+impl Uart {
+    pub(crate) fn new(chip: impl SerialChip + 'static, line: Box<dyn IrqLine>, bell: &Arc<Bell>) -> Self {
         Self {
             port: Mutex::new(Port {
                 chip: Box::new(chip),
@@ -69,21 +70,52 @@ impl<L: IrqLine> Uart<L> {
     }
 
     /// Where the bytes go from now on; before, and without it, they go nowhere.
-    pub(super) fn connect(&self, output: &ConsoleOutput) {
+    pub(crate) fn connect(&self, output: &ConsoleOutput) {
         // A machine is started once.
         let _ = self.output.set(output.clone());
     }
 
-    /// What the registers from `offset` read as.
-    pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
+    /// Passes bytes on to where those go that the guest sends.
+    pub(crate) fn print(&self, bytes: &[u8]) {
+        if let Some(output) = self.output.get() {
+            output.write(bytes);
+        }
+    }
+
+    /// Puts as much of `bytes` into the receive FIFO as it can hold, and says how much that was;
+    /// the bell rings when there is room for the rest.
+    pub(crate) fn send(&self, bytes: &[u8]) -> usize {
+        let mut port = self.port();
+        let taken = port.chip.receive(bytes);
+        port.input_waits |= taken < bytes.len();
+        port.signal();
+        taken
+    }
+
+    /// Drives the line, and tells the session if input waits and may come now.
+    fn settle(&self, port: &mut Port) {
+        port.signal();
+        if port.input_waits && port.chip.wants_input() {
+            port.input_waits = false;
+            self.bell.ring();
+        }
+    }
+
+    fn port(&self) -> MutexGuard<'_, Port> {
+        self.port.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Attached for Uart {
+    fn read(&self, offset: u64, data: &mut [u8]) {
         let mut port = self.port();
         port.chip.read(offset, data);
         self.settle(&mut port);
     }
 
-    /// Writes the registers from `offset`. Waits for the console's reader without holding the chip,
-    /// so that input and other vCPUs do not wait with it.
-    pub(super) fn write(&self, offset: u64, data: &[u8]) {
+    /// Waits for the console's reader without holding the chip, so that input and other vCPUs do not
+    /// wait with it.
+    fn write(&self, offset: u64, data: &[u8]) -> Option<Effect> {
         let sent = {
             let mut port = self.port();
             let sent = port.chip.write(offset, data);
@@ -93,40 +125,11 @@ impl<L: IrqLine> Uart<L> {
         if let Some(byte) = sent {
             self.print(&[byte]);
         }
-    }
-
-    /// Passes bytes on to where those go that the guest sends.
-    pub(super) fn print(&self, bytes: &[u8]) {
-        if let Some(output) = self.output.get() {
-            output.write(bytes);
-        }
-    }
-
-    /// Puts as much of `bytes` into the receive FIFO as it can hold, and says how much that was;
-    /// the bell rings when there is room for the rest.
-    pub(super) fn send(&self, bytes: &[u8]) -> usize {
-        let mut port = self.port();
-        let taken = port.chip.receive(bytes);
-        port.input_waits |= taken < bytes.len();
-        port.signal();
-        taken
-    }
-
-    /// Drives the line, and tells the session if input waits and may come now.
-    fn settle(&self, port: &mut Port<L>) {
-        port.signal();
-        if port.input_waits && port.chip.wants_input() {
-            port.input_waits = false;
-            self.bell.ring();
-        }
-    }
-
-    fn port(&self) -> MutexGuard<'_, Port<L>> {
-        self.port.lock().unwrap_or_else(PoisonError::into_inner)
+        None
     }
 }
 
-impl<L: IrqLine> Port<L> {
+impl Port {
     fn signal(&mut self) {
         match self.chip.signal() {
             Signal::None => {}
