@@ -28,6 +28,7 @@ mod pl031;
 mod primecell;
 mod pvpanic;
 mod unix_time;
+pub mod virtio;
 mod words;
 
 pub use acpi_regs::AcpiRegs;
