@@ -33,6 +33,9 @@ pub(crate) trait PciDevice: Send + Sync {
     /// Writes to `offset` of a BAR.
     fn write_bar(&self, bar: usize, offset: u64, data: &[u8]);
 
+    /// The function is reset: it stops, and its registers have their first values.
+    fn reset(&self);
+
     /// The function is taken out, or its machine ends: it stops, and does nothing from then on.
     fn retire(&self);
 }
