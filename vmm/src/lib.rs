@@ -12,6 +12,7 @@ mod panic_watch;
 mod post_mortem;
 mod session;
 mod signals;
+mod system_allocator;
 mod terminal;
 #[cfg(test)]
 mod testing;
@@ -23,3 +24,7 @@ pub use engine::qemu::QemuError;
 pub use engine::{Chosen, Engine, EngineChoice, NoEngine, choose};
 pub use machine::{Limits, Machine, Running};
 pub use post_mortem::{Decoded, PostMortem, Progress, Reason};
+pub use system_allocator::{
+    AllocateError, Holder, IrqRange, MmioWindow, PciAddress, Pool, PortRange, Resource, Room,
+    SystemAllocator, SystemAllocatorConfig,
+};
