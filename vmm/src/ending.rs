@@ -1,7 +1,7 @@
 //! How a guest's run ends.
 
-use crate::PostMortem;
 use crate::engine::qemu::QemuError;
+use crate::{PolicyError, PostMortem};
 use firstlight_base::{VcpuId, VcpuState};
 use std::io;
 
@@ -80,6 +80,9 @@ pub enum RunError {
     /// QEMU failed.
     #[error("QEMU cannot run the guest")]
     Qemu(#[from] QemuError),
+    /// The vCPUs cannot be scheduled as was asked for.
+    #[error("cannot run the vCPUs as wanted")]
+    Policy(#[from] PolicyError),
     /// The console's output cannot be written.
     #[error("cannot write the guest's console output")]
     Output(#[source] io::Error),

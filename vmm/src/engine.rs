@@ -3,7 +3,7 @@
 pub(crate) mod kvm;
 pub(crate) mod qemu;
 
-use crate::{Machine, RunError};
+use crate::{Machine, PolicyError, RunError, VcpuPolicy};
 use firstlight_boot::{BootPlan, Hardware, Protocol};
 use firstlight_image::Architecture;
 use firstlight_load::Sources;
@@ -74,7 +74,8 @@ impl Engine {
     }
 
     /// Puts the plan into fresh guest memory and makes the machine around it. Neither `sources`
-    /// nor the image they come from are needed afterwards.
+    /// nor the image they come from are needed afterwards. The vCPUs will run as `policy` says,
+    /// which only [`Engine::Kvm`] can do.
     ///
     /// A QEMU is killed by the host when the thread that calls this ends, so that none is left
     /// behind however that comes (`PR_SET_PDEATHSIG`): call it from a thread that outlives the
@@ -83,10 +84,21 @@ impl Engine {
     /// # Errors
     ///
     /// [`RunError`] where the host fails.
-    pub fn prepare(self, plan: &BootPlan, sources: &Sources<'_>) -> Result<Machine, RunError> {
+    pub fn prepare(
+        self,
+        plan: &BootPlan,
+        sources: &Sources<'_>,
+        policy: &VcpuPolicy,
+    ) -> Result<Machine, RunError> {
         let running = match self {
-            Self::Kvm => kvm::prepare(plan, sources)?,
-            Self::Qemu => qemu::prepare(plan, sources)?,
+            Self::Kvm => kvm::prepare(plan, sources, policy)?,
+            Self::Qemu => {
+                if !policy.is_default() {
+                    let engine = self.name();
+                    return Err(PolicyError::Engine { engine }.into());
+                }
+                qemu::prepare(plan, sources)?
+            }
         };
         Ok(Machine::new(running))
     }

@@ -3,7 +3,9 @@
 //! [`choose`] finds the engine, [`Engine::prepare`] carries the plan out, and [`Machine::run`]
 //! runs the guest until it ends, serving its console on the calling thread.
 
+mod arch;
 mod console;
+mod cpu_set;
 mod ending;
 mod engine;
 mod escape;
@@ -17,8 +19,11 @@ mod terminal;
 #[cfg(test)]
 mod testing;
 mod trim;
+mod vcpu_policy;
 
+pub use arch::{HostCpuError, HostCpus};
 pub use console::{Console, ConsoleOutput};
+pub use cpu_set::{CpuSet, CpuSetError};
 pub use ending::{Crash, CrashKind, Ending, RunError, Stop};
 pub use engine::qemu::QemuError;
 pub use engine::{Chosen, Engine, EngineChoice, NoEngine, choose};
@@ -28,3 +33,4 @@ pub use system_allocator::{
     AllocateError, Holder, IrqRange, MmioWindow, PciAddress, Pool, PortRange, Resource, Room,
     SystemAllocator, SystemAllocatorConfig,
 };
+pub use vcpu_policy::{Enforcement, PolicyError, VcpuAffinity, VcpuPolicy};

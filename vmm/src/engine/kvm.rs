@@ -11,7 +11,7 @@ mod sbi;
 mod serial;
 
 use super::Unfit;
-use crate::{ConsoleOutput, RunError, Running, Stop};
+use crate::{ConsoleOutput, RunError, Running, Stop, VcpuPolicy};
 use board::Board;
 use crew::Crew;
 use firstlight_base::VcpuState;
@@ -92,10 +92,12 @@ fn chain(error: &dyn Error) -> String {
 pub(crate) fn prepare(
     plan: &BootPlan,
     sources: &Sources<'_>,
+    policy: &VcpuPolicy,
 ) -> Result<Box<dyn Running>, RunError> {
     let memory = GuestMemory::allocate(plan.platform().ram(), Backing::Private)?;
     place(plan, sources, &memory)?;
-    let machine = KvmMachine::new(kvm()?, Arc::new(memory), plan)?;
+    let mut machine = KvmMachine::new(kvm()?, Arc::new(memory), plan)?;
+    machine.policy = policy.clone();
     Ok(Box::new(machine))
 }
 
@@ -104,6 +106,7 @@ struct KvmMachine<V: Vm> {
     memory: Arc<GuestMemory>,
     board: Arc<Board<Line<V::IrqLine>>>,
     state: State<V::Vcpu>,
+    policy: VcpuPolicy,
     /// What the vCPUs belong to; dropped last.
     _vm: V,
 }
@@ -146,6 +149,7 @@ impl<V: Vm> KvmMachine<V> {
             memory,
             board: Arc::new(board),
             state: State::Ready(vcpus),
+            policy: VcpuPolicy::default(),
             _vm: vm,
         })
     }
@@ -162,7 +166,7 @@ where
         let State::Ready(vcpus) = state else {
             unreachable!("the session starts a machine once");
         };
-        let crew = Crew::muster(vcpus, &self.board, &self.memory)?;
+        let crew = Crew::muster(vcpus, &self.board, &self.memory, &self.policy)?;
         self.state = State::Running(crew);
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::board::{Access, Board};
 use super::sbi;
 use crate::ending::CrashKind;
-use crate::{Crash, RunError, Stop};
+use crate::{Crash, Enforcement, RunError, Stop, VcpuPolicy};
 use firstlight_base::{VcpuId, VcpuState};
 use firstlight_hv::{Exit, HvError, IrqLine, Kicker, SystemEvent, Vcpu};
 use firstlight_load::GuestMemory;
@@ -26,12 +26,14 @@ pub(super) struct Crew {
 }
 
 impl Crew {
-    /// Gives every vCPU its thread and lets it go.
+    /// Gives every vCPU its thread and lets it go, scheduled as `policy` says.
     pub(super) fn muster<V: Vcpu + 'static, L: IrqLine + 'static>(
         vcpus: Vec<V>,
         board: &Arc<Board<L>>,
         memory: &Arc<GuestMemory>,
+        policy: &VcpuPolicy,
     ) -> Result<Self, RunError> {
+        let enforcement = Arc::new(policy.enforcement());
         let mut crew = Self {
             members: Vec::with_capacity(vcpus.len()),
             desk: Arc::default(),
@@ -44,6 +46,7 @@ impl Crew {
                 vcpu,
                 desk: Arc::clone(&crew.desk),
                 memory: Arc::clone(memory),
+                enforcement: Arc::clone(&enforcement),
             };
             let spawned = thread::Builder::new()
                 .name(format!("vcpu {id}"))
@@ -123,11 +126,16 @@ struct Member<V> {
     vcpu: V,
     desk: Arc<Desk>,
     memory: Arc<GuestMemory>,
+    enforcement: Arc<Enforcement>,
 }
 
 impl<V: Vcpu> Member<V> {
     fn work<L: IrqLine>(mut self, board: &Board<L>) {
         let _alarm = Alarm(board);
+        if let Err(error) = self.enforcement.apply(self.id) {
+            board.report(Err(error.into()));
+            return;
+        }
         while !board.is_stopping() {
             match self.step(board) {
                 Ok(None) => {}
