@@ -13,7 +13,7 @@ use firstlight_boot::{BootPlan, Request};
 use firstlight_image::{Architecture, Image};
 use firstlight_load::Sources;
 use firstlight_vmm::{
-    Chosen, Console, Ending, Engine, Limits, Machine, PostMortem, RunError, choose,
+    Chosen, Console, Ending, Engine, Limits, Machine, PostMortem, RunError, VcpuPolicy, choose,
 };
 use rustix::system::sysinfo;
 use std::time::{Duration, Instant};
@@ -96,7 +96,9 @@ fn prepare(
     };
     let machine = progress
         .step("filling the guest's memory", || {
-            chosen.engine.prepare(&plan, &sources)
+            chosen
+                .engine
+                .prepare(&plan, &sources, &VcpuPolicy::default())
         })
         .map_err(|error| run_failed(&error))?;
     Ok((plan, machine))

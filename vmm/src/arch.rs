@@ -9,6 +9,7 @@
 mod aarch64;
 mod components;
 mod expansion;
+mod host_cpu;
 mod memory;
 mod riscv64;
 mod runnable;
@@ -17,18 +18,21 @@ mod x86_64;
 pub use aarch64::Aarch64;
 pub use components::VmComponents;
 pub use expansion::{Expansion, HotplugError, SeatError};
+pub use host_cpu::{HostCpuError, HostCpus};
+pub(crate) use memory::mapped;
 pub use memory::{ArchMemoryLayout, GuestMemoryRegion, MemoryPurpose};
 pub use riscv64::Riscv64;
 pub use runnable::RunnableLinuxVm;
 pub use x86_64::X8664;
 
-use crate::RunError;
+use crate::{CpuSet, Enforcement, RunError};
 use crate::board::{Board, Lines};
 use crate::virtio::VirtioDevice;
-use firstlight_base::{VcpuId, VcpuState};
+use firstlight_base::{Port, VcpuId, VcpuState};
 use firstlight_devices::pci::Address;
 use firstlight_hv::{Features, Hypervisor, Irqchip, Vcpu};
 use firstlight_load::GuestMemory;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// An architecture that Linux runs on, as a machine is made for it.
@@ -38,6 +42,9 @@ use std::sync::Arc;
 pub trait LinuxArch {
     /// The machines of this architecture: where their memory and devices are.
     type Platform: Clone + Send + Sync;
+
+    /// The first of the eight ports that reach PCI configuration space, on machines with ports.
+    const PCI_CONFIG: Option<Port> = None;
 
     /// Where the machine has memory, and where room for devices.
     fn arch_memory_layout(platform: &Self::Platform) -> ArchMemoryLayout;
@@ -86,7 +93,47 @@ pub trait LinuxArch {
         if configuration.id == VcpuId::BOOT {
             vcpu.set_state(&configuration.boot_state)?;
         }
+        configuration.enforcement.apply(configuration.id)?;
         Ok(())
+    }
+
+    /// The frequencies that each of the host's processors can run at, in kHz, by its number; those of
+    /// which nothing is known are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`HostCpuError`] where the host says something that cannot be understood.
+    fn get_host_cpu_frequencies_khz(
+        host: &HostCpus,
+    ) -> Result<BTreeMap<u32, Vec<u32>>, HostCpuError> {
+        host.get_host_cpu_frequencies_khz()
+    }
+
+    /// The highest of these, in kHz.
+    ///
+    /// # Errors
+    ///
+    /// [`HostCpuError`] where the host says something that cannot be understood.
+    fn get_host_cpu_max_freq_khz(host: &HostCpus) -> Result<BTreeMap<u32, u32>, HostCpuError> {
+        host.get_host_cpu_max_freq_khz()
+    }
+
+    /// How fast each of the host's processors is, the fastest having 1024.
+    ///
+    /// # Errors
+    ///
+    /// [`HostCpuError`] where the host says something that cannot be understood.
+    fn get_host_cpu_capacity(host: &HostCpus) -> Result<BTreeMap<u32, u32>, HostCpuError> {
+        host.get_host_cpu_capacity()
+    }
+
+    /// Which of the host's processors belong together.
+    ///
+    /// # Errors
+    ///
+    /// [`HostCpuError`] where the host says something that cannot be understood.
+    fn get_host_cpu_clusters(host: &HostCpus) -> Result<Vec<CpuSet>, HostCpuError> {
+        host.get_host_cpu_clusters()
     }
 
     /// Plugs a device into a machine that may be running, and says where it is.
@@ -111,7 +158,9 @@ pub struct VcpuConfiguration {
     /// Which one it is.
     pub id: VcpuId,
     /// The registers of the one that boots; the others wait until the guest starts them.
-    pub boot_state: VcpuState,
+    pub boot_state: Arc<VcpuState>,
+    /// How its thread is to be scheduled.
+    pub enforcement: Arc<Enforcement>,
 }
 
 /// What an architecture attaches its devices by.

@@ -74,17 +74,17 @@ pub enum HotplugError {
 }
 
 impl Rows {
-    /// Where `count` devices go, as numbers of slots: of the root bus where there is one, else of the
-    /// row of transports. The bridge has the root bus's first slot, and what is plugged in its last.
+    /// Where `count` devices go, as numbers of slots: of the row of transports where there is one, else
+    /// of the root bus. There the bridge has the first slot, and what is plugged in the last.
     pub(super) fn seats(&self, count: usize) -> Result<std::ops::Range<u8>, SeatError> {
-        let (first, room, what) = match (self.pci, self.virtio) {
-            (Some(_), _) => {
-                let room = SLOTS - 1 - usize::from(self.hotplug_slots).min(SLOTS - 1);
-                (1, room, "slots of the PCI bus")
-            }
-            (None, Some(row)) => {
+        let (first, room, what) = match (self.virtio, self.pci) {
+            (Some(row), _) => {
                 let room = usize::try_from(row.count).unwrap_or(usize::MAX);
                 (0, room, "virtio transports")
+            }
+            (None, Some(_)) => {
+                let room = SLOTS - 1 - usize::from(self.hotplug_slots).min(SLOTS - 1);
+                (1, room, "slots of the PCI bus")
             }
             (None, None) => (0, 0, "it was planned without any"),
         };
@@ -117,11 +117,12 @@ impl Expansion {
             bus: None,
             plugging: Mutex::default(),
         };
-        let seated = seats.zip(devices);
-        match (rows.pci, rows.virtio) {
-            (Some(windows), _) => expansion.attach_bus(rows, windows, seated, &mut backplane)?,
-            (None, Some(row)) => expansion.attach_transports(&row, seated, &mut backplane)?,
-            (None, None) => {}
+        let mut seated = seats.zip(devices);
+        if let Some(row) = rows.virtio {
+            expansion.attach_transports(&row, &mut seated, &mut backplane)?;
+        }
+        if let Some(windows) = rows.pci {
+            expansion.attach_bus(rows, windows, &mut seated, &mut backplane)?;
         }
         Ok(expansion)
     }

@@ -2,7 +2,7 @@
 
 use super::expansion::{Backplane, Expansion, Rows};
 use super::{LinuxArch, VmComponents, Wiring};
-use crate::RunError;
+use crate::{RunError, VcpuPolicy};
 use crate::board::plic::{Plic, PlicLine};
 use crate::board::{Board, Place};
 use firstlight_base::{Irq, VcpuState};
@@ -19,6 +19,7 @@ pub struct RunnableLinuxVm<V: Vm> {
     /// In order.
     pub(crate) vcpus: Vec<V::Vcpu>,
     pub(crate) boot_vcpu: VcpuState,
+    pub(crate) policy: VcpuPolicy,
     /// What the vCPUs belong to; dropped last.
     pub(crate) vm: V,
 }
@@ -49,6 +50,7 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         cpus,
         devices,
         hotplug_slots,
+        policy,
     } = components;
     let mut vm = hypervisor.create_vm()?;
     vm.map(Arc::clone(&memory))?;
@@ -95,6 +97,7 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         expansion: Arc::new(expansion),
         vcpus,
         boot_vcpu,
+        policy,
         vm,
     })
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A port on the root bus, with a slot behind it.
 pub(crate) struct RootPort {
     works: Mutex<Works>,
+    slot: u8,
     pin: Pin,
     interconnect: Arc<dyn Interconnect>,
 }
@@ -22,7 +23,7 @@ struct Works {
 }
 
 impl RootPort {
-    /// A port whose empty slot has this number.
+    /// A port in that slot of the root bus; the empty slot behind it has the same number.
     pub(crate) fn new(slot: u8, pin: Pin, interconnect: &Arc<dyn Interconnect>) -> Arc<Self> {
         Arc::new(Self {
             works: Mutex::new(Works {
@@ -30,9 +31,16 @@ impl RootPort {
                 address: None,
                 plugged: None,
             }),
+            slot,
             pin,
             interconnect: Arc::clone(interconnect),
         })
+    }
+
+    /// Where the port is on the root bus, by which its slot is known before the guest has numbered the
+    /// bus behind it.
+    pub(crate) fn slot_address(&self) -> Address {
+        Address::new(0, self.slot, 0).expect("a slot of the root bus")
     }
 
     /// What is in the slot.

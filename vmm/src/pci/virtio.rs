@@ -177,6 +177,13 @@ impl PciDevice for VirtioFunction {
         self.serve(event);
     }
 
+    fn reset(&self) {
+        self.retire();
+        let mut works = self.works();
+        works.running = false;
+        works.chip.reset();
+    }
+
     fn retire(&self) {
         self.works().hung = None;
         self.runner.stop();

@@ -59,6 +59,12 @@ impl Transport {
         }))
     }
 
+    /// Stops the device, for good.
+    pub(crate) fn retire(&self) {
+        self.works().hung.clear();
+        self.runner.stop();
+    }
+
     fn serve(&self, event: Event) {
         match event {
             Event::Start(start) => self.start(&start),

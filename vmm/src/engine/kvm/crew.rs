@@ -1,11 +1,12 @@
 //! The threads of the vCPUs.
 
 use super::sbi;
+use crate::arch::VcpuConfiguration;
 use crate::board::{Access, Board};
 use crate::ending::CrashKind;
-use crate::{Crash, RunError, Stop};
+use crate::{Crash, LinuxArch, RunError, Stop, VcpuPolicy};
 use firstlight_base::{VcpuId, VcpuState};
-use firstlight_hv::{Exit, HvError, IrqLine, Kicker, SystemEvent, Vcpu};
+use firstlight_hv::{Exit, HvError, Kicker, SystemEvent, Vcpu};
 use firstlight_load::GuestMemory;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -27,11 +28,14 @@ pub(super) struct Crew {
 
 impl Crew {
     /// Gives every vCPU its thread and lets it go.
-    pub(super) fn muster<V: Vcpu + 'static>(
+    pub(super) fn muster<A: LinuxArch, V: Vcpu + 'static>(
         vcpus: Vec<V>,
+        (boot_state, policy): (&VcpuState, &VcpuPolicy),
         board: &Arc<Board>,
         memory: &Arc<GuestMemory>,
     ) -> Result<Self, RunError> {
+        let boot_state = Arc::new(boot_state.clone());
+        let enforcement = Arc::new(policy.enforcement());
         let mut crew = Self {
             members: Vec::with_capacity(vcpus.len()),
             desk: Arc::default(),
@@ -45,10 +49,15 @@ impl Crew {
                 desk: Arc::clone(&crew.desk),
                 memory: Arc::clone(memory),
             };
+            let configuration = VcpuConfiguration {
+                id,
+                boot_state: Arc::clone(&boot_state),
+                enforcement: Arc::clone(&enforcement),
+            };
             let spawned = thread::Builder::new()
                 .name(format!("vcpu {id}"))
                 .stack_size(STACK)
-                .spawn(move || member.work(&their_board));
+                .spawn(move || member.work::<A>(&configuration, &their_board));
             match spawned {
                 Ok(thread) => crew.members.push((kicker, thread)),
                 Err(error) => {
@@ -126,8 +135,12 @@ struct Member<V> {
 }
 
 impl<V: Vcpu> Member<V> {
-    fn work(mut self, board: &Board) {
+    fn work<A: LinuxArch>(mut self, configuration: &VcpuConfiguration, board: &Board) {
         let _alarm = Alarm(board);
+        if let Err(error) = A::configure_vcpu(&mut self.vcpu, configuration) {
+            board.report(Err(error));
+            return;
+        }
         while !board.is_stopping() {
             match self.step(board) {
                 Ok(None) => {}

@@ -3,7 +3,7 @@
 
 use crate::board::Board;
 use firstlight_base::{Gpa, GuestMem};
-use firstlight_hv::{IrqLine, SbiCall};
+use firstlight_hv::SbiCall;
 
 /// What a call can be answered with (chapter 3).
 const SUCCESS: i64 = 0;

@@ -6,7 +6,7 @@ use super::*;
 use crate::board::Access;
 use crate::ending::CrashKind;
 use crate::testing::{Person, plan};
-use crate::{Console, Ending, Limits, Machine, Reason};
+use crate::{Console, CpuSet, Ending, Limits, Machine, PolicyError, Reason, VcpuAffinity};
 use firstlight_base::{Gpa, Port, VcpuId};
 use firstlight_boot::{Pc, Platform};
 use firstlight_hv::script::{Record, Script, Step};
@@ -57,6 +57,22 @@ fn print(text: &str) -> impl Iterator<Item = Step> {
 }
 
 const POWER_OFF: u8 = 0x20 | Pc::ACPI_S5 << 2;
+
+#[test]
+fn a_vcpu_that_cannot_be_run_as_wanted_does_not_run_at_all() {
+    let script = Script::new().vcpu(VcpuId::BOOT, print("hello"));
+    let (mut console, person) = Person::at_a_console();
+    let (plan, _) = plan(1);
+    let memory = GuestMemory::allocate(plan.platform().ram(), Backing::Private).unwrap();
+    let mut machine = KvmMachine::new(&script, Arc::new(memory), &plan).unwrap();
+    machine.policy.affinity = VcpuAffinity::Global(CpuSet::from_iter([1023]));
+    let machine = Machine::new(Box::new(machine));
+    let ended = machine.run(&plan, &Limits::default(), &mut console);
+    let wanted = matches!(ended, Err(RunError::Policy(PolicyError::Pin { .. })));
+    assert!(wanted, "{ended:?}");
+    drop(console);
+    assert_eq!(person.saw(), "");
+}
 
 #[test]
 fn what_the_guest_prints_comes_out_and_power_off_ends_it() {
