@@ -9,6 +9,8 @@
 mod device;
 pub mod queue;
 mod registers;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use device::{Cause, Device, DeviceKind, Event, Features, Start, read_bytes};
 pub use queue::{Chain, Layout, Queue, QueueError, QueueSetup, Token};
