@@ -13,12 +13,20 @@ pub struct Ram {
 
 impl Ram {
     /// The first `len` bytes.
+    ///
+    /// # Panics
+    ///
+    /// Where that is none, or more than the host has.
     #[must_use]
     pub fn new(len: u64) -> Self {
         Self::of(&[GpaRange::new(Gpa::new(0), len).expect("a memory has bytes")])
     }
 
     /// These ranges.
+    ///
+    /// # Panics
+    ///
+    /// Where the host has less memory.
     #[must_use]
     pub fn of(ranges: &[GpaRange]) -> Self {
         let piece = |range: &GpaRange| {
@@ -31,6 +39,10 @@ impl Ram {
     }
 
     /// The `len` bytes from `at`.
+    ///
+    /// # Panics
+    ///
+    /// Where they are not all memory.
     #[must_use]
     pub fn bytes(&self, at: Gpa, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
@@ -39,6 +51,10 @@ impl Ram {
     }
 
     /// Makes the `len` bytes from `at` all `value`.
+    ///
+    /// # Panics
+    ///
+    /// Where they are not all memory.
     pub fn fill(&self, at: Gpa, len: u32, value: u8) {
         let len = usize::try_from(len).expect("a length fits");
         self.write(at, &vec![value; len])
@@ -46,12 +62,20 @@ impl Ram {
     }
 
     /// Writes a number of 16 bits.
+    ///
+    /// # Panics
+    ///
+    /// Where it is not memory, or the address is odd.
     pub fn put_u16(&self, at: u64, value: u16) {
         self.store_u16(Gpa::new(at), value)
             .expect("the number is memory");
     }
 
     /// Writes a number of 64 bits.
+    ///
+    /// # Panics
+    ///
+    /// Where it is not memory.
     pub fn put_u64(&self, at: u64, value: u64) {
         self.write(Gpa::new(at), &value.to_le_bytes())
             .expect("the number is memory");

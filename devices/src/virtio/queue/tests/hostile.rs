@@ -14,7 +14,7 @@ fn a_ring_that_is_not_all_memory_does_not_start() {
             let ram = Ram::of(&[range(0, 0x8000), range(0xc000, 0x4000)]);
             assert!(Queue::start(&sound, &ram).is_ok());
             let (descriptors, driver, device) = lens(&sound);
-            for end in [0x8000, 0x1_0000, u64::MAX & !15] {
+            for end in [0x8000, 0x1_0000, !15] {
                 let last = |len: u64| Gpa::new((end - len).next_multiple_of(16));
                 for (wrong, part) in [
                     (
@@ -316,9 +316,8 @@ proptest! {
         let setup = QueueSetup { event_idx, indirect, ..queue_at(0x40, 1 << size, layout) };
         let mut queue = Queue::start(&setup, &ram).unwrap();
         let mut chain = Chain::new();
-        let mut under_way = 0;
         let mut outcome = Ok(());
-        for _ in 0..40 {
+        for turn in 0..40 {
             match queue.pop(&ram, &mut chain) {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -333,11 +332,10 @@ proptest! {
             let mut read = alloc::vec![0; usize::try_from(reader.len()).unwrap()];
             prop_assert!(reader.read_exact(&mut read).is_ok());
             // Every other one is given back.
-            if under_way % 2 == 1 {
+            if turn % 2 == 1 {
                 let pushed = queue.push(&ram, chain.token(), 1);
                 prop_assert!(pushed.is_ok());
             }
-            under_way += 1;
             let asked = queue.wants_interrupt(&ram);
             prop_assert!(asked.is_ok());
         }
