@@ -8,7 +8,7 @@ use crate::virtio::VirtioDevice;
 use crate::virtio::mmio::{Transport, Wiring};
 use firstlight_base::Port;
 use firstlight_boot::platform::{PciWindows, VirtioMmio};
-use firstlight_devices::pci::Address;
+use firstlight_devices::pci::{Address, Attachment};
 use firstlight_hv::Interconnect;
 use firstlight_load::GuestMemory;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -159,7 +159,7 @@ impl Expansion {
         let bus = PciBus::new(windows, backplane.lines)?;
         for (slot, device) in devices {
             let pin = Pin::new(bus.line(slot));
-            bus.insert(slot, self.function(device, pin)?);
+            bus.insert(slot, self.function(device, (Attachment::RootComplex, pin))?);
         }
         for slot in rows.ports() {
             let pin = Pin::new(bus.line(slot));
@@ -176,8 +176,12 @@ impl Expansion {
         Ok(())
     }
 
-    fn function(&self, device: VirtioDevice, pin: Pin) -> Result<Arc<VirtioFunction>, RunError> {
-        VirtioFunction::new(device, pin, &self.interconnect, &self.memory)
+    fn function(
+        &self,
+        device: VirtioDevice,
+        place: (Attachment, Pin),
+    ) -> Result<Arc<VirtioFunction>, RunError> {
+        VirtioFunction::new(device, place, &self.interconnect, &self.memory)
     }
 
     /// Plugs a device into a free slot.
@@ -190,7 +194,7 @@ impl Expansion {
         }
         let free = ports.iter().find(|port| port.plugged().is_none());
         let port = free.ok_or(HotplugError::Full(ports.len()))?;
-        let function = self.function(device, port.pin())?;
+        let function = self.function(device, (Attachment::Slot, port.pin()))?;
         port.plug(function);
         bus.survey();
         Ok(port.slot_address())

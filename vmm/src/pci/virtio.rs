@@ -4,9 +4,9 @@ use super::{PciDevice, Pin};
 use crate::RunError;
 use crate::virtio::{Interrupt, Runner, VirtioDevice};
 use firstlight_base::{Gpa, GpaRange};
-use firstlight_devices::pci::{Address, Raised};
+use firstlight_devices::pci::{Address, Attachment, Message, Raised};
 use firstlight_devices::virtio::{Cause, Event, QueueError, Start, VirtioPci};
-use firstlight_hv::{Doorbell, Hung, Interconnect, Message};
+use firstlight_hv::{Doorbell, Hung, Interconnect};
 use firstlight_load::GuestMemory;
 use rustix::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -30,10 +30,13 @@ struct Works {
     running: bool,
 }
 
+/// The number by which its one BAR is known here.
+const ONLY: usize = 0;
+
 impl VirtioFunction {
     pub(crate) fn new(
         device: VirtioDevice,
-        pin: Pin,
+        (attachment, pin): (Attachment, Pin),
         interconnect: &Arc<dyn Interconnect>,
         memory: &Arc<GuestMemory>,
     ) -> Result<Arc<Self>, RunError> {
@@ -46,7 +49,7 @@ impl VirtioFunction {
         Ok(Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             works: Mutex::new(Works {
-                chip: VirtioPci::new(chip),
+                chip: VirtioPci::new(chip, attachment),
                 address: None,
                 hung: None,
                 running: false,
@@ -88,8 +91,8 @@ impl VirtioFunction {
         }
         self.runner.stop();
         let mut works = self.works();
-        let raised = works.chip.stopped();
-        self.deliver(&works, raised);
+        works.chip.stopped();
+        self.settle(&mut works);
     }
 
     /// Hangs a doorbell for each queue where the BAR is now; where the host refuses, the guest's writes
@@ -114,22 +117,31 @@ impl VirtioFunction {
         });
     }
 
-    /// Sends what the chip raised to where it goes, before it can raise or lower anything else.
+    /// Does what the chip raised, before it can raise or lower anything else.
     fn deliver(&self, works: &Works, raised: Raised) {
         match raised {
             Raised::Nothing => {}
             Raised::Line(high) => self.pin.set(high),
-            Raised::Message(message) => {
-                let requester = works.address.map_or(0, Address::routing_id);
-                let message = Message {
-                    address: Gpa::new(message.address),
-                    data: message.data,
-                    requester: requester.into(),
-                };
-                // A message to nowhere is lost, as on hardware.
-                let _ = self.interconnect.send(&message);
-            }
+            Raised::Message(message) => self.send(works, message),
         }
+    }
+
+    fn send(&self, works: &Works, message: Message) {
+        let requester = works.address.map_or(0, Address::routing_id);
+        // A message to nowhere is lost, as on hardware.
+        let _ = self.interconnect.send(&firstlight_hv::Message {
+            address: Gpa::new(message.address),
+            data: message.data,
+            requester: requester.into(),
+        });
+    }
+
+    /// Does what an access to the chip has brought about.
+    fn settle(&self, works: &mut Works) {
+        if let Some(message) = works.chip.take_message() {
+            self.send(works, message);
+        }
+        self.pin.set(works.chip.irq());
     }
 
     fn works(&self) -> MutexGuard<'_, Works> {
@@ -140,48 +152,52 @@ impl VirtioFunction {
 impl PciDevice for VirtioFunction {
     fn read_config(&self, register: u16, data: &mut [u8]) {
         let mut works = self.works();
-        let raised = works.chip.config_read(register, data);
-        self.deliver(&works, raised);
+        works.chip.config_read(register, data);
+        self.settle(&mut works);
     }
 
     fn write_config(&self, at: Address, register: u16, data: &[u8]) {
         let event = {
             let mut works = self.works();
             works.address = Some(at);
-            let written = works.chip.config_write(register, data);
+            let event = works.chip.config_write(register, data);
             self.hang(&mut works);
-            self.deliver(&works, written.raised);
-            written.event
+            self.settle(&mut works);
+            event
         };
         self.serve(event);
     }
 
     fn bars(&self) -> Vec<(usize, GpaRange)> {
-        let works = self.works();
-        works.chip.bars().collect()
+        let bar = self.works().chip.bar();
+        bar.map(|range| (ONLY, range)).into_iter().collect()
     }
 
-    fn read_bar(&self, bar: usize, offset: u64, data: &mut [u8]) {
+    fn read_bar(&self, _bar: usize, offset: u64, data: &mut [u8]) {
         let mut works = self.works();
-        let raised = works.chip.bar_read(offset, data);
-        self.deliver(&works, raised);
+        works.chip.bar_read(offset, data);
+        self.settle(&mut works);
     }
 
-    fn write_bar(&self, bar: usize, offset: u64, data: &[u8]) {
+    fn write_bar(&self, _bar: usize, offset: u64, data: &[u8]) {
         let event = {
             let mut works = self.works();
-            let written = works.chip.bar_write(offset, data);
-            self.deliver(&works, written.raised);
-            written.event
+            let event = works.chip.bar_write(offset, data);
+            self.settle(&mut works);
+            event
         };
         self.serve(event);
     }
 
     fn reset(&self) {
-        self.retire();
-        let mut works = self.works();
-        works.running = false;
-        works.chip.reset();
+        let event = {
+            let mut works = self.works();
+            let event = works.chip.reset();
+            self.hang(&mut works);
+            self.settle(&mut works);
+            event
+        };
+        self.serve(event);
     }
 
     fn retire(&self) {
