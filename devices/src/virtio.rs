@@ -7,8 +7,10 @@
 //! after which the device is broken until the driver resets it.
 
 mod device;
+mod pci;
 pub mod queue;
 mod registers;
 
 pub use device::{Cause, Device, DeviceKind, Event, Features, Start, read_bytes};
+pub use pci::VirtioPci;
 pub use queue::{Chain, Layout, Queue, QueueError, QueueSetup, Token};
