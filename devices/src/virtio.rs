@@ -8,6 +8,7 @@
 
 mod device;
 mod mmio;
+mod pci;
 pub mod queue;
 mod registers;
 #[cfg(any(test, feature = "testing"))]
@@ -15,4 +16,5 @@ pub mod testing;
 
 pub use device::{Cause, Device, DeviceKind, Event, Features, Start, read_bytes};
 pub use mmio::Mmio;
+pub use pci::VirtioPci;
 pub use queue::{Chain, Layout, Queue, QueueError, QueueSetup, Token};
