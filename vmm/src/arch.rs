@@ -25,9 +25,9 @@ pub use riscv64::Riscv64;
 pub use runnable::RunnableLinuxVm;
 pub use x86_64::X8664;
 
-use crate::{CpuSet, Enforcement, RunError};
 use crate::board::{Board, Lines};
 use crate::virtio::VirtioDevice;
+use crate::{CpuSet, Enforcement, RunError};
 use firstlight_base::{Port, VcpuId, VcpuState};
 use firstlight_devices::pci::Address;
 use firstlight_hv::{Features, Hypervisor, Irqchip, Vcpu};
@@ -86,7 +86,10 @@ pub trait LinuxArch {
     /// # Errors
     ///
     /// [`RunError`] where the host refuses.
-    fn configure_vcpu(vcpu: &mut impl Vcpu, configuration: &VcpuConfiguration) -> Result<(), RunError>
+    fn configure_vcpu(
+        vcpu: &mut impl Vcpu,
+        configuration: &VcpuConfiguration,
+    ) -> Result<(), RunError>
     where
         Self: Sized,
     {

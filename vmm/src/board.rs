@@ -2,7 +2,6 @@
 //! bell that wakes the session.
 
 mod clock;
-pub(crate) mod irqchip;
 mod level_line;
 pub(crate) mod plic;
 pub(crate) mod serial;
@@ -105,7 +104,12 @@ impl Board {
         self.attach(place, Arc::new(Mutex::new(chip)));
     }
 
-    pub(crate) fn attach_serial(&mut self, place: Place, chip: impl SerialChip + 'static, line: Box<dyn IrqLine>) {
+    pub(crate) fn attach_serial(
+        &mut self,
+        place: Place,
+        chip: impl SerialChip + 'static,
+        line: Box<dyn IrqLine>,
+    ) {
         let uart = Arc::new(Uart::new(chip, line, &self.bell));
         self.serial.push(Arc::clone(&uart));
         self.attach(place, uart);

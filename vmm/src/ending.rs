@@ -1,7 +1,7 @@
 //! How a guest's run ends.
 
-use crate::engine::qemu::QemuError;
 use crate::arch::SeatError;
+use crate::engine::qemu::QemuError;
 use crate::{DeviceError, PolicyError, PostMortem};
 use firstlight_base::{VcpuId, VcpuState};
 use std::io;

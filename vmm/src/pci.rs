@@ -4,10 +4,8 @@ mod bus;
 mod intx;
 mod root_port;
 mod virtio;
-#[cfg(test)]
-mod tests;
 
-pub(crate) use bus::{Legacy, PciBus, Window};
+pub(crate) use bus::{Legacy, PciBus, SLOTS};
 pub(crate) use intx::{Intx, Pin};
 pub(crate) use root_port::RootPort;
 pub(crate) use virtio::VirtioFunction;

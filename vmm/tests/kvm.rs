@@ -7,7 +7,7 @@ use firstlight_image::testing::elf64;
 use firstlight_image::{Image, Limits as ImageLimits};
 use firstlight_load::Sources;
 use firstlight_vmm::{
-    Console, CrashKind, Ending, Engine, Limits, PostMortem, Progress, Reason, VcpuPolicy,
+    Console, CrashKind, Ending, Engine, Equipment, Limits, PostMortem, Progress, Reason,
 };
 use rustix::pipe::pipe;
 use std::env::consts::ARCH;
@@ -104,7 +104,7 @@ fn run(code: Code, cpus: u32, typed: &[u8], timeout: Duration) -> (Ending, Strin
         layers: &[&kernel],
         ..Sources::default()
     };
-    let machine = Engine::Kvm.prepare(&plan, &sources, &VcpuPolicy::default());
+    let machine = Engine::Kvm.prepare(&plan, &sources, &Equipment::default());
     let machine = machine.expect("KVM makes a small machine");
     let (input, keyboard) = pipe().expect("there are descriptors left");
     let (screen, output) = pipe().expect("there are descriptors left");

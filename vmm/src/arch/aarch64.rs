@@ -3,10 +3,9 @@
 use super::memory::{ArchMemoryLayout, GuestMemoryRegion, regions};
 use super::{LinuxArch, Wiring};
 use crate::RunError;
-use crate::board::serial::Pl011;
 use crate::board::{Place, now};
 use firstlight_boot::platform::{Gic, VirtArm64};
-use firstlight_devices::Pl031;
+use firstlight_devices::{Pl011, Pl031};
 use firstlight_hv::{Features, Irqchip};
 
 /// The 64-bit architecture of Arm.

@@ -2,9 +2,9 @@
 
 use super::expansion::{Backplane, Expansion, Rows};
 use super::{LinuxArch, VmComponents, Wiring};
-use crate::{RunError, VcpuPolicy};
 use crate::board::plic::{Plic, PlicLine};
 use crate::board::{Board, Place};
+use crate::{RunError, VcpuPolicy};
 use firstlight_base::{Irq, VcpuState};
 use firstlight_boot::platform::VirtRiscv64;
 use firstlight_hv::{HvError, Hypervisor, IrqLine, Vcpu, Vm};

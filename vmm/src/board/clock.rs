@@ -25,7 +25,10 @@ struct Works {
 }
 
 impl Clock {
-    pub(crate) fn new(chip: impl Interrupting + Send + 'static, line: Box<dyn IrqLine>) -> Result<Self, RunError> {
+    pub(crate) fn new(
+        chip: impl Interrupting + Send + 'static,
+        line: Box<dyn IrqLine>,
+    ) -> Result<Self, RunError> {
         let timer = timerfd_create(
             TimerfdClockId::Monotonic,
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,

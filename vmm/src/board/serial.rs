@@ -57,7 +57,11 @@ struct Port {
 }
 
 impl Uart {
-    pub(crate) fn new(chip: impl SerialChip + 'static, line: Box<dyn IrqLine>, bell: &Arc<Bell>) -> Self {
+    pub(crate) fn new(
+        chip: impl SerialChip + 'static,
+        line: Box<dyn IrqLine>,
+        bell: &Arc<Bell>,
+    ) -> Self {
         Self {
             port: Mutex::new(Port {
                 chip: Box::new(chip),

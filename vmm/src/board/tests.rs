@@ -1,11 +1,14 @@
 //! The boards of the machines that no x86 host runs, with lines that are written down.
 
 use super::*;
-use crate::testing::Person;
+use crate::LinuxArch;
+use crate::arch::{Aarch64, Riscv64};
+use crate::testing::{self, Person};
 use firstlight_base::MIB;
-use firstlight_hv::script::{Record, Script, ScriptIrqLine};
-use firstlight_hv::{Hypervisor, Vm};
+use firstlight_boot::platform::{VirtArm64, VirtRiscv64};
+use firstlight_hv::script::{Record, Script};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, BorrowedFd};
 
 /// A board and who sees its lines.
 struct Bench {
@@ -14,19 +17,18 @@ struct Bench {
 }
 
 impl Bench {
-    fn of(platform: &Platform) -> Self {
+    fn of<A: LinuxArch>(platform: &A::Platform) -> Self {
         let script = Script::new();
-        let vm = script.create_vm().unwrap();
-        let board = Board::wire(platform, |irq| vm.irq_line(irq)).unwrap();
+        let board = testing::board::<A>(&script, platform);
         Self { board, script }
     }
 
     fn arm64() -> Self {
-        Self::of(&Platform::VirtArm64(VirtArm64::new(64 * MIB, 1)))
+        Self::of::<Aarch64>(&VirtArm64::new(64 * MIB, 1))
     }
 
     fn riscv64() -> Self {
-        Self::of(&Platform::VirtRiscv64(VirtRiscv64::new(64 * MIB, 1)))
+        Self::of::<Riscv64>(&VirtRiscv64::new(64 * MIB, 1))
     }
 
     fn read<const WIDTH: usize>(&self, range: GpaRange, offset: u64) -> u64 {

@@ -7,14 +7,14 @@ mod sbi;
 use super::{Equipment, Unfit};
 use crate::arch::{Aarch64, Expansion, Riscv64, RunnableLinuxVm, VmComponents, X8664, mapped};
 use crate::board::Board;
-use crate::{ConsoleOutput, LinuxArch, RunError, Running, Stop, VcpuPolicy};
+use crate::{ConsoleOutput, LinuxArch, RunError, Running, Stop, VcpuPolicy, VirtioDevice};
 use crew::Crew;
 use firstlight_base::VcpuState;
 use firstlight_boot::{BootPlan, Hardware, Platform};
 use firstlight_hv::kvm::Kvm;
 use firstlight_hv::probe::{self, Verdict};
 use firstlight_hv::{HvError, Hypervisor, Vm};
-use firstlight_load::{Backing, GuestMemory, Sources, place};
+use firstlight_load::{Backing, GuestMemory, PlaceError, Sources, place};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::AsFd;
 use std::error::Error;
@@ -89,34 +89,67 @@ pub(crate) fn prepare(
     sources: &Sources<'_>,
     equipment: &Equipment,
 ) -> Result<Box<dyn Running>, RunError> {
-    let what = (plan, sources, equipment);
+    prepare_on(kvm()?, (plan, equipment), |memory| {
+        place(plan, sources, memory)
+    })
+}
+
+/// Lets `fill` put the plan into memory and makes the machine round it.
+fn prepare_on<H: Hypervisor>(
+    hypervisor: &H,
+    (plan, equipment): (&BootPlan, &Equipment),
+    fill: impl FnOnce(&GuestMemory) -> Result<(), PlaceError>,
+) -> Result<Box<dyn Running>, RunError>
+where
+    H::Vm: 'static,
+{
+    // What can be refused is refused before memory is filled.
+    let devices = equipment.devices.open()?;
+    let build = Build {
+        hypervisor,
+        plan,
+        devices,
+        equipment,
+    };
     match plan.platform() {
-        Platform::Pc(pc) => prepare_for::<X8664>(pc, what),
-        Platform::VirtArm64(virt) => prepare_for::<Aarch64>(virt, what),
-        Platform::VirtRiscv64(virt) => prepare_for::<Riscv64>(virt, what),
+        Platform::Pc(pc) => build.machine::<X8664>(pc, fill),
+        Platform::VirtArm64(virt) => build.machine::<Aarch64>(virt, fill),
+        Platform::VirtRiscv64(virt) => build.machine::<Riscv64>(virt, fill),
     }
 }
 
-fn prepare_for<A: LinuxArch + 'static>(
-    platform: &A::Platform,
-    (plan, sources, equipment): (&BootPlan, &Sources<'_>, &Equipment),
-) -> Result<Box<dyn Running>, RunError> {
-    // What can be refused is refused before memory is filled.
-    let devices = equipment.devices.open()?;
-    let layout = A::arch_memory_layout(platform);
-    let ram = mapped(&A::guest_memory_layout(&layout));
-    let memory = GuestMemory::allocate(&ram, Backing::Private)?;
-    place(plan, sources, &memory)?;
-    let components = VmComponents {
-        platform: platform.clone(),
-        cpus: plan.platform().cpus(),
-        boot_vcpu: plan.boot_vcpu().clone(),
-        devices,
-        hotplug_slots: equipment.devices.hotplug_slots,
-        policy: equipment.policy.clone(),
-    };
-    let vm = A::build_vm(kvm()?, Arc::new(memory), components)?;
-    Ok(Box::new(KvmMachine::<A, _>::new(vm)))
+/// A machine about to be made.
+struct Build<'a, H> {
+    hypervisor: &'a H,
+    plan: &'a BootPlan,
+    devices: Vec<VirtioDevice>,
+    equipment: &'a Equipment,
+}
+
+impl<H: Hypervisor> Build<'_, H>
+where
+    H::Vm: 'static,
+{
+    fn machine<A: LinuxArch + 'static>(
+        self,
+        platform: &A::Platform,
+        fill: impl FnOnce(&GuestMemory) -> Result<(), PlaceError>,
+    ) -> Result<Box<dyn Running>, RunError> {
+        let layout = A::arch_memory_layout(platform);
+        let ram = mapped(&A::guest_memory_layout(&layout));
+        let memory = GuestMemory::allocate(&ram, Backing::Private)?;
+        fill(&memory)?;
+        let components = VmComponents {
+            platform: platform.clone(),
+            cpus: self.plan.platform().cpus(),
+            boot_vcpu: self.plan.boot_vcpu().clone(),
+            devices: self.devices,
+            hotplug_slots: self.equipment.devices.hotplug_slots,
+            policy: self.equipment.policy.clone(),
+        };
+        let vm = A::build_vm(self.hypervisor, Arc::new(memory), components)?;
+        Ok(Box::new(KvmMachine::<A, _>::new(vm)))
+    }
 }
 
 /// A machine whose devices are here and whose vCPUs are a hypervisor's.
@@ -158,10 +191,7 @@ impl<A: LinuxArch, V: Vm> KvmMachine<A, V> {
     }
 }
 
-impl<A: LinuxArch, V: Vm> Running for KvmMachine<A, V>
-where
-    V::Vcpu: 'static,
-{
+impl<A: LinuxArch, V: Vm> Running for KvmMachine<A, V> {
     fn start(&mut self, output: &ConsoleOutput) -> Result<(), RunError> {
         self.board.connect(output);
         let state = std::mem::replace(&mut self.state, State::Over);

@@ -5,8 +5,8 @@ use crate::RunError;
 use crate::board::{Attached, Lines};
 use firstlight_base::{Gpa, GpaRange};
 use firstlight_boot::platform::PciWindows;
-use firstlight_devices::pci::{Address, Cam, ConfigAddress, HostBridge};
 use firstlight_devices::Effect;
+use firstlight_devices::pci::{Address, Cam, ConfigAddress, HostBridge};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// The root bus, and what is behind its ports.

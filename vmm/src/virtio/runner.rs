@@ -194,7 +194,11 @@ impl Work {
             fds.extend(self.backend.waits());
         }
         while let Err(error) = poll(&mut fds, None) {
-            assert_eq!(error, Errno::INTR, "descriptors of our own can be waited for");
+            assert_eq!(
+                error,
+                Errno::INTR,
+                "descriptors of our own can be waited for"
+            );
         }
         let mut ready = fds.iter().map(PollFd::revents);
         let stop = ready.next().is_some_and(|ready| !ready.is_empty());

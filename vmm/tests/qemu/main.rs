@@ -7,7 +7,7 @@ mod x86;
 use firstlight_boot::BootPlan;
 use firstlight_image::Architecture;
 use firstlight_load::Sources;
-use firstlight_vmm::{Console, Ending, Engine, EngineChoice, Limits, VcpuPolicy, choose};
+use firstlight_vmm::{Console, Ending, Engine, EngineChoice, Equipment, Limits, choose};
 use rustix::fd::OwnedFd;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -43,7 +43,7 @@ fn carry_out(
             .map(|_| printed)
     });
     let machine = Engine::Qemu
-        .prepare(plan, sources, &VcpuPolicy::default())
+        .prepare(plan, sources, &Equipment::default())
         .expect("a machine");
     let ending = machine.run(plan, limits, &mut console).expect("a run");
     drop(console);
