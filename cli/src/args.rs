@@ -1,7 +1,9 @@
 //! The command line as it is typed.
 
+pub(crate) mod cpu;
 mod virt;
 
+use crate::args::cpu::{CpuArgs, SchedulingArgs};
 use crate::exit_status::ExitStatus;
 use crate::{address, memory_size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -10,7 +12,7 @@ use firstlight_base::{Gpa, GpaRange};
 use firstlight_boot::platform::VirtRiscv64;
 use firstlight_boot::{Kaslr, Protocol, ProtocolChoice, Unpack};
 use firstlight_image::Architecture;
-use firstlight_vmm::{Engine, EngineChoice};
+use firstlight_vmm::{Engine, EngineChoice, VcpuPolicy};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -210,6 +212,8 @@ pub(crate) struct BootArgs {
     /// Say nothing but errors on standard error
     #[arg(short, long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    scheduling: SchedulingArgs,
 }
 
 impl BootArgs {
@@ -219,6 +223,11 @@ impl BootArgs {
             EngineArg::Kvm => EngineChoice::Only(Engine::Kvm),
             EngineArg::Qemu => EngineChoice::Only(Engine::Qemu),
         }
+    }
+
+    /// How the vCPUs are run.
+    pub(crate) fn policy(&self) -> VcpuPolicy {
+        self.scheduling.policy(&self.guest.cpu, self.guest.cpus)
     }
 
     pub(crate) fn timeout(&self) -> Option<Duration> {
@@ -298,6 +307,8 @@ pub(crate) struct GuestArgs {
     /// Without it a plan is shown with the kernel where it was linked to.
     #[arg(long, value_name = "N")]
     kaslr_seed: Option<u64>,
+    #[command(flatten)]
+    pub(crate) cpu: CpuArgs,
     #[command(flatten)]
     pub(crate) virt: VirtArgs,
 }

@@ -36,8 +36,8 @@ pub use engine::{Chosen, Engine, EngineChoice, Equipment, NoEngine, choose};
 pub use machine::{Limits, Machine, Running};
 pub use post_mortem::{Decoded, PostMortem, Progress, Reason};
 pub use system_allocator::{
-    AllocateError, Holder, IrqRange, MmioWindow, PciAddress, Pool, PortRange, Resource, Room,
-    SystemAllocator, SystemAllocatorConfig,
+    AllocateError, Holder, IrqRange, MmioWindow, Pool, PortRange, Resource, Room, SystemAllocator,
+    SystemAllocatorConfig,
 };
 pub use vcpu_policy::{Enforcement, PolicyError, VcpuAffinity, VcpuPolicy};
 pub use virtio::VirtioDevice;

@@ -6,16 +6,15 @@
 //! pools are those of crosvm's `SystemAllocator`.
 
 mod error;
-mod pci_address;
 mod resource;
 mod slots;
 mod space;
 
 pub use error::AllocateError;
-pub use pci_address::PciAddress;
 pub use resource::{IrqRange, Pool, PortRange, Resource, Room};
 
 use firstlight_base::{Gpa, GpaRange, Irq, Port};
+use firstlight_devices::pci::Address;
 use slots::Slots;
 use space::{Space, Span};
 use std::borrow::Cow;
@@ -227,7 +226,7 @@ impl SystemAllocator {
         &mut self,
         bus: u8,
         holder: impl Into<Holder>,
-    ) -> Result<PciAddress, AllocateError> {
+    ) -> Result<Address, AllocateError> {
         self.slots.allocate(bus, holder.into())
     }
 
@@ -239,7 +238,7 @@ impl SystemAllocator {
     /// cannot be.
     pub fn reserve_pci(
         &mut self,
-        address: PciAddress,
+        address: Address,
         holder: impl Into<Holder>,
     ) -> Result<(), AllocateError> {
         self.slots.reserve(address, holder.into())
@@ -250,7 +249,7 @@ impl SystemAllocator {
     /// # Errors
     ///
     /// [`AllocateError::NotGiven`] where nobody has it.
-    pub fn free_pci(&mut self, address: PciAddress) -> Result<Holder, AllocateError> {
+    pub fn free_pci(&mut self, address: Address) -> Result<Holder, AllocateError> {
         self.slots.free(address)
     }
 
@@ -276,7 +275,7 @@ impl SystemAllocator {
     }
 
     /// All functions on PCI, ascending, with what they are.
-    pub fn pci(&self) -> impl Iterator<Item = (PciAddress, &str)> {
+    pub fn pci(&self) -> impl Iterator<Item = (Address, &str)> {
         self.slots.taken()
     }
 

@@ -1,6 +1,7 @@
 //! Why something cannot be given or taken back.
 
-use super::{Holder, PciAddress, Pool, Resource, Room};
+use super::{Holder, Pool, Resource, Room};
+use firstlight_devices::pci::Address;
 use std::fmt;
 
 /// Why something cannot be given or taken back.
@@ -52,7 +53,7 @@ pub enum AllocateError {
     #[error("{holder} cannot be at {at}: the last bus is {last_bus:02x}")]
     NoBus {
         /// Where it was to be.
-        at: PciAddress,
+        at: Address,
         /// Who.
         holder: Holder,
         /// The last bus.

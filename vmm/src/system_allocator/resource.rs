@@ -1,7 +1,8 @@
 //! What can be given, and how it is named.
 
-use super::{MmioWindow, PciAddress};
+use super::MmioWindow;
 use firstlight_base::{GpaRange, Irq, Port};
+use firstlight_devices::pci::Address;
 use std::fmt;
 
 /// Neighbouring I/O ports, at least one.
@@ -164,7 +165,7 @@ pub enum Resource {
     /// Several interrupts.
     Irqs(IrqRange),
     /// A function on PCI.
-    Pci(PciAddress),
+    Pci(Address),
 }
 
 impl fmt::Display for Resource {

@@ -1,13 +1,14 @@
 //! Functions on PCI, and what they are.
 
-use super::{AllocateError, Holder, PciAddress, Pool, Resource, Room};
+use super::{AllocateError, Holder, Pool, Resource, Room};
+use firstlight_devices::pci::Address;
 use std::collections::BTreeMap;
 
 /// Which functions are taken, and by whom.
 #[derive(Clone, Debug)]
 pub(super) struct Slots {
     last_bus: u8,
-    taken: BTreeMap<PciAddress, Holder>,
+    taken: BTreeMap<Address, Holder>,
 }
 
 impl Slots {
@@ -18,13 +19,9 @@ impl Slots {
         }
     }
 
-    pub(super) fn allocate(
-        &mut self,
-        bus: u8,
-        holder: Holder,
-    ) -> Result<PciAddress, AllocateError> {
+    pub(super) fn allocate(&mut self, bus: u8, holder: Holder) -> Result<Address, AllocateError> {
         let first = u8::from(bus == 0);
-        let mut devices = (first..).map_while(|device| PciAddress::new(bus, device, 0));
+        let mut devices = (first..).map_while(|device| Address::new(bus, device, 0));
         match devices.find(|&address| self.is_unused(address)) {
             Some(address) => self.reserve(address, holder).map(|()| address),
             None => Err(AllocateError::Exhausted {
@@ -38,7 +35,7 @@ impl Slots {
 
     pub(super) fn reserve(
         &mut self,
-        address: PciAddress,
+        address: Address,
         holder: Holder,
     ) -> Result<(), AllocateError> {
         if address.bus() > self.last_bus {
@@ -60,21 +57,21 @@ impl Slots {
         Ok(())
     }
 
-    pub(super) fn free(&mut self, address: PciAddress) -> Result<Holder, AllocateError> {
+    pub(super) fn free(&mut self, address: Address) -> Result<Holder, AllocateError> {
         self.taken.remove(&address).ok_or(AllocateError::NotGiven {
             what: Resource::Pci(address),
             given: None,
         })
     }
 
-    pub(super) fn taken(&self) -> impl Iterator<Item = (PciAddress, &str)> {
+    pub(super) fn taken(&self) -> impl Iterator<Item = (Address, &str)> {
         self.taken
             .iter()
             .map(|(&address, holder)| (address, &**holder))
     }
 
     /// Whether no function of this device, of which `address` is the first, is taken.
-    fn is_unused(&self, address: PciAddress) -> bool {
+    fn is_unused(&self, address: Address) -> bool {
         let next = self.taken.range(address..).next();
         next.is_none_or(|(next, _)| {
             (next.bus(), next.device()) != (address.bus(), address.device())

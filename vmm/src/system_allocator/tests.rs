@@ -12,8 +12,8 @@ fn ports(first: u16, count: u32) -> PortRange {
     PortRange::new(Port(first), count).unwrap()
 }
 
-fn pci(bus: u8, device: u8, function: u8) -> PciAddress {
-    PciAddress::new(bus, device, function).unwrap()
+fn pci(bus: u8, device: u8, function: u8) -> Address {
+    Address::new(bus, device, function).unwrap()
 }
 
 const LOW: u64 = 0xd000_0000;
