@@ -1,6 +1,7 @@
 //! The command line as it is typed.
 
 pub(crate) mod cpu;
+mod device;
 mod virt;
 
 use crate::args::cpu::{CpuArgs, SchedulingArgs};
@@ -8,11 +9,12 @@ use crate::exit_status::ExitStatus;
 use crate::{address, memory_size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
+use device::DeviceArgs;
 use firstlight_base::{Gpa, GpaRange};
 use firstlight_boot::platform::VirtRiscv64;
-use firstlight_boot::{Kaslr, Protocol, ProtocolChoice, Unpack};
+use firstlight_boot::{Hardware, Kaslr, Protocol, ProtocolChoice, Unpack};
 use firstlight_image::Architecture;
-use firstlight_vmm::{Engine, EngineChoice, VcpuPolicy};
+use firstlight_vmm::{Engine, EngineChoice, Equipment, VcpuPolicy};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -234,6 +236,14 @@ impl BootArgs {
         (!self.timeout.is_zero()).then_some(self.timeout)
     }
 
+    /// What the machine is given beside its plan.
+    pub(crate) fn equipment(&self) -> Equipment {
+        Equipment {
+            devices: self.guest.device.devices(),
+            policy: self.policy(),
+        }
+    }
+
     pub(crate) fn boot_watchdog(&self) -> Option<Duration> {
         (!self.boot_watchdog.is_zero()).then_some(self.boot_watchdog)
     }
@@ -310,6 +320,8 @@ pub(crate) struct GuestArgs {
     #[command(flatten)]
     pub(crate) cpu: CpuArgs,
     #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
     pub(crate) virt: VirtArgs,
 }
 
@@ -325,6 +337,13 @@ impl GuestArgs {
     pub(crate) fn cmdline(&self, of_image: Option<String>, architecture: Architecture) -> String {
         let given = self.cmdline.clone().or(of_image);
         given.unwrap_or_else(|| default_cmdline(architecture).to_owned())
+    }
+
+    /// What is asked for of a machine that would otherwise have what `offered` says.
+    pub(crate) fn hardware(&self, offered: Hardware) -> Hardware {
+        let mut hardware = self.virt.hardware(offered);
+        self.device.devices().equip(&mut hardware);
+        hardware
     }
 
     pub(crate) fn cmdline_is_default(&self) -> bool {

@@ -102,7 +102,7 @@ fn prepare(
     };
     let machine = progress
         .step("filling the guest's memory", || {
-            chosen.engine.prepare(&plan, &sources, &args.policy())
+            chosen.engine.prepare(&plan, &sources, &args.equipment())
         })
         .map_err(|error| run_failed(&error))?;
     Ok((plan, machine))
@@ -117,7 +117,7 @@ fn plan_for(
     (args, image, request): (&GuestArgs, &Image<'_>, &Request),
 ) -> Result<BootPlan, Failure> {
     let offered = engine.hardware(plan.platform().architecture());
-    let hardware = args.virt.hardware(offered);
+    let hardware = args.hardware(offered);
     let cmdline = engine.cmdline(&plan).into_owned();
     let has_more_to_say = cmdline != request.cmdline;
     let with = |cmdline| Request {

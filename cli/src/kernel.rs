@@ -162,7 +162,7 @@ pub(crate) fn request(
         dtb: files.dtb.clone(),
         overlays: files.overlays.clone(),
         fdt_position: args.virt.position(),
-        hardware: args.virt.hardware(Hardware::default()),
+        hardware: args.hardware(Hardware::default()),
         topology: files.topology.clone(),
         ..Request::default()
     }
@@ -210,7 +210,8 @@ pub(crate) fn plan_status(error: &PlanError) -> ExitStatus {
         PlanError::NotBootable { .. }
         | PlanError::EntryOutside { .. }
         | PlanError::NotMapped { .. } => ExitStatus::Image,
-        PlanError::NoEntry { .. }
+        PlanError::Transports { .. }
+        | PlanError::NoEntry { .. }
         | PlanError::Immovable { .. }
         | PlanError::Misplaced { .. }
         | PlanError::TooOld { .. }

@@ -26,7 +26,7 @@ mod trim;
 mod vcpu_policy;
 mod virtio;
 
-pub use arch::LinuxArch;
+pub use arch::{HostCpuError, HostCpus, LinuxArch};
 pub use console::{Console, ConsoleOutput};
 pub use cpu_set::{CpuSet, CpuSetError};
 pub use devices::{DeviceError, Devices, Disk, Transport};
