@@ -1,3 +1,5 @@
+//! Interrupts by message, and by pin A and the ISR.
+
 use super::*;
 
 /// A running function whose driver gave it messages 0x40, 0x41 and 0x42, the first of which is for
