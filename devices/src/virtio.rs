@@ -17,4 +17,4 @@ pub mod testing;
 pub use device::{Cause, Device, DeviceKind, Event, Features, Start, read_bytes};
 pub use mmio::Mmio;
 pub use pci::VirtioPci;
-pub use queue::{Chain, Layout, Queue, QueueError, QueueSetup, Token};
+pub use queue::{Chain, Finished, Layout, Queue, QueueError, QueueSetup, Token};

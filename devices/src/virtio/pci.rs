@@ -107,7 +107,8 @@ impl VirtioPci {
         self.registers.device()
     }
 
-    /// The device behind the registers.
+    /// The same to be changed; the driver learns of a changed configuration by
+    /// [`raise`](Self::raise).
     pub fn device_mut(&mut self) -> &mut dyn Device {
         self.registers.device_mut()
     }
@@ -195,8 +196,63 @@ impl VirtioPci {
         }
     }
 
-    /// The device interrupts the driver.
+    /// Interrupts the driver, if it is ready for that.
     pub fn raise(&mut self, cause: Cause) -> Raised {
+        match cause {
+            Cause::Queue(_) if self.registers.is_running() => self.interrupt(cause),
+            Cause::Queue(_) => Raised::Nothing,
+            Cause::Configuration => self.configuration_changed(),
+        }
+    }
+
+    /// The next message that was held back and is to be sent now: to be asked after every write,
+    /// until there is none.
+    pub fn take_message(&mut self) -> Option<Message> {
+        self.msix.take_message(&self.config)
+    }
+
+    /// Whether the function asserts pin A: to be asked after every read and write.
+    #[must_use]
+    pub fn irq(&self) -> bool {
+        self.wants_pin() && !self.config.is_intx_disabled()
+    }
+
+    /// The device has stopped, as the driver's [`Event::Stop`] wanted: the reset is over.
+    pub fn stopped(&mut self) {
+        let was_reset = self.registers.status() == 0;
+        self.registers.stopped();
+        if !was_reset && self.registers.status() == 0 {
+            self.reset_transport();
+        }
+    }
+
+    /// The device cannot go on until the driver resets it, and tells the driver so (section 2.1.2).
+    pub fn break_down(&mut self) -> Raised {
+        if self.registers.break_down() {
+            self.interrupt(Cause::Configuration)
+        } else {
+            Raised::Nothing
+        }
+    }
+
+    /// The configuration has changed: its generation does, and the driver is interrupted.
+    pub fn configuration_changed(&mut self) -> Raised {
+        if self.registers.configuration_changed() {
+            self.interrupt(Cause::Configuration)
+        } else {
+            Raised::Nothing
+        }
+    }
+
+    /// Gives every register its value after reset, as when the link or the machine is reset. The
+    /// device may have to stop first, as for a driver that resets it.
+    pub fn reset(&mut self) -> Option<Event> {
+        self.config.reset();
+        self.msix.reset();
+        self.write_status(0)
+    }
+
+    fn interrupt(&mut self, cause: Cause) -> Raised {
         let (bit, vector) = match cause {
             Cause::Queue(queue) => (Isr::QUEUE, self.queue_vector(queue.into())),
             Cause::Configuration => (Isr::CONFIGURATION, self.config_vector),
@@ -215,53 +271,6 @@ impl VirtioPci {
         } else {
             Raised::Nothing
         }
-    }
-
-    /// The next message that was held back and is to be sent now: to be asked after every write,
-    /// until there is none.
-    pub fn take_message(&mut self) -> Option<Message> {
-        self.msix.take_message(&self.config)
-    }
-
-    /// Whether the function asserts pin A: to be asked after every read and write.
-    #[must_use]
-    pub fn irq(&self) -> bool {
-        self.wants_pin() && !self.config.is_intx_disabled()
-    }
-
-    /// The device has stopped, as the driver wanted.
-    pub fn stopped(&mut self) {
-        let was_reset = self.registers.status() == 0;
-        self.registers.stopped();
-        if !was_reset && self.registers.status() == 0 {
-            self.reset_transport();
-        }
-    }
-
-    /// The device cannot go on until the driver resets it.
-    pub fn break_down(&mut self) -> Raised {
-        if self.registers.break_down() {
-            self.raise(Cause::Configuration)
-        } else {
-            Raised::Nothing
-        }
-    }
-
-    /// The device's configuration has changed by itself.
-    pub fn configuration_changed(&mut self) -> Raised {
-        if self.registers.configuration_changed() {
-            self.raise(Cause::Configuration)
-        } else {
-            Raised::Nothing
-        }
-    }
-
-    /// Gives every register its value after reset, as when the link or the machine is reset. The
-    /// device may have to stop first, as for a driver that resets it.
-    pub fn reset(&mut self) -> Option<Event> {
-        self.config.reset();
-        self.msix.reset();
-        self.write_status(0)
     }
 
     /// Whether the driver is to be told by the pin, if it is not disabled.

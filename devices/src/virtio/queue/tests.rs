@@ -404,3 +404,65 @@ fn cursors_go_over_a_requests_bytes_across_its_buffers() {
     assert_eq!(ram.bytes(second.start(), 3), b"z\x55\x55");
     assert!(writer.advance(2).is_err());
 }
+
+#[test]
+fn requests_that_go_back_together_are_seen_together() {
+    /// A memory that counts how many requests its driver sees whenever a number is stored.
+    struct Watched<'a> {
+        ram: &'a Ram,
+        seen: core::cell::RefCell<Vec<bool>>,
+        is_used: &'a dyn Fn() -> bool,
+    }
+
+    impl GuestMem for Watched<'_> {
+        fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), OutsideRam> {
+            self.ram.read(at, into)
+        }
+
+        fn write(&self, at: Gpa, from: &[u8]) -> Result<(), OutsideRam> {
+            self.ram.write(at, from)?;
+            self.seen.borrow_mut().push((self.is_used)());
+            Ok(())
+        }
+
+        fn load_u16(&self, at: Gpa) -> Result<u16, OutsideRam> {
+            self.ram.load_u16(at)
+        }
+
+        fn store_u16(&self, at: Gpa, value: u16) -> Result<(), OutsideRam> {
+            self.seen.borrow_mut().push((self.is_used)());
+            self.ram.store_u16(at, value)
+        }
+    }
+
+    for layout in LAYOUTS {
+        let mut rig = Rig::new(&setup(layout, 8));
+        let mut finished = Vec::new();
+        for written in 1..=3 {
+            rig.offer(&[Buffer::writable(0x8000, 4)]);
+            assert_eq!(rig.pop(), Ok(true));
+            let token = rig.chain.token();
+            finished.push(Finished { token, written });
+        }
+        let ram = &rig.ram;
+        // Either the used index or the flags of the first descriptor.
+        let is_used = || match layout {
+            Layout::Split => ram.load_u16(Gpa::new(0x109a)).unwrap() != 0,
+            Layout::Packed => ram.load_u16(Gpa::new(0x100e)).unwrap() & 0x8000 != 0,
+        };
+        let watched = Watched {
+            ram,
+            seen: core::cell::RefCell::default(),
+            is_used: &is_used,
+        };
+        rig.queue.push_together(&watched, &finished).unwrap();
+        let seen = watched.seen.take();
+        assert!(seen.len() > 3 && seen.iter().all(|&is_seen| !is_seen));
+        assert!(is_used());
+        for written in 1..=3 {
+            let used = rig.driver.take_used(&rig.ram).unwrap();
+            assert_eq!(used.written, written);
+        }
+        assert_eq!(rig.queue.push_together(&rig.ram, &[]), Ok(()));
+    }
+}

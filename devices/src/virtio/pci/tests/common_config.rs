@@ -1,3 +1,5 @@
+//! The common configuration: what a driver may write when, and what it reads back.
+
 use super::*;
 use crate::virtio::{Layout, QueueSetup};
 

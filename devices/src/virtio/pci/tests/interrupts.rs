@@ -1,3 +1,5 @@
+//! Interrupts by message, and by pin A and the ISR.
+
 use super::*;
 
 /// A running function whose driver gave it messages 0x40, 0x41 and 0x42, the first of which is for
@@ -137,4 +139,26 @@ fn a_reset_lets_the_pin_go() {
     function.stopped();
     assert!(!function.irq());
     assert_eq!(function.get(ISR, 1), 0);
+}
+
+#[test]
+fn a_driver_that_is_not_ready_is_not_interrupted() {
+    for mut function in [function(), stopping(), broken()] {
+        assert_eq!(function.raise(Cause::Queue(0)), Raised::Nothing);
+        assert_eq!(function.raise(Cause::Configuration), Raised::Nothing);
+        assert!(!function.irq());
+    }
+}
+
+fn stopping() -> VirtioPci {
+    let mut function = running();
+    assert_eq!(function.bar_write(STATUS, &[0]), Some(Event::Stop));
+    function
+}
+
+fn broken() -> VirtioPci {
+    let mut function = running();
+    assert_eq!(function.break_down(), Raised::Line(true));
+    assert_eq!(function.get(ISR, 1), 2);
+    function
 }

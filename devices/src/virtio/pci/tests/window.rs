@@ -1,3 +1,5 @@
+//! The window on the BAR in configuration space, wherever a driver points it.
+
 use super::*;
 
 /// Where the capability of the window is.
