@@ -6,11 +6,14 @@
 //! and pushes its [`Token`] when it is done. What a driver gets wrong in a ring is a [`QueueError`],
 //! after which the device is broken until the driver resets it.
 
+pub mod block;
 mod device;
 mod mmio;
+pub mod net;
 mod pci;
 pub mod queue;
 mod registers;
+pub mod rng;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

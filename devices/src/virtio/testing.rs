@@ -157,10 +157,12 @@ const BUFFERS: u64 = 0x1_0000;
 ///
 /// # Panics
 ///
-/// Where that is no buffer, more than 64 or more than 15 MiB.
+/// Where that is no buffer, or more than 64.
 #[must_use]
 pub fn request(readable: &[&[u8]], writable: &[u32]) -> (Ram, Chain) {
-    let ram = Ram::new(0x100_0000);
+    let readable_bytes: usize = readable.iter().map(|bytes| bytes.len() + 1).sum();
+    let writable_bytes: u64 = writable.iter().map(|&len| u64::from(len) + 1).sum();
+    let ram = Ram::new(BUFFERS + readable_bytes as u64 + writable_bytes);
     let mut at = BUFFERS;
     let mut buffers = Vec::new();
     for bytes in readable {
