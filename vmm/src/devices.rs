@@ -67,7 +67,7 @@ impl Devices {
     pub(crate) fn open(&self) -> Result<Vec<VirtioDevice>, DeviceError> {
         let disks = self.disks.iter().zip(0_usize..);
         let disks = disks.map(|(disk, number)| virtio::disk(disk, number));
-        let rng = self.rng.then(|| -> VirtioDevice { todo!() });
+        let rng = self.rng.then(virtio::rng);
         disks.chain(rng.map(Ok)).collect()
     }
 }

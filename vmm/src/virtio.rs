@@ -7,12 +7,12 @@
 mod backend;
 mod block;
 pub(crate) mod mmio;
-// mod rng;
+mod rng;
 mod runner;
 
 pub(crate) use backend::{Backend, Io};
 pub(crate) use block::disk;
-//pub(crate) use rng::rng;
+pub(crate) use rng::rng;
 pub(crate) use runner::{Interrupt, Runner};
 
 use firstlight_devices::virtio::Device;

@@ -114,7 +114,7 @@ impl PciDevice for RootPort {
             let mut works = self.works();
             works.address = Some(at);
             let reset = works.chip.config_write(register, data);
-            if let Some(message) = works.chip.take_message() {
+            while let Some(message) = works.chip.take_message() {
                 self.send(&works, message);
             }
             self.pin.set(works.chip.irq());

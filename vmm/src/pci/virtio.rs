@@ -109,7 +109,7 @@ impl VirtioFunction {
                 let doorbell = Doorbell {
                     at: works.chip.notify_address(queue)?,
                     width: 2,
-                    value: Some(queue.into()),
+                    value: None,
                 };
                 self.interconnect.hang(doorbell, bell.as_fd()).ok()
             });
@@ -138,7 +138,7 @@ impl VirtioFunction {
 
     /// Does what an access to the chip has brought about.
     fn settle(&self, works: &mut Works) {
-        if let Some(message) = works.chip.take_message() {
+        while let Some(message) = works.chip.take_message() {
             self.send(works, message);
         }
         self.pin.set(works.chip.irq());

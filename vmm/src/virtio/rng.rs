@@ -1,8 +1,8 @@
-//! Random numbers of the host's for a virtio source of them.
+//! Random numbers of the host's for the guest's source of them.
 
 use super::{Backend, Io, VirtioDevice};
-use firstlight_devices::virtio::{Chain, QueueError, Rng};
-use firstlight_load::GuestMemory;
+use firstlight_devices::virtio::QueueError;
+use firstlight_devices::virtio::rng::{Rng, answer};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 /// A source of random numbers.
@@ -14,24 +14,16 @@ struct Source;
 
 impl Backend for Source {
     fn rung(&mut self, queue: usize, io: &mut Io<'_>) -> Result<(), QueueError> {
-        io.serve(queue, fill)
+        // What was memory when the request came still is.
+        io.serve(queue, |chain, memory| {
+            answer(chain, memory, fill).unwrap_or_default()
+        })
     }
 }
 
-/// Fills what the driver gives, up to a limit: it asks again for more.
-fn fill(chain: &Chain, memory: &GuestMemory) -> u32 {
-    let mut writer = chain.writer(memory);
-    let mut bytes = [0; 256];
-    let mut left = Rng::MOST_BYTES.min(writer.room());
-    while left > 0 {
-        let len = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
-        let bytes = &mut bytes[..len];
-        // So few come whole, and the host's pool has long been filled.
-        if getrandom(&mut *bytes, GetRandomFlags::empty()).is_err() || writer.write_all(bytes).is_err()
-        {
-            break;
-        }
-        left -= len as u64;
-    }
-    writer.written()
+/// Up to 256 bytes come whole once the host's own pool is filled (getrandom(2)), as it is long before
+/// anybody runs a guest.
+fn fill(bytes: &mut [u8]) {
+    let filled = getrandom(&mut *bytes, GetRandomFlags::empty());
+    debug_assert_eq!(filled, Ok(bytes.len()));
 }
