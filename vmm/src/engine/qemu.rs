@@ -124,7 +124,11 @@ impl QemuMachine {
             their_log,
         ];
         inherited.extend(rom);
-        let process = Process::start(&program, &command::arguments(platform, &handed), inherited)?;
+        let process = Process::start(
+            &program,
+            &command::arguments(platform, devices, &handed),
+            inherited,
+        )?;
         let mut monitor = Monitor::new(monitor);
         monitor.greet();
         Ok(Self {
