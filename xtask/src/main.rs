@@ -2,13 +2,12 @@
 //!
 //! One file for each noun: the programs a machine must have ([`tools`]), Debian's packages
 //! ([`debian`]), the kernels and other files in them ([`kernel`], [`module`], [`package`], [`tree`]), the guests' first userspace
-//! ([`initramfs`], [`cpio`]), compilers for other architectures ([`cross`]), the machine with KVM
+//! ([`initramfs`]), compilers for other architectures ([`cross`]), the machine with KVM
 //! ([`lab`]); and one for each verb.
 
 mod architecture;
 mod bench;
 mod cache;
-mod cpio;
 mod cross;
 mod debian;
 mod demo;
