@@ -47,7 +47,10 @@ pub(crate) fn file(initramfs: &Initramfs, interpreter: &Interpreter) -> Vec<u8> 
     }
     match &initramfs.then {
         Then::Init(path) => init.become_init(path),
-        Then::Run(command) => init.run(command),
+        Then::Run(command) => {
+            init.provide_for_a_command(initramfs.root.as_ref());
+            init.run(command);
+        }
     }
     init.finish(initramfs);
     interpreter.file(&init.program)
@@ -127,15 +130,20 @@ impl Init {
         self.program.bind(first);
     }
 
-    /// A file system that is there already, or is not in this kernel, is missed by whoever needs it.
     fn mount_what_the_kernel_has(&mut self) {
         for (kind, place) in OF_THE_KERNEL {
-            let (kind, place) = (self.program.text(kind), self.program.text(place));
-            self.make_folder(place);
-            let nothing = 0.into();
-            let mount = [kind.into(), place.into(), kind.into(), nothing, nothing];
-            self.program.call(Call::Mount, &mount);
+            self.mount_made_up(kind, place);
         }
+    }
+
+    /// Mounts a file system that has no device. One that is there already, or is not in this
+    /// kernel, is missed by whoever needs it.
+    fn mount_made_up(&mut self, kind: &str, place: &str) {
+        let (kind, place) = (self.program.text(kind), self.program.text(place));
+        self.make_folder(place);
+        let nothing = 0.into();
+        let mount = [kind.into(), place.into(), kind.into(), nothing, nothing];
+        self.program.call(Call::Mount, &mount);
     }
 
     /// The kernel opens the console for us, unless the file is missing from the initramfs.

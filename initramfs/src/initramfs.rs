@@ -190,3 +190,6 @@ impl Initramfs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,7 @@
 //! shell, no compiler.
 //!
 //! ```
-//! use firstlight_image::Architecture;
-//! use firstlight_initramfs::{Command, Initramfs, Status, Then};
+//! use firstlight_initramfs::{Architecture, Command, Initramfs, Status, Then};
 //!
 //! let initramfs = Initramfs {
 //!     modules: Vec::new(),
@@ -28,4 +27,5 @@ mod init;
 mod initramfs;
 pub mod modules;
 
+pub use firstlight_image::Architecture;
 pub use initramfs::{Command, INIT, Initramfs, InitramfsError, Root, Status, Then};

@@ -2,8 +2,8 @@
 
 use super::Init;
 use super::call::Call;
-use super::program::{Done, Operation, Place, Value};
-use crate::initramfs::Command;
+use super::program::{Done, Operation, Place, Value, Word};
+use crate::initramfs::{Command, Root};
 
 /// Errors (`include/uapi/asm-generic/errno-base.h`).
 const ENOENT: u64 = 2;
@@ -28,7 +28,40 @@ const ENVIRONMENT: [&str; 3] = [
     "TERM=linux",
 ];
 
+/// File systems that a command finds beside the kernel's: terminals, and memory that is shared.
+const OF_A_COMMAND: [(&str, &str); 2] = [("devpts", "/dev/pts"), ("tmpfs", "/dev/shm")];
+/// Folders that every system can write to.
+const WRITABLE: [&str; 2] = ["/tmp", "/run"];
+
+/// `AF_INET`, and `SOCK_DGRAM` with `SOCK_CLOEXEC` (`include/linux/net.h`).
+const AF_INET: u64 = 2;
+const SOCK_DGRAM: u64 = 0o200_0002;
+/// `SIOCSIFFLAGS` and `IFF_UP` (`include/uapi/linux/sockios.h` and `if.h`)
+const SIOCSIFFLAGS: u64 = 0x8914;
+const IFF_UP: u64 = 1;
+
 impl Init {
+    /// Does what a system's own init would see to.
+    pub(super) fn provide_for_a_command(&mut self, root: Option<&Root>) {
+        for (kind, place) in OF_A_COMMAND {
+            self.mount_made_up(kind, place);
+        }
+        if root.is_some_and(|root| root.read_only) {
+            for place in WRITABLE {
+                self.mount_made_up("tmpfs", place);
+            }
+        }
+        // The machine's own network, 127.0.0.1: `struct ifreq`, a name of 16 bytes and flags.
+        let own = u64::from_le_bytes(*b"lo\0\0\0\0\0\0");
+        let interface = [own, 0, IFF_UP, 0, 0].map(Word::Number);
+        let interface = self.program.words(&interface);
+        let socket = [AF_INET.into(), SOCK_DGRAM.into(), 0.into()];
+        let socket = self.program.call(Call::Socket, &socket);
+        let up = [socket.into(), SIOCSIFFLAGS.into(), interface.into()];
+        self.program.call(Call::Ioctl, &up);
+        self.program.call(Call::Close, &[socket.into()]);
+    }
+
     /// Runs the command in a process of its own, and keeps its status.
     pub(super) fn run(&mut self, command: &Command) {
         let child = self.program.label();

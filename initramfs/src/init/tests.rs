@@ -87,7 +87,7 @@ impl Stage {
     fn first(&self, program: &str) -> process::Command {
         let mut command = process::Command::new("unshare");
         command
-            .args(["--mount", "--pid", "--fork", "--kill-child"])
+            .args(["--mount", "--pid", "--net", "--fork", "--kill-child"])
             .args(self.words(program))
             .stdin(Stdio::null());
         command
@@ -97,7 +97,7 @@ impl Stage {
 /// Whether namespaces can be made here; they cannot be by everyone.
 fn can_unshare() -> bool {
     let made = process::Command::new("unshare")
-        .args(["--mount", "--pid", "--fork", "true"])
+        .args(["--mount", "--pid", "--net", "--fork", "true"])
         .stderr(Stdio::null())
         .status();
     let can = made.is_ok_and(|status| status.success());
@@ -359,13 +359,15 @@ fn what_a_command_leaves_behind_is_waited_for_and_ended() {
 }
 
 #[test]
-fn the_kernels_file_systems_are_there() {
+fn a_command_finds_what_systems_have() {
     if !can_unshare() {
         return;
     }
     for machine in machines() {
         // In a /proc of our own, the command has another parent than it has outside.
-        let script = "read -r pid rest < /proc/self/stat && test $pid -lt 10 && test -d /sys/class";
+        let script = "read -r pid rest < /proc/self/stat && test $pid -lt 10 && \
+            test -d /sys/class && test -c /dev/pts/ptmx && grep -q ' /dev/shm ' /proc/mounts && \
+            grep -q 'lo:' /proc/net/dev && grep -q '127.0.0.1' /proc/net/fib_trie";
         assert_eq!(run_shell(&machine, script), pair("0\n", ""));
     }
 }
@@ -511,7 +513,7 @@ fn the_root_is_gone_over_to() {
         };
         stage.put("init", &file(&initramfs, &machine.interpreter));
         let output = process::Command::new("unshare")
-            .args(["--mount", "--pid", "--fork", "--kill-child"])
+            .args(["--mount", "--pid", "--net", "--fork", "--kill-child"])
             .args(["--root", stage.folder.path().to_str().unwrap(), "/init"])
             .output()
             .unwrap();

@@ -184,8 +184,8 @@ fn listed(text: &str, alias: &str) -> Vec<String> {
 }
 
 /// What the modules say themselves, where nobody made lists. There are thousands: only those that
-/// are asked for by an alias in practice are opened, which are algorithms. One that cannot be read
-/// is nobody's wish.
+/// are asked for by an alias in practice are opened, which are algorithms, and if there is a match
+/// among those that are named for the algorithm, only they. One that cannot be read is nobody's wish.
 fn tried(tree: &ModuleTree, alias: &str) -> Vec<String> {
     let is_algorithm = |path: &Path| {
         let folders = path.strip_prefix(&tree.folder).unwrap_or(path);
@@ -198,11 +198,22 @@ fn tried(tree: &ModuleTree, alias: &str) -> Vec<String> {
         let info = described(path, &image)?;
         Ok::<_, ModuleError>(info.values("alias").any(|other| canonical(other) == alias))
     };
-    tree.files
+    let algorithm = alias.strip_prefix("crypto_").unwrap_or(alias);
+    let (named, others): (Vec<_>, Vec<_>) = tree
+        .files
         .iter()
-        .filter(|(_, path)| is_algorithm(path) && has_alias(path).unwrap_or(false))
-        .map(|(name, _)| name.clone())
-        .collect()
+        .filter(|(_, path)| is_algorithm(path))
+        .partition(|(name, _)| name.contains(algorithm));
+    [named, others]
+        .into_iter()
+        .map(|files| {
+            let matches = files
+                .into_iter()
+                .filter(|(_, path)| has_alias(path).unwrap_or(false));
+            matches.map(|(name, _)| name.clone()).collect::<Vec<_>>()
+        })
+        .find(|found| !found.is_empty())
+        .unwrap_or_default()
 }
 
 /// What the module in `path` says of itself.

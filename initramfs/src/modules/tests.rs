@@ -195,6 +195,13 @@ fn an_alias_is_found_without_a_list() {
         ("crypto/broken.ko", b"\x7fELF"),
     ]);
     assert_eq!(order(&folder, &["ext4"]), "crc32c_generic ext4");
+    // One of another name counts where there is none of this.
+    fs::rename(
+        folder.path().join("crypto/crc32c-generic.ko"),
+        folder.path().join("crypto/checksum.ko"),
+    )
+    .unwrap();
+    assert_eq!(order(&folder, &["ext4"]), "checksum ext4");
     let info = b"crc32c_generic.license=GPL\0crc32c_generic.alias=crypto-crc32c\0";
     fs::write(folder.path().join("modules.builtin.modinfo"), info).unwrap();
     assert_eq!(order(&folder, &["ext4"]), "ext4");
