@@ -154,11 +154,13 @@ pub enum ModuleError {
         /// The module.
         path: PathBuf,
     },
-    /// A module's file is larger than any.
-    #[error("{path} has more than {SIZE_MAX} bytes", path = path.display())]
+    /// A file is larger than any of its kind.
+    #[error("{path} has more than {most} bytes", path = path.display())]
     LargeFile {
-        /// The module.
+        /// The module, or the list.
         path: PathBuf,
+        /// What is read at most.
+        most: u64,
     },
     /// The modules are together larger than any initramfs.
     #[error("the modules up to {name} have together more than {SUM_MAX} bytes")]
@@ -207,6 +209,8 @@ pub enum ModuleError {
 /// The largest file that is read, packed or not: the largest of Debian's, with all its symbols,
 /// has about 30 MiB.
 const SIZE_MAX: u64 = 256 << 20;
+/// The largest list of modules that is read: the largest of Debian's has about 2 MiB.
+const LIST_MAX: u64 = 32 << 20;
 /// The most bytes of all modules that are loaded.
 const SUM_MAX: usize = 512 << 20;
 /// The most files in a tree: Debian's kernels have some 4,500.
@@ -286,7 +290,7 @@ impl ModuleTree {
         if !target.starts_with(&self.folder) {
             return Err(ModuleError::Outside { path, target });
         }
-        let file = read_file(&target)?;
+        let file = read_file(&target, SIZE_MAX)?;
         if file.is_empty() {
             return Err(ModuleError::Empty { path });
         }
@@ -396,12 +400,12 @@ fn read_list(path: &Path) -> Result<Option<String>, ModuleError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         _ => {}
     }
-    let bytes = read_file(path)?;
+    let bytes = read_file(path, LIST_MAX)?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// The bytes of a file of a bearable size.
-fn read_file(path: &Path) -> Result<Vec<u8>, ModuleError> {
+/// The bytes of a file, which are `most` at most.
+fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, ModuleError> {
     let what = |source| cannot_read(path, source);
     let path = path.to_owned();
     // Opening a pipe could take for ever.
@@ -411,10 +415,9 @@ fn read_file(path: &Path) -> Result<Vec<u8>, ModuleError> {
     }
     let mut bytes = Vec::new();
     let file = File::open(&path).map_err(what)?;
-    let most = SIZE_MAX + 1;
-    file.take(most).read_to_end(&mut bytes).map_err(what)?;
-    if bytes.len() as u64 == most {
-        return Err(ModuleError::LargeFile { path });
+    file.take(most + 1).read_to_end(&mut bytes).map_err(what)?;
+    if bytes.len() as u64 > most {
+        return Err(ModuleError::LargeFile { path, most });
     }
     Ok(bytes)
 }

@@ -1,8 +1,8 @@
 //! The order in which modules must be loaded.
 
 use super::{
-    CHAIN_MAX, Kernel, ModInfo, Module, ModuleError, ModuleTree, SUM_MAX, canonical, read_file,
-    read_list,
+    CHAIN_MAX, Kernel, LIST_MAX, ModInfo, Module, ModuleError, ModuleTree, SUM_MAX, canonical,
+    read_file, read_list,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -160,7 +160,7 @@ fn built_in_has(tree: &ModuleTree, alias: &str) -> Result<bool, ModuleError> {
     if !path.is_file() {
         return Ok(false);
     }
-    let strings = read_file(&path)?;
+    let strings = read_file(&path, LIST_MAX)?;
     Ok(strings
         .split(|&byte| byte == 0)
         .filter_map(|text| str::from_utf8(text).ok())

@@ -320,6 +320,19 @@ fn files_that_are_no_modules_are_told_apart() {
 }
 
 #[test]
+fn a_list_without_end_is_refused() {
+    let folder = tree(&[("a.ko", &module(&[]))]);
+    for list in ["modules.dep", "modules.builtin"] {
+        let path = folder.path().join(list);
+        let huge = File::create(&path).unwrap();
+        huge.set_len(LIST_MAX + 1).unwrap();
+        let expected = format!("TREE/{list} has more than 33554432 bytes");
+        assert_eq!(order(&folder, &["a"]), expected);
+        fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
 fn a_module_cut_off_anywhere_is_an_error() {
     let whole = module(&["depends="]);
     for len in 0..whole.len() {
