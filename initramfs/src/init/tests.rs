@@ -16,6 +16,9 @@ const ARCHITECTURES: [(Architecture, &str); 3] = [
     (Architecture::Riscv64, "riscv64"),
 ];
 
+/// What a program that turns the machine off must have for its own (`unshare(1)`).
+const UNSHARED: [&str; 5] = ["--mount", "--pid", "--net", "--fork", "--kill-child"];
+
 /// What runs programs of an architecture on this machine.
 #[derive(Clone)]
 struct Machine {
@@ -87,7 +90,7 @@ impl Stage {
     fn first(&self, program: &str) -> process::Command {
         let mut command = process::Command::new("unshare");
         command
-            .args(["--mount", "--pid", "--net", "--fork", "--kill-child"])
+            .args(UNSHARED)
             .args(self.words(program))
             .stdin(Stdio::null());
         command
@@ -97,7 +100,8 @@ impl Stage {
 /// Whether namespaces can be made here; they cannot be by everyone.
 fn can_unshare() -> bool {
     let made = process::Command::new("unshare")
-        .args(["--mount", "--pid", "--net", "--fork", "true"])
+        .args(UNSHARED)
+        .arg("true")
         .stderr(Stdio::null())
         .status();
     let can = made.is_ok_and(|status| status.success());
@@ -453,7 +457,7 @@ fn only_the_first_process_does_anything() {
         let init = stage.put("init", &file(&initramfs, &machine.interpreter));
         // The shell is the first.
         let output = process::Command::new("unshare")
-            .args(["--mount", "--pid", "--fork", "--kill-child"])
+            .args(UNSHARED)
             .args(["sh", "-c", r#""$@"; exit $?"#, "sh"])
             .args(stage.words(&init))
             .output()
@@ -513,7 +517,7 @@ fn the_root_is_gone_over_to() {
         };
         stage.put("init", &file(&initramfs, &machine.interpreter));
         let output = process::Command::new("unshare")
-            .args(["--mount", "--pid", "--net", "--fork", "--kill-child"])
+            .args(UNSHARED)
             .args(["--root", stage.folder.path().to_str().unwrap(), "/init"])
             .output()
             .unwrap();
