@@ -7,8 +7,14 @@
 //! after which the device is broken until the driver resets it.
 
 mod device;
+mod mmio;
+mod pci;
 pub mod queue;
 mod registers;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use device::{Cause, Device, DeviceKind, Event, Features, Start, read_bytes};
-pub use queue::{Chain, Layout, Queue, QueueError, QueueSetup, Token};
+pub use mmio::Mmio;
+pub use pci::VirtioPci;
+pub use queue::{Chain, Finished, Layout, Queue, QueueError, QueueSetup, Token};

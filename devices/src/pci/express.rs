@@ -37,7 +37,6 @@ pub(super) const SLOT_CAPABILITIES: u8 = 0x14;
 pub(super) const SLOT_CONTROL: u8 = 0x18;
 pub(super) const SLOT_STATUS: u8 = 0x1a;
 pub(super) const ROOT_CONTROL: u8 = 0x1c;
-const DEVICE_CONTROL_2: u8 = 0x28;
 const LINK_CAPABILITIES_2: u8 = 0x2c;
 const LINK_CONTROL_2: u8 = 0x30;
 /// How long it is (PCIe figure 7-24).
@@ -70,8 +69,6 @@ const LINK_CONTROL_WRITABLE: u16 = 0b11 | 1 << 6 | 1 << 7;
 pub(super) const LINK_DISABLE: u16 = 1 << 4;
 /// Link control 2: the target speed.
 const TARGET_SPEED: u16 = 1;
-/// Device control 2: the completion timeout's value is kept, for what it is worth.
-const DEVICE_CONTROL_2_WRITABLE: u16 = 0x001f;
 
 impl ConfigSpace {
     /// Adds the PCI Express capability of a function that is no bridge.
@@ -112,8 +109,6 @@ fn add(config: &mut ConfigSpace, kind: Kind) -> u8 {
     config.define(at + DEVICE_CONTROL, &DEVICE_CONTROL_INITIAL.to_le_bytes());
     config.make_writable(at + DEVICE_CONTROL, &DEVICE_CONTROL_WRITABLE.to_le_bytes());
     config.make_clearable(at + DEVICE_STATUS, &DEVICE_STATUS_CLEARABLE.to_le_bytes());
-    let control_2 = DEVICE_CONTROL_2_WRITABLE.to_le_bytes();
-    config.make_writable(at + DEVICE_CONTROL_2, &control_2);
     at
 }
 
@@ -125,6 +120,7 @@ const fn capabilities(kind: Kind) -> u16 {
     }
 }
 
+/// What only functions with a link have.
 fn add_link(config: &mut ConfigSpace, at: u8) {
     let capabilities = u32::from(SPEED_AND_WIDTH);
     config.define(at + LINK_CAPABILITIES, &capabilities.to_le_bytes());

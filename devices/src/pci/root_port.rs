@@ -54,7 +54,11 @@ const BRIDGE_CONTROL: u8 = 0x3e;
 /// Base and limit of a window: 12 bits each, of which the lowest is worth 1 MiB. The other four
 /// bits say that the prefetchable window may have addresses of 64 bits.
 const WINDOW_WRITABLE: [u8; 4] = [0xf0, 0xff, 0xf0, 0xff];
-const WINDOW_64: [u8; 4] = [0x01, 0x00, 0x01, 0x00];
+const WINDOW_64: u8 = 0x01;
+/// After reset the windows are closed, as their bases are above their limits: at zero, they would
+/// be the first MiB.
+const WINDOW_CLOSED: [u8; 4] = [0xf0, 0xff, 0x00, 0x00];
+const WINDOW_CLOSED_64: [u8; 4] = [0xf0 | WINDOW_64, 0xff, WINDOW_64, 0x00];
 
 /// Bridge control (PCI-to-PCI Bridge Architecture, section 3.2.5.18): parity error response and
 /// SERR# enable mean nothing here.
@@ -271,8 +275,9 @@ impl RootPort {
 
 fn add_bridge(config: &mut ConfigSpace) {
     config.make_writable(PRIMARY, &[0xff; 3]);
+    config.define(MEMORY, &WINDOW_CLOSED);
     config.make_writable(MEMORY, &WINDOW_WRITABLE);
-    config.define(PREFETCHABLE, &WINDOW_64);
+    config.define(PREFETCHABLE, &WINDOW_CLOSED_64);
     config.make_writable(PREFETCHABLE, &WINDOW_WRITABLE);
     config.make_writable(PREFETCHABLE_UPPER, &[0xff; 8]);
     config.make_writable(BRIDGE_CONTROL, &BRIDGE_CONTROL_WRITABLE.to_le_bytes());

@@ -71,6 +71,15 @@ fn it_is_a_bridge_with_a_slot() {
 }
 
 #[test]
+fn windows_are_closed_until_the_guest_opens_them() {
+    let port = RootPort::new(0);
+    assert_eq!(port.get_32(0x1c), 0, "there is none for I/O ports");
+    assert_eq!((port.get(0x20), port.get(0x22)), (0xfff0, 0x0000));
+    assert_eq!((port.get(0x24), port.get(0x26)), (0xfff1, 0x0001));
+    assert_eq!((port.get_32(0x28), port.get_32(0x2c)), (0, 0));
+}
+
+#[test]
 fn windows_and_bus_numbers_take_what_they_can_say() {
     let mut port = RootPort::new(0);
     for at in (0x10..0x34).step_by(4) {
