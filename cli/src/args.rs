@@ -17,7 +17,7 @@ use firstlight_image::Architecture;
 use firstlight_vmm::{Engine, EngineChoice, Equipment, VcpuPolicy};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use virt::VirtArgs;
 
@@ -60,9 +60,29 @@ pub(crate) enum Verb {
     Boot(BootArgs),
     Export(ExportArgs),
     Cache(CacheArgs),
+    /// Print the JSON schema of the files that --config takes
+    ConfigSchema,
     Completions(CompletionsArgs),
     #[command(hide = true)]
     Man(ManArgs),
+}
+
+impl Verb {
+    /// The file that further options come from.
+    pub(crate) fn config(&self) -> Option<&Path> {
+        let guest = match self {
+            Self::Plan(args) => &args.guest,
+            Self::Diff(args) => &args.guest,
+            Self::Boot(args) => &args.guest,
+            Self::Export(args) => &args.guest,
+            Self::Inspect(_)
+            | Self::Cache(_)
+            | Self::ConfigSchema
+            | Self::Completions(_)
+            | Self::Man(_) => return None,
+        };
+        guest.config.as_deref()
+    }
 }
 
 /// Tell what a kernel file is and how it can be booted
@@ -265,6 +285,12 @@ pub(crate) struct GuestArgs {
     /// The kernel, by name
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     kernel: Option<PathBuf>,
+    /// A file with further options, in TOML or JSON: each under its long name, without the hyphens
+    /// in front
+    ///
+    /// What is given here as well counts here. Relative paths in the file begin at its folder.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The initial ramdisk
     #[arg(long, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,
