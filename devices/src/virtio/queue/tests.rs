@@ -2,6 +2,7 @@ mod hostile;
 mod hostile_packed;
 mod hostile_split;
 mod model;
+mod oracle;
 
 use super::*;
 use crate::virtio::testing::{Buffer, Driver, Ram, Used, queue_at};
