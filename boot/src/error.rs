@@ -31,6 +31,14 @@ pub enum PlanError {
         /// How many bytes there can be.
         most: u64,
     },
+    /// More virtio transports than the machine has room for.
+    #[error("{asked} virtio transports were asked for; this machine can have {most}")]
+    Transports {
+        /// How many were asked for.
+        asked: u32,
+        /// How many there can be.
+        most: u32,
+    },
     /// The image has no such way in.
     #[error("{image} cannot be entered by {protocol}: {why}")]
     NoEntry {

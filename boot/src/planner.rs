@@ -5,6 +5,7 @@ mod virt;
 
 pub(crate) use pc::{check_cmdline, check_no_list};
 
+use crate::platform::VirtioMmio;
 use crate::protocol::flat::{self, Rules};
 use crate::{BootPlan, PlanError, Request};
 use core::ops::RangeInclusive;
@@ -42,6 +43,16 @@ fn check_size(
         });
     }
     Ok(())
+}
+
+/// As many virtio transports as are wanted, of those that the machine can have.
+fn transports(request: &Request, all: VirtioMmio) -> Result<Option<VirtioMmio>, PlanError> {
+    let asked = request.hardware.virtio;
+    if asked > all.count {
+        let most = all.count;
+        return Err(PlanError::Transports { asked, most });
+    }
+    Ok(all.first(asked))
 }
 
 /// A command line that the kernel takes whole.

@@ -4,15 +4,15 @@
 //! [`Platform`] value. The platforms have the addresses of QEMU's machines (`microvm` and the two
 //! `virt`) for what both have, so that one plan runs on either engine.
 
+mod expansion;
 mod pc;
 mod topology;
-mod virt;
 mod virt_arm64;
 mod virt_riscv64;
 
+pub use expansion::{PciWindows, VirtioMmio};
 pub use pc::{Pc, SerialPort};
 pub use topology::{Cpu, OperatingPoint, Topology};
-pub use virt::{PciWindows, VirtioMmio};
 pub use virt_arm64::{Gic, VirtArm64};
 pub use virt_riscv64::{Hart, Isa, Mmu, RiscvIrqchip, VirtRiscv64};
 
@@ -22,7 +22,7 @@ use firstlight_image::Architecture;
 /// A machine, as its guest sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Platform {
-    /// An x86 machine without PCI.
+    /// An x86 machine.
     Pc(Pc),
     /// A 64-bit Arm machine.
     VirtArm64(VirtArm64),
@@ -59,6 +59,26 @@ impl Platform {
             Self::Pc(pc) => &pc.reserved,
             Self::VirtArm64(virt) => &virt.reserved,
             Self::VirtRiscv64(virt) => &virt.reserved,
+        }
+    }
+
+    /// The virtio transports.
+    #[must_use]
+    pub const fn virtio(&self) -> Option<&VirtioMmio> {
+        match self {
+            Self::Pc(pc) => pc.virtio.as_ref(),
+            Self::VirtArm64(virt) => virt.virtio.as_ref(),
+            Self::VirtRiscv64(virt) => virt.virtio.as_ref(),
+        }
+    }
+
+    /// The PCI Express host bridge.
+    #[must_use]
+    pub const fn pci(&self) -> Option<&PciWindows> {
+        match self {
+            Self::Pc(pc) => pc.pci.as_ref(),
+            Self::VirtArm64(virt) => virt.pci.as_ref(),
+            Self::VirtRiscv64(virt) => virt.pci.as_ref(),
         }
     }
 

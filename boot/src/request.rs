@@ -43,7 +43,7 @@ pub struct Request {
     pub overlays: Vec<Overlay>,
     /// Where the device tree lies.
     pub fdt_position: FdtPosition,
-    /// What an arm64 or riscv64 machine is made of.
+    /// What the machine is made of.
     pub hardware: Hardware,
     /// What the guest is told of its vCPUs, where it has a device tree.
     pub topology: Topology,
@@ -122,9 +122,9 @@ pub enum FdtPosition {
     AfterPayload,
 }
 
-/// What an arm64 or riscv64 machine is made of, where it can be one thing or another: what the
-/// engine that will run it has, and what was asked for. The [default](Self::default) is what QEMU
-/// can do on any host.
+/// What a machine is made of, where it can be one thing or another: what the engine that will run it
+/// has, and what was asked for. The [default](Self::default) is what QEMU can do on any host, without
+/// further devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hardware {
     /// The interrupt controller of an arm64 machine.
@@ -137,8 +137,8 @@ pub struct Hardware {
     pub irqchip: RiscvIrqchip,
     /// What a riscv64 vCPU is.
     pub hart: Hart,
-    /// Whether there are virtio transports.
-    pub virtio: bool,
+    /// How many virtio transports there are in memory.
+    pub virtio: u32,
     /// Whether there is a PCI Express host bridge.
     pub pci: bool,
 }
@@ -151,7 +151,7 @@ impl Default for Hardware {
             el2: false,
             irqchip: RiscvIrqchip::Plic,
             hart: Hart::default(),
-            virtio: false,
+            virtio: 0,
             pci: false,
         }
     }

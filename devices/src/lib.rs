@@ -22,11 +22,13 @@ mod finisher;
 mod goldfish_rtc;
 mod i8042;
 mod irqchip;
+pub mod pci;
 mod pl011;
 mod pl031;
 mod primecell;
 mod pvpanic;
 mod unix_time;
+pub mod virtio;
 mod words;
 
 pub use acpi_regs::AcpiRegs;

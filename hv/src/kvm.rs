@@ -7,6 +7,7 @@
 mod arm64;
 #[cfg(any(target_arch = "aarch64", target_arch = "riscv64"))]
 mod device;
+mod interconnect;
 mod ioctl;
 mod mapping;
 #[cfg(any(target_arch = "aarch64", target_arch = "riscv64"))]
@@ -28,11 +29,12 @@ use x86_64 as arch;
 
 use crate::probe::Architecture;
 use crate::{
-    Exit, Features, HvError, Hypervisor, IrqLine, Irqchip, Kicker, NoKvm, Offer, SystemEvent, Vcpu,
-    Vm,
+    Exit, Features, HvError, Hypervisor, Interconnect, IrqLine, Irqchip, Kicker, NoKvm, Offer,
+    SystemEvent, Vcpu, Vm,
 };
 use firstlight_base::{Gpa, Irq, Port, VcpuState};
 use firstlight_load::GuestMemory;
+use interconnect::KvmInterconnect;
 use kvm_bindings::{
     KVM_API_VERSION, KVM_EXIT_ARM_NISV, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR,
     KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_EXIT_RISCV_SBI, KVM_EXIT_SHUTDOWN,
@@ -245,6 +247,10 @@ impl Vm for KvmVm {
             machine: Arc::clone(&self.machine),
             irq,
         })
+    }
+
+    fn interconnect(&self) -> Arc<dyn Interconnect> {
+        Arc::new(KvmInterconnect::new(&self.machine))
     }
 }
 

@@ -36,6 +36,7 @@
 
 mod error;
 mod exit;
+mod interconnect;
 mod irqchip;
 pub mod kvm;
 mod offer;
@@ -44,6 +45,7 @@ pub mod script;
 
 pub use error::{HvError, NoKvm};
 pub use exit::{Exit, InternalError, SbiCall, SystemEvent};
+pub use interconnect::{Doorbell, Hung, Interconnect, Message};
 pub use irqchip::{Aia, Irqchip};
 pub use offer::{Arm64Offer, Features, Offer, Riscv64Offer};
 
@@ -110,6 +112,9 @@ pub trait Vm: Send + Sync {
     ///
     /// [`HvError`] where the machine has no such line.
     fn irq_line(&self, irq: Irq) -> Result<Self::IrqLine, HvError>;
+
+    /// What passes between the machine's devices and its processors beside lines.
+    fn interconnect(&self) -> Arc<dyn Interconnect>;
 }
 
 /// An interrupt line into the machine's interrupt controllers.

@@ -4,12 +4,13 @@
 //! and looks at the [`Record`] afterwards.
 
 use crate::{
-    Exit, Features, HvError, Hypervisor, InternalError, IrqLine, Irqchip, Kicker, SbiCall,
-    SystemEvent, Vcpu, Vm,
+    Doorbell, Exit, Features, Hung, HvError, Hypervisor, Interconnect, InternalError, IrqLine,
+    Irqchip, Kicker, Message, SbiCall, SystemEvent, Vcpu, Vm,
 };
 use firstlight_base::x86::Registers;
 use firstlight_base::{Gpa, GpaRange, Irq, Port, VcpuId, VcpuState};
 use firstlight_load::GuestMemory;
+use rustix::fd::BorrowedFd;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -93,6 +94,8 @@ pub enum Record {
     SbiAnswered(VcpuId, [u64; 2]),
     /// An interrupt line was driven.
     Irq(Irq, bool),
+    /// A device sent a message.
+    Message(Message),
     /// A vCPU's own interrupt pin was driven.
     Pin(VcpuId, bool),
     /// A vCPU was kicked.
@@ -233,6 +236,29 @@ impl Vm for ScriptVm {
             shared: Arc::clone(&self.shared),
             irq,
         })
+    }
+
+    fn interconnect(&self) -> Arc<dyn Interconnect> {
+        Arc::new(ScriptInterconnect {
+            shared: Arc::clone(&self.shared),
+        })
+    }
+}
+
+/// The interconnect of a [`ScriptVm`]. Its doorbells are exits.
+#[derive(Debug)]
+struct ScriptInterconnect {
+    shared: Arc<Shared>,
+}
+
+impl Interconnect for ScriptInterconnect {
+    fn send(&self, message: &Message) -> Result<(), HvError> {
+        self.shared.note(Record::Message(*message));
+        Ok(())
+    }
+
+    fn hang(&self, _doorbell: Doorbell, _event: BorrowedFd<'_>) -> Result<Hung, HvError> {
+        Ok(Hung::until(()))
     }
 }
 

@@ -77,13 +77,20 @@ fn of_pc(platform: &Pc) -> Vec<Device> {
         Place::Ports(base, _) => base.0,
         Place::Memory(_) => u16::MAX,
     });
+    let pci_ports = platform
+        .pci
+        .map(|_| port("PCI configuration", Pc::PCI_CONFIG, 8, None));
+    ports.extend(pci_ports);
     let memory = [
         memory("ACPI sleep control, sleep status, reset", Pc::ACPI_REGS, 3),
         memory("I/O APIC", Pc::IOAPIC, 0x1000),
         memory("local APICs", Pc::LAPIC, 0x1000),
         Some(at("kept for KVM's own use", Pc::KVM_PRIVATE, None)),
     ];
-    ports.extend(memory.into_iter().flatten());
+    let mut in_memory: Vec<_> = memory.into_iter().flatten().collect();
+    in_memory.extend(platform.virtio.iter().filter_map(virtio));
+    in_memory.extend(platform.pci.iter().flat_map(pci));
+    ports.extend(ascending(in_memory));
     ports
 }
 
@@ -175,13 +182,16 @@ fn virtio(virtio: &VirtioMmio) -> Option<Device> {
     memory("virtio transports", virtio.base, len).map(|device| Device { irq, ..device })
 }
 
-fn pci(windows: &PciWindows) -> [Device; 4] {
-    [
+fn pci(windows: &PciWindows) -> impl Iterator<Item = Device> {
+    let bridge = [
         at("PCI configuration space", windows.ecam, Some(windows.irq)),
-        at("PCI I/O ports", windows.ports, None),
         at("PCI memory, 32-bit", windows.memory32, None),
-        at("PCI memory, 64-bit", windows.memory64, None),
-    ]
+    ];
+    let ports = windows.ports.map(|range| at("PCI I/O ports", range, None));
+    let memory64 = windows
+        .memory64
+        .map(|range| at("PCI memory, 64-bit", range, None));
+    bridge.into_iter().chain(ports).chain(memory64)
 }
 
 /// By where their registers in memory begin.

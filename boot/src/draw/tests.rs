@@ -72,6 +72,8 @@ fn plan(memory: u64) -> BootPlan {
         cpus: 2,
         serial: vec![Pc::COM1],
         debug_exit: None,
+        virtio: None,
+        pci: None,
     };
     let mut e820 = vec![
         ram(0, acpi),

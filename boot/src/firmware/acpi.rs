@@ -3,6 +3,9 @@
 //! The machine is "hardware-reduced" (section 4.1): there is no fixed power management block, only
 //! the sleep and reset registers, so the guest probes neither a PIT nor an 8042 nor a PM timer.
 
+mod pci;
+mod virtio;
+
 use crate::platform::{Pc, SerialPort};
 use acpi_tables::Aml;
 use acpi_tables::aml::{
@@ -48,6 +51,9 @@ pub(crate) fn tables(platform: &Pc, at: Gpa) -> Vec<u8> {
     let mut list = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
     list.add_entry(fadt);
     list.add_entry(madt);
+    if let Some(windows) = &platform.pci {
+        list.add_entry(append(&pci::mcfg(windows)));
+    }
     let list = append(&list);
     let mut root = vec![];
     Rsdp::new(OEM, list).to_aml_bytes(&mut root);
@@ -103,6 +109,12 @@ fn dsdt(platform: &Pc) -> impl Aml + use<> {
     );
     let panic = IO::new(Pc::PVPANIC.0, Pc::PVPANIC.0, 1, 1);
     device("_SB_.PEVT", &"QEMU0001", 0, &[&panic], &mut code);
+    if let Some(row) = &platform.virtio {
+        virtio::transports(row, &mut code);
+    }
+    if let Some(windows) = &platform.pci {
+        pci::bridge(windows, &mut code);
+    }
 
     let mut sdt = Sdt::new(*b"DSDT", 36, 6, OEM, OEM_TABLE, OEM_REVISION);
     sdt.append_slice(&code);
@@ -138,55 +150,4 @@ fn device(path: &str, hid: &dyn Aml, uid: u8, resources: &[&dyn Aml], code: &mut
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use firstlight_base::{MIB, Reader};
-
-    const AT: u64 = 0x9_f000;
-
-    fn table(blob: &[u8], address: u64) -> &[u8] {
-        let offset = address - AT;
-        let len = Reader::new(blob).u32_le(offset + 4).unwrap();
-        Reader::new(blob).slice(offset, u64::from(len)).unwrap()
-    }
-
-    fn sum(bytes: &[u8]) -> u8 {
-        bytes
-            .iter()
-            .fold(0, |sum: u8, byte| sum.wrapping_add(*byte))
-    }
-
-    #[test]
-    fn the_root_leads_to_tables_with_right_checksums() {
-        let blob = tables(&Pc::new(512 * MIB, 3), Gpa::new(AT));
-        let root = Reader::new(&blob);
-        assert_eq!(root.slice(0, 8).unwrap(), b"RSD PTR ");
-        assert_eq!(sum(root.slice(0, 36).unwrap()), 0);
-        let xsdt = table(&blob, root.u64_le(24).unwrap());
-        assert_eq!((&xsdt[..4], sum(xsdt)), (&b"XSDT"[..], 0));
-        let fadt = table(&blob, Reader::new(xsdt).u64_le(36).unwrap());
-        assert_eq!((&fadt[..4], sum(fadt)), (&b"FACP"[..], 0));
-        let madt = table(&blob, Reader::new(xsdt).u64_le(44).unwrap());
-        assert_eq!((&madt[..4], sum(madt)), (&b"APIC"[..], 0));
-        let dsdt = table(&blob, Reader::new(fadt).u64_le(140).unwrap());
-        assert_eq!((&dsdt[..4], sum(dsdt)), (&b"DSDT"[..], 0));
-    }
-
-    #[test]
-    fn every_vcpu_has_a_local_apic() {
-        let cpus = |count| {
-            let blob = tables(&Pc::new(512 * MIB, count), Gpa::new(AT));
-            blob.len()
-        };
-        assert_eq!(cpus(254) - cpus(2), 252 * 8);
-    }
-
-    #[test]
-    fn where_the_tables_lie_does_not_change_their_size() {
-        let platform = Pc::new(512 * MIB, 1);
-        assert_eq!(
-            tables(&platform, Gpa::new(0)).len(),
-            tables(&platform, Gpa::new(0x9_fff0)).len()
-        );
-    }
-}
+mod tests;

@@ -39,9 +39,12 @@ pub(crate) fn usable(platform: &Pc) -> Vec<GpaRange> {
 }
 
 fn reserved(platform: &Pc) -> Vec<GpaRange> {
-    let always = [LEGACY_HOLE, Pc::KVM_PRIVATE];
+    // Linux takes configuration space only where it is reserved (`pci_mmcfg_check_reserved`).
+    let ecam = platform.pci.map(|windows| windows.ecam);
+    let always = [LEGACY_HOLE].into_iter().chain(ecam);
+    let always = always.chain([Pc::KVM_PRIVATE]);
     if platform.reserved.is_empty() {
-        return always.into();
+        return always.collect();
     }
     merged(platform.reserved.iter().copied().chain(always).collect())
 }

@@ -1,6 +1,6 @@
 //! The plan of an arm64 or riscv64 machine.
 
-use super::{check_bytes, check_size};
+use super::{check_bytes, check_size, transports};
 use crate::draft::{Draft, Need, PAGE};
 use crate::firmware::{e820, fdt};
 use crate::platform::{Platform, VirtArm64, VirtRiscv64};
@@ -87,7 +87,7 @@ fn platform(protocol: Protocol, request: &Request) -> Result<Platform, PlanError
             topology: topology.clone(),
             hart: hardware.hart.clone(),
             irqchip: hardware.irqchip,
-            virtio: hardware.virtio.then_some(VirtRiscv64::VIRTIO),
+            virtio: transports(request, VirtRiscv64::VIRTIO)?,
             ..VirtRiscv64::new(memory, cpus)
         };
         virt.reserved.extend(&request.reserved);
@@ -103,7 +103,7 @@ fn platform(protocol: Protocol, request: &Request) -> Result<Platform, PlanError
         gic: hardware.gic,
         pmu: hardware.pmu,
         el2: hardware.el2,
-        virtio: hardware.virtio.then_some(VirtArm64::VIRTIO),
+        virtio: transports(request, VirtArm64::VIRTIO)?,
         ..VirtArm64::new(memory, cpus)
     };
     virt.pci = hardware.pci.then(|| virt.pci_windows());

@@ -1,11 +1,12 @@
 //! The x86 machine, at the addresses of QEMU's `microvm`.
 
+use super::expansion::{PciWindows, VirtioMmio};
 use crate::draft::range;
 use alloc::vec;
 use alloc::vec::Vec;
 use firstlight_base::{GIB, Gpa, GpaRange, Irq, MIB, Port};
 
-/// An x86 machine without PCI: interrupt controllers, legacy timer, serial ports, clock, and the
+/// An x86 machine: interrupt controllers, legacy timer, serial ports, clock, and the
 /// ACPI register block that turns it off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pc {
@@ -21,6 +22,10 @@ pub struct Pc {
     pub serial: Vec<SerialPort>,
     /// The port through which the guest ends its machine with a status of its own choice.
     pub debug_exit: Option<Port>,
+    /// The virtio transports.
+    pub virtio: Option<VirtioMmio>,
+    /// The PCI Express host bridge.
+    pub pci: Option<PciWindows>,
 }
 
 /// A 16550 UART: eight ports from `base`, one edge-triggered interrupt.
@@ -33,7 +38,7 @@ pub struct SerialPort {
 }
 
 impl Pc {
-    /// A machine with `memory` bytes of RAM and that many vCPUs.
+    /// A machine with `memory` bytes of RAM and that many vCPUs, and no virtio or PCI.
     #[must_use]
     pub fn new(memory: u64, cpus: u32) -> Self {
         let low = memory.min(Self::DEVICE_HOLE.get());
@@ -47,6 +52,8 @@ impl Pc {
             cpus,
             serial: vec![Self::COM1],
             debug_exit: None,
+            virtio: None,
+            pci: None,
         }
     }
 
@@ -70,6 +77,24 @@ impl Pc {
     /// ACPI sleep control, sleep status and reset registers, one byte each, in this order
     /// (QEMU's generic event device; ACPI 6.5, sections 4.8.3.6 to 4.8.3.7).
     pub const ACPI_REGS: Gpa = Gpa::new(0xfea0_0200);
+    /// All of QEMU's virtio transports, as it has them with one I/O APIC.
+    pub const VIRTIO: VirtioMmio = VirtioMmio {
+        base: Gpa::new(0xfeb0_0000),
+        stride: 0x200,
+        count: 8,
+        irq: Irq(16),
+    };
+    /// The PCI Express windows. BARs of 64 bits share that of 32; there are no ports.
+    pub const PCI: PciWindows = PciWindows {
+        ecam: range(0xe000_0000, 0xf000_0000),
+        ports: None,
+        memory32: range(0xc000_0000, 0xe000_0000),
+        memory64: None,
+        irq: Irq(12),
+    };
+    /// The ports of PCI's configuration mechanism 1, for guests that know no other (PCI Local Bus
+    /// Specification 3.0, section 3.2.2.3.2).
+    pub const PCI_CONFIG: Port = Port(0xcf8);
     /// What KVM on Intel processors keeps for itself: an identity map and a task state segment.
     pub const KVM_PRIVATE: GpaRange = range(0xfeff_c000, 0xff00_0000);
     /// What the guest writes to the reset register to be reset.

@@ -1,8 +1,8 @@
 //! The 64-bit Arm machine, at the addresses of QEMU's `virt` (`hw/arm/virt.c`, `base_memmap` and
 //! `extended_memmap`).
 
+use super::expansion::{PciWindows, VirtioMmio};
 use super::topology::Topology;
-use super::virt::{PciWindows, VirtioMmio};
 use crate::draft::range;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -145,9 +145,9 @@ impl VirtArm64 {
         let memory = aligned(Gpa::new(ecam.get().saturating_add(ECAM_LEN)), MEMORY_LEN);
         PciWindows {
             ecam: GpaRange::new(ecam, ECAM_LEN).unwrap_or(Self::LOW_PCI_PORTS),
-            ports: Self::LOW_PCI_PORTS,
+            ports: Some(Self::LOW_PCI_PORTS),
             memory32: Self::LOW_PCI_MEMORY,
-            memory64: GpaRange::new(memory, MEMORY_LEN).unwrap_or(Self::LOW_PCI_MEMORY),
+            memory64: GpaRange::new(memory, MEMORY_LEN),
             irq: Irq(3),
         }
     }
@@ -164,7 +164,7 @@ mod tests {
     fn high_windows_lie_where_qemu_has_them() {
         let windows = VirtArm64::new(512 * MIB, 1).pci_windows();
         assert_eq!(windows.ecam.start(), Gpa::new(0x40_1000_0000));
-        assert_eq!(windows.memory64.start(), Gpa::new(0x80_0000_0000));
+        assert_eq!(windows.memory64.unwrap().start(), Gpa::new(0x80_0000_0000));
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
         let machine = VirtArm64::new(600 * GIB, 1);
         let windows = machine.pci_windows();
         assert_eq!(windows.ecam.start(), Gpa::new(601 * GIB + 256 * MIB));
-        assert_eq!(windows.memory64.start(), Gpa::new(1024 * GIB));
+        assert_eq!(windows.memory64.unwrap().start(), Gpa::new(1024 * GIB));
         assert!(!machine.ram.iter().any(|ram| ram.overlaps(windows.ecam)));
     }
 }

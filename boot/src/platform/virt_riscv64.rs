@@ -1,8 +1,8 @@
 //! The 64-bit RISC-V machine, at the addresses of QEMU's `virt` (`hw/riscv/virt.c`,
 //! `virt_memmap`).
 
+use super::expansion::{PciWindows, VirtioMmio};
 use super::topology::Topology;
-use super::virt::{PciWindows, VirtioMmio};
 use crate::draft::range;
 use alloc::borrow::Cow;
 use alloc::vec;
@@ -186,9 +186,9 @@ impl VirtRiscv64 {
         let memory = end.align_up(MEMORY_LEN).unwrap_or(end);
         PciWindows {
             ecam: range(0x3000_0000, 0x4000_0000),
-            ports: range(0x0300_0000, 0x0301_0000),
+            ports: Some(range(0x0300_0000, 0x0301_0000)),
             memory32: Self::LOW_PCI_MEMORY,
-            memory64: GpaRange::new(memory, MEMORY_LEN).unwrap_or(Self::LOW_PCI_MEMORY),
+            memory64: GpaRange::new(memory, MEMORY_LEN),
             irq: Irq(0x20),
         }
     }
@@ -203,8 +203,8 @@ mod tests {
     #[test]
     fn the_high_window_lies_where_qemu_has_it() {
         let windows = VirtRiscv64::new(512 * MIB, 1).pci_windows();
-        assert_eq!(windows.memory64.start(), Gpa::new(0x4_0000_0000));
+        assert_eq!(windows.memory64.unwrap().start(), Gpa::new(0x4_0000_0000));
         let windows = VirtRiscv64::new(20 * GIB, 1).pci_windows();
-        assert_eq!(windows.memory64.start(), Gpa::new(0x8_0000_0000));
+        assert_eq!(windows.memory64.unwrap().start(), Gpa::new(0x8_0000_0000));
     }
 }

@@ -15,8 +15,8 @@ use kvm_bindings::{
     KVM_ARM_IRQ_TYPE_SHIFT, KVM_ARM_IRQ_TYPE_SPI, KVM_ARM_VCPU_HAS_EL2, KVM_ARM_VCPU_PMU_V3,
     KVM_ARM_VCPU_PMU_V3_CTRL, KVM_ARM_VCPU_PMU_V3_INIT, KVM_ARM_VCPU_PMU_V3_IRQ,
     KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2, KVM_ARM_VCPU_PTRAUTH_ADDRESS,
-    KVM_ARM_VCPU_PTRAUTH_GENERIC, KVM_ARM_VCPU_SVE, KVM_CAP_ARM_NISV_TO_USER, kvm_enable_cap,
-    kvm_vcpu_init,
+    KVM_ARM_VCPU_PTRAUTH_GENERIC, KVM_ARM_VCPU_SVE, KVM_CAP_ARM_NISV_TO_USER, KVM_MSI_VALID_DEVID,
+    kvm_enable_cap, kvm_vcpu_init,
 };
 use kvm_bindings::{
     kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_ITS as VGIC_ITS,
@@ -45,6 +45,10 @@ const FIRST_SHARED: u32 = 32;
 pub(super) fn line_number(irq: Irq) -> u32 {
     KVM_ARM_IRQ_TYPE_SPI << KVM_ARM_IRQ_TYPE_SHIFT | (FIRST_SHARED + irq.0)
 }
+
+/// What a message says of its sender: which device it is, as an interrupt translation service wants
+/// to know.
+pub(super) const MESSAGE_FLAGS: u32 = KVM_MSI_VALID_DEVID;
 
 /// The errors of a run that are the guest's own doing: none, KVM has exits or exceptions for them.
 pub(super) const GUEST_FAULTS: &[i32] = &[];

@@ -2,9 +2,16 @@
 //! that `kvm-ioctls` lacks.
 #![expect(unsafe_code, reason = "what the kernel does with memory and files")]
 
+use crate::Doorbell;
 use firstlight_load::Region;
-use kvm_bindings::kvm_userspace_memory_region;
+use kvm_bindings::{
+    kvm_ioeventfd, kvm_ioeventfd_flag_nr_datamatch, kvm_ioeventfd_flag_nr_deassign,
+    kvm_userspace_memory_region,
+};
 use kvm_ioctls::{Error, VmFd};
+use rustix::fd::OwnedFd;
+use std::io;
+use std::os::fd::AsRawFd;
 
 /// Gives the machine the memory of `region`. The caller keeps the memory for as long as anything
 /// of the machine exists.
@@ -21,11 +28,44 @@ pub(super) fn set_memory_slot(vm: &VmFd, slot: u32, region: &Region) -> Result<(
     unsafe { vm.set_user_memory_region(slot) }
 }
 
+/// Lets writes to `doorbell` count up `event`.
+pub(super) fn hang_doorbell(vm: &VmFd, doorbell: Doorbell, event: &OwnedFd) -> io::Result<()> {
+    ioeventfd(vm, doorbell, event, 0)
+}
+
+/// Undoes [`hang_doorbell`].
+pub(super) fn take_doorbell_down(vm: &VmFd, doorbell: Doorbell, event: &OwnedFd) -> io::Result<()> {
+    ioeventfd(vm, doorbell, event, 1 << kvm_ioeventfd_flag_nr_deassign)
+}
+
+fn ioeventfd(vm: &VmFd, doorbell: Doorbell, event: &OwnedFd, flags: u32) -> io::Result<()> {
+    // _IOW(KVMIO, 0x79, struct kvm_ioeventfd)
+    const KVM_IOEVENTFD: libc::Ioctl = 0x4040_ae79;
+    let only = doorbell
+        .value
+        .map_or(0, |_value| 1 << kvm_ioeventfd_flag_nr_datamatch);
+    let request = kvm_ioeventfd {
+        datamatch: doorbell.value.unwrap_or(0),
+        addr: doorbell.at.get(),
+        len: doorbell.width,
+        fd: event.as_raw_fd(),
+        flags: flags | only,
+        ..kvm_ioeventfd::default()
+    };
+    // SAFETY: the structure is the one that this ioctl reads; the kernel writes nothing, and keeps a
+    // reference of its own to the event.
+    let result = unsafe { libc::ioctl(vm.as_raw_fd(), KVM_IOEVENTFD, &raw const request) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Whether `vm` could have a device of this kind, `KVM_DEV_TYPE_*` (KVM API, section 4.79).
 #[cfg(any(target_arch = "aarch64", target_arch = "riscv64"))]
 pub(super) fn can_have_device(vm: &VmFd, kind: u32) -> bool {
     use kvm_bindings::{KVM_CREATE_DEVICE_TEST, kvm_create_device};
-    use std::os::fd::AsRawFd;
 
     // _IOWR(KVMIO, 0xe0, struct kvm_create_device)
     const KVM_CREATE_DEVICE: libc::Ioctl = 0xc00c_aee0;
@@ -43,7 +83,7 @@ pub(super) fn can_have_device(vm: &VmFd, kind: u32) -> bool {
 /// Another handle on the vCPU's file.
 #[cfg(target_arch = "riscv64")]
 pub(super) fn duplicate(vcpu: &kvm_ioctls::VcpuFd) -> std::io::Result<std::fs::File> {
-    use std::os::fd::{AsRawFd, BorrowedFd};
+    use std::os::fd::BorrowedFd;
 
     // SAFETY: the vCPU's file is open for as long as `vcpu` is borrowed.
     let file = unsafe { BorrowedFd::borrow_raw(vcpu.as_raw_fd()) };
@@ -54,7 +94,6 @@ pub(super) fn duplicate(vcpu: &kvm_ioctls::VcpuFd) -> std::io::Result<std::fs::F
 #[cfg(target_arch = "riscv64")]
 pub(super) fn set_interrupt_pin(vcpu: &std::fs::File, high: bool) -> std::io::Result<()> {
     use kvm_bindings::{KVM_INTERRUPT_SET, KVM_INTERRUPT_UNSET, kvm_interrupt};
-    use std::os::fd::AsRawFd;
 
     // _IOW(KVMIO, 0x86, struct kvm_interrupt)
     const KVM_INTERRUPT: libc::Ioctl = 0x4004_ae86;

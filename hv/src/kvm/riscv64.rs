@@ -31,6 +31,9 @@ pub(super) fn line_number(irq: Irq) -> u32 {
     irq.0
 }
 
+/// What a message says of its sender: nothing, any may write to any IMSIC.
+pub(super) const MESSAGE_FLAGS: u32 = 0;
+
 /// The errors of a run that are the guest's own doing: it fetched an instruction from where no
 /// memory is, or accessed such an address by an instruction that KVM does not know.
 pub(super) const GUEST_FAULTS: &[i32] = &[libc::EOPNOTSUPP];

@@ -37,6 +37,9 @@ pub(super) fn line_number(irq: Irq) -> u32 {
     irq.0
 }
 
+/// What a message says of its sender: nothing, any may write to any local APIC.
+pub(super) const MESSAGE_FLAGS: u32 = 0;
+
 /// The errors of a run that are the guest's own doing: none, KVM has exits for them.
 pub(super) const GUEST_FAULTS: &[i32] = &[];
 

@@ -7,7 +7,7 @@ use super::node::Node;
 use crate::platform::{PciWindows, VirtioMmio};
 use alloc::format;
 use alloc::vec::Vec;
-use firstlight_base::{Gpa, GpaRange, Irq, MIB};
+use firstlight_base::{Gpa, GpaRange};
 
 /// The root, to be filled: where the console is.
 pub(super) fn root(console: GpaRange) -> Node {
@@ -27,9 +27,7 @@ pub(super) fn virtio(
     trigger: Trigger,
 ) -> impl Iterator<Item = Node> {
     (0..row.count).filter_map(move |number| {
-        let offset = row.stride.checked_mul(number.into())?;
-        let registers = GpaRange::new(row.base.checked_add(offset)?, row.stride)?;
-        let irq = Irq(row.irq.0.checked_add(number)?);
+        let (registers, irq) = row.transport(number)?;
         let node = Node::at("virtio_mmio", registers.start())
             .compatible(&["virtio,mmio"])
             .registers(&[registers])
@@ -42,19 +40,18 @@ pub(super) fn virtio(
 
 /// The host bridge. Where its devices send messages is left to say.
 pub(super) fn pci(windows: &PciWindows, controller: Controller) -> Node {
-    let buses = u32::try_from(windows.ecam.len() / MIB).unwrap_or(256);
     Node::at("pcie", windows.ecam.start())
         .compatible(&["pci-host-ecam-generic"])
         .set("device_type", "pci")
         .cells(3, 2)
         .set("#interrupt-cells", 1_u32)
         .registers(&[windows.ecam])
-        .set("bus-range", [0, buses.saturating_sub(1)])
+        .set("bus-range", [0, windows.buses().saturating_sub(1)])
         .set("linux,pci-domain", 0_u32)
         .flag("dma-coherent")
         .set("ranges", ranges(windows))
         .set("interrupt-map-mask", [slot(SLOTS - 1), 0, 0, PIN_MASK])
-        .set("interrupt-map", interrupt_map(windows.irq, controller))
+        .set("interrupt-map", interrupt_map(windows, controller))
         .label("pcie", handle::PCI)
 }
 
@@ -69,10 +66,12 @@ fn ranges(windows: &PciWindows) -> Vec<u32> {
             .into_iter()
             .chain(numbers.into_iter().flat_map(halves))
     };
-    window(PORTS, Gpa::new(0), windows.ports)
-        .chain(window(MEMORY32, windows.memory32.start(), windows.memory32))
-        .chain(window(MEMORY64, windows.memory64.start(), windows.memory64))
-        .collect()
+    let ports = windows.ports.map(|at| window(PORTS, Gpa::new(0), at));
+    let same = |space, at: GpaRange| window(space, at.start(), at);
+    let memory64 = windows.memory64.map(|at| same(MEMORY64, at));
+    let memory32 = same(MEMORY32, windows.memory32);
+    let windows = ports.into_iter().chain([memory32]).chain(memory64);
+    windows.flatten().collect()
 }
 
 #[expect(
@@ -84,7 +83,7 @@ const fn halves(number: u64) -> [u32; 2] {
 }
 
 /// After how many devices the lines repeat; as many as a device has pins.
-const SLOTS: u32 = 4;
+const SLOTS: u32 = PciWindows::LINES;
 const PIN_MASK: u32 = 7;
 
 /// The first cell of the address of a device, by its number on the bus.
@@ -94,13 +93,13 @@ const fn slot(device: u32) -> u32 {
 
 /// Which line each pin of each device ends at: INTA of device 0 at the first, and one further on for
 /// every device and every pin.
-fn interrupt_map(first: Irq, controller: Controller) -> Vec<u32> {
+fn interrupt_map(windows: &PciWindows, controller: Controller) -> Vec<u32> {
     let pins = (0..SLOTS).flat_map(|device| (0..SLOTS).map(move |pin| (device, pin)));
     pins.flat_map(|(device, pin)| {
-        let line = device.saturating_add(pin) % SLOTS;
-        let irq = Irq(first.0.saturating_add(line));
         let child = [slot(device), 0, 0, pin.saturating_add(1)];
-        child.into_iter().chain(controller.mapped(irq))
+        child
+            .into_iter()
+            .chain(controller.mapped(windows.line(device, pin)))
     })
     .collect()
 }

@@ -4,6 +4,7 @@ use super::*;
 use firstlight_base::x86::{
     Cr0, Cr4, DescriptorTable, Efer, Gprs, RFLAGS_RESERVED, Registers, Segment,
 };
+use rustix::fd::AsFd;
 
 pub(super) type Code = u8;
 
@@ -252,4 +253,88 @@ fn memory_where_kvm_keeps_its_own_is_refused_with_both_ranges() {
         .to_string();
     assert!(error.contains("0x0fefff000..0x0ff001000"), "{error}");
     assert!(error.contains("0x0feffc000..0x0ff000000"), "{error}");
+}
+
+#[test]
+fn a_doorbell_counts_its_own_value_and_lets_others_through() {
+    let code = [
+        0xbb, 0x00, 0xf0, // mov bx, 0xf000
+        0x8e, 0xdb, // mov ds, bx
+        0x66, 0xc7, 0x06, 0x08, 0x00, 3, 0, 0, 0, // mov dword [8], 3
+        0x66, 0xc7, 0x06, 0x08, 0x00, 4, 0, 0, 0, // mov dword [8], 4
+        0x66, 0xc7, 0x06, 0x08, 0x00, 3, 0, 0, 0,    // mov dword [8], 3
+        0xf4, // hlt
+    ];
+    let Some(kvm) = kvm() else { return };
+    let mut vm = kvm.create_vm().unwrap();
+    vm.map(ram(&code)).unwrap();
+    let mut vcpu = vm.create_vcpus(1, Features::default()).unwrap().remove(0);
+    vcpu.set_state(&entry()).unwrap();
+    let flags = rustix::event::EventfdFlags::NONBLOCK;
+    let event = rustix::event::eventfd(0, flags).unwrap();
+    let at = Gpa::new(0xf_0008);
+    let doorbell = crate::Doorbell {
+        at,
+        width: 4,
+        value: Some(3),
+    };
+    let interconnect = vm.interconnect();
+    let hung = interconnect.hang(doorbell, event.as_fd()).unwrap();
+    let data = &[4, 0, 0, 0][..];
+    assert_eq!(vcpu.run().unwrap(), Exit::MmioWrite { at, data });
+    let mut count = [0; 8];
+    rustix::io::read(&event, &mut count).unwrap();
+    assert_eq!(u64::from_ne_bytes(count), 1);
+    // Taken down, it is an address like any other; and can be hung again.
+    drop(hung);
+    let data = &[3, 0, 0, 0][..];
+    assert_eq!(vcpu.run().unwrap(), Exit::MmioWrite { at, data });
+    drop(interconnect.hang(doorbell, event.as_fd()).unwrap());
+    assert_eq!(vcpu.run().unwrap(), Exit::Halt);
+}
+
+#[test]
+fn a_message_is_an_interrupt_of_the_local_apic_that_it_names() {
+    let code = [
+        0x31, 0xc0, // xor ax, ax
+        0x8e, 0xd8, // mov ds, ax
+        0xc7, 0x06, 0x90, 0x00, 0x00, 0x11, // mov word [4 * 0x24], 0x1100
+        0xc7, 0x06, 0x92, 0x00, 0x00, 0x00, // mov word [4 * 0x24 + 2], 0
+        0x66, 0xb9, 0x1b, 0, 0, 0, // mov ecx, 0x1b: IA32_APIC_BASE
+        0x0f, 0x32, // rdmsr
+        0x80, 0xcc, 0x0c, // or ah, 0xc: as an x2APIC
+        0x0f, 0x30, // wrmsr
+        0x66, 0xb9, 0x0f, 0x08, 0, 0, // mov ecx, 0x80f: spurious interrupts
+        0x66, 0x31, 0xd2, // xor edx, edx
+        0x66, 0xb8, 0xff, 0x01, 0, 0, // mov eax, 0x1ff: switched on
+        0x0f, 0x30, // wrmsr
+        0xe6, 0x10, // out 0x10, al
+        0xfb, // sti
+        0xf4, // hlt
+        0xeb, 0xfd, // jmp -1
+    ];
+    let memory = ram(&code);
+    memory.write(Gpa::new(0x1100), &[0xe6, 0x12]).unwrap(); // out 0x12, al
+    let Some(kvm) = kvm() else { return };
+    let mut vm = kvm.create_vm().unwrap();
+    vm.map(memory).unwrap();
+    vm.create_irqchip(&Irqchip::Pc).unwrap();
+    let mut vcpu = vm.create_vcpus(1, Features::default()).unwrap().remove(0);
+    vcpu.set_state(&entry()).unwrap();
+    let ready = vcpu.run().unwrap();
+    assert!(
+        matches!(ready, Exit::PortWrite { port, .. } if port == Port(0x10)),
+        "{ready:?}"
+    );
+    let message = crate::Message {
+        address: Gpa::new(0xfee0_0000),
+        data: 0x24,
+        requester: 0,
+    };
+    vm.interconnect().send(&message).unwrap();
+    let handled = vcpu.run().unwrap();
+    assert!(
+        matches!(handled, Exit::PortWrite { port, .. } if port == Port(0x12)),
+        "{handled:?}"
+    );
 }

@@ -1,0 +1,21 @@
+//! PCI: configuration space, interrupts as messages, and the functions that every machine has.
+//!
+//! A function here is registers only. Which function answers at which bus number, and who routes
+//! an access to a BAR, is the business of whoever owns the bus.
+//!
+//! The documents are the PCI Local Bus Specification 3.0 (here "PCI"), the PCI-to-PCI Bridge
+//! Architecture Specification 1.2 and the PCI Express Base Specification 5.0 (here "PCIe").
+
+mod address;
+mod cam;
+mod config;
+mod host_bridge;
+mod interrupt;
+mod msix;
+
+pub use address::{Address, ConfigAddress};
+pub use cam::Cam;
+pub use config::{Bar, BarKind, ConfigSpace, Identity};
+pub use host_bridge::HostBridge;
+pub use interrupt::{Message, Raised};
+pub use msix::{MsiX, MsiXPlace};
