@@ -6,9 +6,12 @@
 //! and pushes its [`Token`] when it is done. What a driver gets wrong in a ring is a [`QueueError`],
 //! after which the device is broken until the driver resets it.
 
+pub mod balloon;
+pub mod console;
 mod device;
 pub mod queue;
 mod registers;
+pub mod vsock;
 
 pub use device::{Cause, Device, DeviceKind, Event, Features, Start, read_bytes};
 pub use queue::{Chain, Layout, Queue, QueueError, QueueSetup, Token};

@@ -16,6 +16,7 @@ pub use connections::{Connections, Received, Turn};
 pub use credit::BUFFER;
 pub use packet::{Header, Operation, Pair, Shutdown, SocketType};
 
+use super::{Device, DeviceKind, read_bytes};
 use core::fmt;
 
 /// The queue of packets to the guest.
@@ -59,15 +60,32 @@ pub struct Vsock {
     cid: GuestCid,
 }
 
+/// VIRTIO_VSOCK_F_STREAM (section 5.10.3): the one kind of socket that there is here.
+const STREAM: u64 = 1 << 0;
+
 impl Vsock {
     /// The device of the guest `cid`.
     #[must_use]
     pub const fn new(cid: GuestCid) -> Self {
         Self { cid }
     }
+}
 
-    /// The bytes of its configuration (section 5.10.4).
-    const fn config(self) -> [u8; 8] {
-        self.cid.get().to_le_bytes()
+impl Device for Vsock {
+    fn kind(&self) -> DeviceKind {
+        DeviceKind::Vsock
+    }
+
+    fn features(&self) -> u64 {
+        STREAM
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &[256, 256, 16]
+    }
+
+    /// The guest's identifier (section 5.10.4).
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        read_bytes(&self.cid.get().to_le_bytes(), offset, data);
     }
 }

@@ -429,8 +429,12 @@ fn calling_and_hanging_up_without_end_leaves_nothing_behind() {
 fn connections_take_turns() {
     let mut connections = connections();
     let both = [pair(52, 1), pair(52, 2)];
-    both.map(|one| open(&mut connections, one));
-    both.map(|one| connections.has_bytes(one));
+    for one in both {
+        open(&mut connections, one);
+    }
+    for one in both {
+        connections.has_bytes(one);
+    }
     let mut turns = Vec::new();
     for _ in 0..4 {
         let Some(Turn::Bytes(one, _)) = connections.next_turn() else {
