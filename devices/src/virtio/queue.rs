@@ -5,12 +5,22 @@
 //! no more requests and takes none back.
 
 mod chain;
+mod descriptor;
 mod error;
+mod packed;
+mod ram;
+mod split;
+#[cfg(test)]
+mod tests;
+mod under_way;
 
 pub use chain::{Chain, ChainError, ChainReader, ChainWriter, Ranges, Token};
 pub use error::{QueueError, RingPart};
 
 use firstlight_base::{Gpa, GuestMem};
+use packed::Packed;
+use split::Split;
+use under_way::UnderWay;
 
 /// Where a driver says that a queue is, and what it is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +50,67 @@ pub enum Layout {
     Packed,
 }
 
+impl QueueSetup {
+    /// The ring, if every byte of it is guest memory and where it can be.
+    fn check(&self, memory: &impl GuestMem) -> Result<(), QueueError> {
+        let parts = match self.layout {
+            Layout::Split => split::parts(self)?,
+            Layout::Packed => packed::parts(self)?,
+        };
+        for part in parts {
+            part.check(memory)?;
+        }
+        Ok(())
+    }
+}
+
+/// A part of a ring: where it is, how long, and how it must be aligned.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    part: RingPart,
+    at: Gpa,
+    len: u64,
+    align: u64,
+}
+
+impl Part {
+    const fn new(part: RingPart, at: Gpa, len: u64, align: u64) -> Self {
+        Self {
+            part,
+            at,
+            len,
+            align,
+        }
+    }
+
+    fn check(self, memory: &impl GuestMem) -> Result<(), QueueError> {
+        let Self { part, at, .. } = self;
+        if !at.is_aligned(self.align) {
+            let align = self.align;
+            return Err(QueueError::Misaligned { part, at, align });
+        }
+        match ram::range(memory, at, self.len) {
+            Ok(_) => Ok(()),
+            Err(outside) => Err(QueueError::RingOutside { part, outside }),
+        }
+    }
+}
+
 /// A running queue.
 #[derive(Debug)]
-pub struct Queue {}
+pub struct Queue {
+    size: u16,
+    ring: Ring,
+    under_way: UnderWay,
+    /// What went wrong first.
+    broken: Option<QueueError>,
+}
+
+#[derive(Debug)]
+enum Ring {
+    Split(Split),
+    Packed(Packed),
+}
 
 impl Queue {
     /// Runs the queue that `setup` describes.
@@ -51,18 +119,49 @@ impl Queue {
     ///
     /// [`QueueError`] where it cannot have that size or be there.
     pub fn start(setup: &QueueSetup, memory: &impl GuestMem) -> Result<Self, QueueError> {
-        let _ = (setup, memory);
-        Ok(Self {})
+        setup.check(memory)?;
+        let size = setup.size;
+        let (ring, under_way) = match setup.layout {
+            Layout::Split => (Ring::Split(Split::new(setup)), UnderWay::heads(size)),
+            Layout::Packed => (Ring::Packed(Packed::new(setup)), UnderWay::ids(size)),
+        };
+        Ok(Self {
+            size,
+            ring,
+            under_way,
+            broken: None,
+        })
     }
 
-    /// Fills `chain` with the next request; false where there is none.
+    /// How many entries it has: more requests than that at one go may never end.
+    #[must_use]
+    pub const fn size(&self) -> u16 {
+        self.size
+    }
+
+    /// Fills `chain` with the next request; false where there is none. Only the first for a chain
+    /// allocates.
     ///
     /// # Errors
     ///
-    /// [`QueueError`] where the ring or the request is malformed.
+    /// [`QueueError`] where the ring or the request is malformed; `chain` is empty then.
     pub fn pop(&mut self, memory: &impl GuestMem, chain: &mut Chain) -> Result<bool, QueueError> {
-        let _ = (memory, chain);
-        Ok(false)
+        chain.clear(self.size);
+        self.is_sound()?;
+        let popped = match &mut self.ring {
+            Ring::Split(split) => split.pop(memory, chain),
+            Ring::Packed(packed) => packed.pop(memory, chain),
+        };
+        let popped = popped.and_then(|is_one| {
+            if is_one {
+                self.under_way.begin(chain.token())?;
+            }
+            Ok(is_one)
+        });
+        if popped.is_err() {
+            chain.clear(self.size);
+        }
+        self.noted(popped)
     }
 
     /// Gives a request back, into which `written` bytes were written.
@@ -76,8 +175,13 @@ impl Queue {
         token: Token,
         written: u32,
     ) -> Result<(), QueueError> {
-        let _ = (memory, token, written);
-        Ok(())
+        self.is_sound()?;
+        let ended = self.under_way.end(token);
+        let pushed = ended.and_then(|()| match &mut self.ring {
+            Ring::Split(split) => split.push(memory, token, written),
+            Ring::Packed(packed) => packed.push(memory, token, written),
+        });
+        self.noted(pushed)
     }
 
     /// Whether the driver wants an interrupt for what was pushed since this was last asked.
@@ -86,8 +190,12 @@ impl Queue {
     ///
     /// [`QueueError`] where the queue is broken.
     pub fn wants_interrupt(&mut self, memory: &impl GuestMem) -> Result<bool, QueueError> {
-        let _ = memory;
-        Ok(false)
+        self.is_sound()?;
+        let wants = match &mut self.ring {
+            Ring::Split(split) => split.wants_interrupt(memory),
+            Ring::Packed(packed) => packed.wants_interrupt(memory),
+        };
+        self.noted(wants)
     }
 
     /// Asks for doorbells again; true where requests have come meanwhile, for which none may ring:
@@ -97,8 +205,12 @@ impl Queue {
     ///
     /// [`QueueError`] where the queue is broken.
     pub fn listen(&mut self, memory: &impl GuestMem) -> Result<bool, QueueError> {
-        let _ = memory;
-        Ok(false)
+        self.is_sound()?;
+        let has_come = match &mut self.ring {
+            Ring::Split(split) => split.listen(memory),
+            Ring::Packed(packed) => packed.listen(memory),
+        };
+        self.noted(has_come)
     }
 
     /// Wants no doorbells for now. Some may still ring.
@@ -107,7 +219,34 @@ impl Queue {
     ///
     /// [`QueueError`] where the queue is broken.
     pub fn ignore(&mut self, memory: &impl GuestMem) -> Result<(), QueueError> {
-        let _ = memory;
-        Ok(())
+        self.is_sound()?;
+        let ignored = match &self.ring {
+            Ring::Split(split) => split.ignore(memory),
+            Ring::Packed(packed) => packed.ignore(memory),
+        };
+        self.noted(ignored)
     }
+
+    fn is_sound(&self) -> Result<(), QueueError> {
+        self.broken.map_or(Ok(()), Err)
+    }
+
+    /// Keeps what went wrong.
+    fn noted<T>(&mut self, result: Result<T, QueueError>) -> Result<T, QueueError> {
+        self.broken = result.as_ref().err().copied();
+        result
+    }
+}
+
+/// The address `offset` bytes behind a part of a ring, which does not wrap.
+fn behind(part: Gpa, offset: u64) -> Gpa {
+    Gpa::new(part.get().wrapping_add(offset))
+}
+
+fn load(memory: &impl GuestMem, at: Gpa) -> Result<u16, QueueError> {
+    memory.load_u16(at).map_err(QueueError::RingGone)
+}
+
+fn store(memory: &impl GuestMem, at: Gpa, value: u16) -> Result<(), QueueError> {
+    memory.store_u16(at, value).map_err(QueueError::RingGone)
 }

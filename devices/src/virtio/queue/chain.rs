@@ -1,10 +1,12 @@
 //! A request: the ranges of guest memory that a chain of descriptors gives, and cursors over them.
 
+use super::descriptor::{Descriptor, Flags};
+use super::{QueueError, ram};
 use alloc::vec::Vec;
 use firstlight_base::{Gpa, GpaRange, GuestMem, OutsideRam};
 
 /// Which request a queue is given back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Token {
     /// The number of the first descriptor, or in a packed ring the buffer's.
     pub(super) id: u16,
@@ -15,7 +17,7 @@ pub struct Token {
 /// A request, reused from pop to pop, so that a running device does not allocate.
 ///
 /// All of its bytes were found in guest memory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Chain {
     token: Token,
     /// What the device reads, then what it writes.
@@ -24,22 +26,90 @@ pub struct Chain {
     readable: usize,
     readable_bytes: u64,
     writable_bytes: u64,
+    /// How many descriptors it was made of, empty ones among them.
+    descriptors: u16,
+    has_writable: bool,
+}
+
+/// The most bytes of a chain (sections 2.7.5.2 and 2.8.5).
+const MOST_BYTES: u64 = 1 << 32;
+
+/// A descriptor, as far as it tells of a buffer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Buffer {
+    pub(super) at: Gpa,
+    pub(super) len: u32,
+    pub(super) is_writable: bool,
+}
+
+impl Buffer {
+    /// The buffer of a descriptor with `flags`.
+    pub(super) const fn of(descriptor: &Descriptor, flags: Flags) -> Self {
+        Self {
+            at: descriptor.at,
+            len: descriptor.len,
+            is_writable: flags.contains(Flags::WRITE),
+        }
+    }
 }
 
 impl Chain {
     /// A chain to be filled.
     #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            token: Token {
-                id: 0,
-                descriptors: 0,
-            },
-            ranges: Vec::new(),
-            readable: 0,
-            readable_bytes: 0,
-            writable_bytes: 0,
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets the request, and makes room for one of as many descriptors, so that only the first pop
+    /// allocates.
+    pub(super) fn clear(&mut self, most: u16) {
+        let mut ranges = core::mem::take(&mut self.ranges);
+        ranges.clear();
+        ranges.reserve(most.into());
+        *self = Self {
+            ranges,
+            ..Self::default()
+        };
+    }
+
+    /// Adds the buffer of a descriptor.
+    pub(super) fn add(
+        &mut self,
+        memory: &impl GuestMem,
+        buffer: Buffer,
+        most: u16,
+    ) -> Result<(), QueueError> {
+        if self.descriptors >= most {
+            return Err(QueueError::ChainLength { most });
         }
+        self.descriptors += 1;
+        let Buffer { at, len, .. } = buffer;
+        if !buffer.is_writable && self.has_writable {
+            return Err(QueueError::ReadableBehindWritable { at });
+        }
+        self.has_writable = buffer.is_writable;
+        let len = u64::from(len);
+        let bytes = self.readable_bytes + self.writable_bytes + len;
+        if bytes > MOST_BYTES {
+            return Err(QueueError::ChainBytes { bytes });
+        }
+        if len == 0 {
+            return Ok(());
+        }
+        self.ranges
+            .push(ram::range(memory, at, len).map_err(QueueError::BufferOutside)?);
+        if buffer.is_writable {
+            self.writable_bytes += len;
+        } else {
+            self.readable_bytes += len;
+            self.readable += 1;
+        }
+        Ok(())
+    }
+
+    /// The request is whole, and known by `token`.
+    pub(super) const fn finish(&mut self, token: Token) {
+        self.token = token;
     }
 
     /// What the queue knows it by.
@@ -77,12 +147,6 @@ impl Chain {
             ranges: Ranges::new(self.writable(), self.writable_bytes),
             written: 0,
         }
-    }
-}
-
-impl Default for Chain {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -44,12 +44,12 @@ pub enum QueueError {
         size: u16,
     },
     /// A descriptor's number is none.
-    #[error("descriptor {index:#x} is beyond the {size:#x} of its table")]
+    #[error("descriptor {index:#x} is beyond the {len:#x} of its table")]
     Index {
         /// The number.
-        index: u16,
+        index: u32,
         /// How many there are.
-        size: u16,
+        len: u32,
     },
     /// A chain has no end, or too many descriptors.
     #[error("a chain of more than {most:#x} descriptors")]
@@ -110,6 +110,9 @@ pub enum QueueError {
         /// The request's number.
         id: u16,
     },
+    /// The ring is no longer guest memory.
+    #[error("the ring: {0}")]
+    RingGone(OutsideRam),
     /// A request is not what the device takes, and cannot be answered.
     #[error("a request that cannot be answered: {0}")]
     Request(#[from] ChainError),
