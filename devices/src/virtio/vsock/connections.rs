@@ -272,6 +272,12 @@ impl Connections {
         }
     }
 
+    /// Whether the host does nothing more with a connection, and only the guest's answer is missing.
+    #[must_use]
+    pub fn is_closing(&self, pair: Pair) -> bool {
+        self.table.get(&pair).is_some_and(Connection::is_closing)
+    }
+
     /// A packet of no connection: a call, or a stray.
     fn receive_stray(&mut self, pair: Pair, header: &Header) -> Received {
         if header.operation != Operation::Request || !self.make_room() {

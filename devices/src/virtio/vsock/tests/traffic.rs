@@ -245,7 +245,7 @@ proptest! {
                 };
             }
             match connections.receive(&header, 70_000) {
-                Received::Call(pair) if header.flags % 3 > 0 => connections.accept(pair),
+                Received::Call(pair) if !header.flags.is_multiple_of(3) => connections.accept(pair),
                 Received::Call(pair) => connections.reset(pair),
                 Received::Bytes(pair, len) => *held.entry(pair).or_insert(0) += len,
                 Received::Gone(pair) => { held.remove(&pair); }
@@ -253,7 +253,7 @@ proptest! {
             }
             prop_assert!(held.values().all(|held| *held <= BUFFER));
             connections.has_bytes(pair(host, guest));
-            if header.flags % 5 == 0 {
+            if header.flags.is_multiple_of(5) {
                 match connections.next_turn() {
                     Some(Turn::Bytes(pair, most)) => {
                         prop_assert!(connections.sent(pair, most).is_some());
