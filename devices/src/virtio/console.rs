@@ -97,6 +97,12 @@ impl Console {
         }
     }
 
+    /// Whether there are other ports and control queues, where the driver chose these features.
+    #[must_use]
+    pub const fn is_multiport(features: u64) -> bool {
+        features & MULTIPORT != 0
+    }
+
     /// The screen has another size. The driver is to be told that the configuration has changed, and
     /// by [`Ports::resize`].
     pub const fn resize(&mut self, size: ScreenSize) {

@@ -17,8 +17,9 @@ pub use listener::VsockError;
 
 use super::{Backend, Io};
 use exchange::Exchange;
+use firstlight_devices::virtio::queue::{ChainReader, ChainWriter};
 use firstlight_devices::virtio::vsock::{BUFFER, GuestCid, Header, RECEIVE, TRANSMIT};
-use firstlight_devices::virtio::{Chain, ChainReader, ChainWriter, QueueError};
+use firstlight_devices::virtio::{Chain, QueueError};
 use firstlight_load::GuestMemory;
 use rustix::event::{PollFd, PollFlags};
 use std::path::Path;
@@ -134,10 +135,11 @@ impl VsockBackend {
 /// Waits for the driver's doorbell, unless it has come meanwhile.
 fn listen(io: &mut Io<'_>, queue: usize) -> Result<More, QueueError> {
     let memory = io.memory();
-    Ok(match io.queue(queue) {
-        Some(queue) if queue.listen(memory)? => More::Yes,
-        Some(_) | None => More::No,
-    })
+    let Some(queue) = io.queue(queue) else {
+        return Ok(More::No);
+    };
+    let came = queue.listen(memory)?;
+    Ok(if came { More::Yes } else { More::No })
 }
 
 /// Puts the next packet into a buffer, and says how many bytes that was; nothing where there was no
