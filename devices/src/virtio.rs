@@ -7,11 +7,18 @@
 //! after which the device is broken until the driver resets it.
 
 pub mod balloon;
+pub mod block;
 pub mod console;
 mod device;
+mod mmio;
+pub mod net;
 pub mod queue;
 mod registers;
+pub mod rng;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod vsock;
 
 pub use device::{Cause, Device, DeviceKind, Event, Features, Start, read_bytes};
-pub use queue::{Chain, Layout, Queue, QueueError, QueueSetup, Token};
+pub use mmio::Mmio;
+pub use queue::{Chain, Finished, Layout, Queue, QueueError, QueueSetup, Token};

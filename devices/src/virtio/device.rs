@@ -2,10 +2,13 @@
 
 use super::queue::QueueSetup;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::fmt;
 
 /// What a driver sees of a device beside its queues: the chip's personality.
-pub trait Device: fmt::Debug + Send {
+///
+/// Whoever runs it finds his own type again by [`Any`].
+pub trait Device: Any + fmt::Debug + Send {
     /// What kind of device it is.
     fn kind(&self) -> DeviceKind;
 

@@ -96,6 +96,15 @@ impl Part {
     }
 }
 
+/// A request that is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// Which one.
+    pub token: Token,
+    /// How many bytes were written into it, from its first.
+    pub written: u32,
+}
+
 /// A running queue.
 #[derive(Debug)]
 pub struct Queue {
@@ -175,11 +184,25 @@ impl Queue {
         token: Token,
         written: u32,
     ) -> Result<(), QueueError> {
+        self.push_together(memory, &[Finished { token, written }])
+    }
+
+    /// Gives requests back that the driver sees all at once or not yet.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] where the queue is broken, or has not given one of these requests.
+    pub fn push_together(
+        &mut self,
+        memory: &impl GuestMem,
+        finished: &[Finished],
+    ) -> Result<(), QueueError> {
         self.is_sound()?;
-        let ended = self.under_way.end(token);
+        let mut tokens = finished.iter().map(|one| one.token);
+        let ended = tokens.try_for_each(|token| self.under_way.end(token));
         let pushed = ended.and_then(|()| match &mut self.ring {
-            Ring::Split(split) => split.push(memory, token, written),
-            Ring::Packed(packed) => packed.push(memory, token, written),
+            Ring::Split(split) => split.push(memory, finished),
+            Ring::Packed(packed) => packed.push(memory, finished),
         });
         self.noted(pushed)
     }

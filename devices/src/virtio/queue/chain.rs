@@ -142,11 +142,7 @@ impl Chain {
     /// A cursor over the room that the driver gave.
     #[must_use]
     pub fn writer<'a, M: GuestMem>(&'a self, memory: &'a M) -> ChainWriter<'a, M> {
-        ChainWriter {
-            memory,
-            ranges: Ranges::new(self.writable(), self.writable_bytes),
-            written: 0,
-        }
+        ChainWriter::over(memory, Ranges::new(self.writable(), self.writable_bytes))
     }
 }
 
@@ -216,6 +212,15 @@ pub struct ChainWriter<'a, M> {
 }
 
 impl<'a, M: GuestMem> ChainWriter<'a, M> {
+    /// A cursor over a part of a request's room.
+    pub(in crate::virtio) const fn over(memory: &'a M, ranges: Ranges<'a>) -> Self {
+        Self {
+            memory,
+            ranges,
+            written: 0,
+        }
+    }
+
     /// How many bytes still fit.
     #[must_use]
     pub const fn room(&self) -> u64 {

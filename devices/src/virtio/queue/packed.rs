@@ -2,8 +2,8 @@
 //! device overwrites with used ones, each of which says by two flags whose it is.
 
 use super::chain::{Buffer, Chain, Token};
-use super::descriptor::{self, Descriptor, Flags, Table};
-use super::{Part, QueueError, QueueSetup, RingPart, behind, load, store};
+use super::descriptor::{self, Flags, Table};
+use super::{Finished, Part, QueueError, QueueSetup, RingPart, behind, load, store};
 use core::sync::atomic::{Ordering, fence};
 use firstlight_base::{Gpa, GuestMem};
 
@@ -192,7 +192,7 @@ impl Packed {
         chain: &mut Chain,
     ) -> Result<(), QueueError> {
         for index in 0..table.len() {
-            let found: Descriptor = table.get(memory, index)?;
+            let found = table.get(memory, index)?;
             let flags = Flags::from_bits_truncate(found.fourth);
             if flags.contains(Flags::INDIRECT) {
                 return Err(QueueError::IndirectNested { table: found.at });
@@ -202,13 +202,31 @@ impl Packed {
         Ok(())
     }
 
-    /// Writes a used descriptor over the next that came back or was popped (section 2.8.8).
+    /// Writes used descriptors over the next ones, the first one's flags last: until then the driver
+    /// looks at none.
     pub(super) fn push(
         &mut self,
         memory: &impl GuestMem,
-        token: Token,
-        written: u32,
+        finished: &[Finished],
     ) -> Result<(), QueueError> {
+        let Some((first, others)) = finished.split_first() else {
+            return Ok(());
+        };
+        let (flags_at, flags) = self.write_used(memory, *first)?;
+        for &other in others {
+            let (flags_at, flags) = self.write_used(memory, other)?;
+            store(memory, flags_at, flags.bits())?;
+        }
+        store(memory, flags_at, flags.bits())
+    }
+
+    /// Writes the next used descriptor but for its flags (section 2.8.8). Returns what they are, and
+    /// where.
+    fn write_used(
+        &mut self,
+        memory: &impl GuestMem,
+        Finished { token, written }: Finished,
+    ) -> Result<(Gpa, Flags), QueueError> {
         let mut flags = Flags::empty();
         flags.set(Flags::WRITE, written > 0);
         flags.set(Flags::AVAILABLE | Flags::USED, self.next_used.wrap);
@@ -218,10 +236,9 @@ impl Packed {
         memory
             .write(behind(entry, LENGTH), &[a, b, c, d, e, f])
             .map_err(QueueError::RingGone)?;
-        store(memory, behind(entry, FLAGS), flags.bits())?;
         self.next_used = self.next_used.further(token.descriptors, self.size);
         self.pushed = self.pushed.saturating_add(token.descriptors.into());
-        Ok(())
+        Ok((behind(entry, FLAGS), flags))
     }
 
     pub(super) fn wants_interrupt(&mut self, memory: &impl GuestMem) -> Result<bool, QueueError> {

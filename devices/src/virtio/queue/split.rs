@@ -3,7 +3,7 @@
 
 use super::chain::{Buffer, Chain, Token};
 use super::descriptor::{self, Flags, Table};
-use super::{Part, QueueError, QueueSetup, RingPart, behind, load, store};
+use super::{Finished, Part, QueueError, QueueSetup, RingPart, behind, load, store};
 use core::sync::atomic::{Ordering, fence};
 use firstlight_base::{Gpa, GuestMem};
 
@@ -135,20 +135,22 @@ impl Split {
         }
     }
 
+    /// Writes used entries, which are there with the index behind them.
     pub(super) fn push(
         &mut self,
         memory: &impl GuestMem,
-        token: Token,
-        written: u32,
+        finished: &[Finished],
     ) -> Result<(), QueueError> {
-        let mut entry = [0; 8];
-        let [id, len] = [u32::from(token.id).to_le_bytes(), written.to_le_bytes()];
-        entry[..4].copy_from_slice(&id);
-        entry[4..].copy_from_slice(&len);
-        let at = behind(self.used, ENTRIES + USED * self.slot(self.next_used));
-        memory.write(at, &entry).map_err(QueueError::RingGone)?;
-        self.next_used = self.next_used.wrapping_add(1);
-        self.pushed = self.pushed.saturating_add(1);
+        for &Finished { token, written } in finished {
+            let [a, b, c, d] = u32::from(token.id).to_le_bytes();
+            let [e, f, g, h] = written.to_le_bytes();
+            let at = behind(self.used, ENTRIES + USED * self.slot(self.next_used));
+            memory
+                .write(at, &[a, b, c, d, e, f, g, h])
+                .map_err(QueueError::RingGone)?;
+            self.next_used = self.next_used.wrapping_add(1);
+            self.pushed = self.pushed.saturating_add(1);
+        }
         store(memory, behind(self.used, INDEX), self.next_used)
     }
 

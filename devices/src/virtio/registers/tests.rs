@@ -230,6 +230,7 @@ fn a_size_that_a_queue_cannot_have_is_dropped() {
 #[test]
 fn a_queue_that_is_none_has_no_fields() {
     let mut registers = agreed(VERSION_1);
+    assert_eq!(registers.queue_count(), 2);
     for select in (2..=u32::from(u16::MAX)).chain([0x1_0000, u32::MAX]) {
         registers.queue_select = select;
         assert_eq!(registers.queue(), None);
