@@ -9,10 +9,10 @@ mod tests;
 pub(crate) use line::ConsoleLine;
 pub(crate) use status::status_port;
 
-use super::{Backend, Io};
-use firstlight_devices::virtio::QueueError;
+use super::{Backend, Io, VirtioDevice};
 use firstlight_devices::virtio::console::{Console, PortKind, Ports, QueueRole, ScreenSize};
 use firstlight_devices::virtio::queue::ChainReader;
+use firstlight_devices::virtio::{Device, DeviceKind, QueueError};
 use firstlight_load::GuestMemory;
 use rustix::event::{PollFd, PollFlags};
 use std::sync::Arc;
@@ -20,35 +20,76 @@ use std::sync::Arc;
 /// How many bytes go between a request and its port's other end at a time.
 const CHUNK: usize = 4096;
 
+/// What takes the bytes that come from a port.
+pub(crate) type Taker = Box<dyn FnMut(&[u8]) + Send>;
+
 /// A port of a name, and what takes the bytes that come from it.
 pub(crate) struct NamedPort {
     /// How programs in the guest find it.
     pub(crate) name: String,
     /// Where its bytes go.
-    pub(crate) take: Box<dyn FnMut(&[u8]) + Send>,
+    pub(crate) take: Taker,
+}
+
+/// A console at the end of `line`, and ports of names.
+pub(crate) fn console(line: &Arc<ConsoleLine>, named: Vec<NamedPort>) -> VirtioDevice {
+    let ports = u8::try_from(1 + named.len()).expect("a console device has few ports");
+    let chip = Screen {
+        chip: Console::new(ports, line.size()),
+        line: Arc::clone(line),
+    };
+    VirtioDevice::new("console", chip, ConsoleBackend::new(line, named))
+}
+
+/// What the driver sees, of which the screen's size changes.
+#[derive(Debug)]
+struct Screen {
+    chip: Console,
+    line: Arc<ConsoleLine>,
+}
+
+impl Device for Screen {
+    fn kind(&self) -> DeviceKind {
+        self.chip.kind()
+    }
+
+    fn features(&self) -> u64 {
+        self.chip.features()
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        self.chip.queue_sizes()
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        let mut chip = self.chip.clone();
+        if let Some(size) = self.line.size() {
+            chip.resize(size);
+        }
+        chip.read_config(offset, data);
+    }
 }
 
 /// The device's other half.
-pub(crate) struct ConsoleBackend {
+struct ConsoleBackend {
     line: Arc<ConsoleLine>,
     ports: Ports,
-    takers: Vec<Box<dyn FnMut(&[u8]) + Send>>,
+    takers: Vec<Taker>,
     is_multiport: bool,
+    /// The screen's size that the driver knows.
+    size: Option<ScreenSize>,
 }
 
 impl ConsoleBackend {
-    /// A console at the end of `line`, and ports of names.
-    pub(crate) fn new(
-        line: &Arc<ConsoleLine>,
-        named: Vec<NamedPort>,
-        size: Option<ScreenSize>,
-    ) -> Self {
+    fn new(line: &Arc<ConsoleLine>, named: Vec<NamedPort>) -> Self {
+        let size = line.size();
         let names = named.iter().map(|port| PortKind::Named(port.name.clone()));
         Self {
             line: Arc::clone(line),
             ports: Ports::new([PortKind::Console].into_iter().chain(names), size),
             takers: named.into_iter().map(|port| port.take).collect(),
             is_multiport: false,
+            size,
         }
     }
 
@@ -177,6 +218,13 @@ impl Backend for ConsoleBackend {
 
     fn ready(&mut self, _ready: &[PollFlags], io: &mut Io<'_>) -> Result<(), QueueError> {
         self.line.answer();
+        let size = self.line.size();
+        if let Some(size) = size.filter(|_| size != self.size) {
+            self.size = Some(size);
+            self.ports.resize(size);
+            io.tell_of_configuration();
+            self.tell(io)?;
+        }
         self.type_in(io)
     }
 }

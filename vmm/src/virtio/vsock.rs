@@ -15,17 +15,28 @@ mod tests;
 
 pub use listener::VsockError;
 
-use super::{Backend, Io};
+use super::{Backend, Io, VirtioDevice};
 use exchange::Exchange;
 use firstlight_devices::virtio::queue::{ChainReader, ChainWriter};
-use firstlight_devices::virtio::vsock::{BUFFER, GuestCid, Header, RECEIVE, TRANSMIT};
+use firstlight_devices::virtio::vsock::{BUFFER, GuestCid, Header, RECEIVE, TRANSMIT, Vsock};
 use firstlight_devices::virtio::{Chain, QueueError};
 use firstlight_load::GuestMemory;
 use rustix::event::{PollFd, PollFlags};
 use std::path::Path;
 
+/// A socket device of the guest `cid`, whose sockets on the host are at `path` and at paths that begin
+/// with it.
+///
+/// # Errors
+///
+/// [`VsockError`] where the host's socket cannot be there.
+pub(crate) fn vsock(cid: GuestCid, path: &Path) -> Result<VirtioDevice, VsockError> {
+    let backend = VsockBackend::new(cid, path)?;
+    Ok(VirtioDevice::new("vsock", Vsock::new(cid), backend))
+}
+
 /// The device's other half.
-pub(crate) struct VsockBackend {
+struct VsockBackend {
     exchange: Exchange,
     /// A buffer of the guest's that nothing has been put into yet.
     spare: Chain,
@@ -45,12 +56,7 @@ enum More {
 }
 
 impl VsockBackend {
-    /// Sockets of the guest `cid`, at `path` and at paths that begin with it.
-    ///
-    /// # Errors
-    ///
-    /// [`VsockError`] where the host's socket cannot be there.
-    pub(crate) fn new(cid: GuestCid, path: &Path) -> Result<Self, VsockError> {
+    fn new(cid: GuestCid, path: &Path) -> Result<Self, VsockError> {
         Ok(Self {
             exchange: Exchange::new(cid, path)?,
             spare: Chain::new(),

@@ -3,6 +3,7 @@
 use super::*;
 use crate::virtio::testing::Driver;
 use firstlight_base::{Gpa, GuestMem};
+use firstlight_devices::virtio::Cause;
 use firstlight_devices::virtio::balloon::{DEFLATE, PAGE};
 
 /// Where pages are that belong to no queue's requests under way: those of the last slots.
@@ -14,7 +15,8 @@ fn world() -> (Driver, BalloonBackend) {
         let at = Gpa::new(FIRST + page * PAGE);
         driver.memory.write(at, &[0xaa; 4096]).unwrap();
     }
-    (driver, BalloonBackend)
+    let changed = Arc::new(Bell::new().unwrap());
+    (driver, BalloonBackend { changed })
 }
 
 /// Which of the ten pages still have what was in them.
@@ -84,4 +86,25 @@ fn memory_that_is_reported_free_is_given_back() {
         assert!(bytes[..3 * 4096] == [0; 3 * 4096]);
         assert!(bytes[3 * 4096..] == [0xaa; 4096]);
     }
+}
+
+#[test]
+fn the_driver_is_told_when_the_host_asks_for_more() {
+    let (device, control) = balloon(1000).unwrap();
+    let mut chip = device.chip;
+    let (mut driver, mut backend) = world();
+    backend.changed = Arc::clone(&control.changed);
+    control.set_target(600);
+    assert!(driver.wait(&mut backend, 0));
+    assert_eq!(driver.interrupts.take(), [Cause::Configuration]);
+    control.set_target(600);
+    assert!(!driver.wait(&mut backend, 0));
+    let mut data = [0; 8];
+    chip.read_config(0, &mut data);
+    assert_eq!(data, [0x58, 2, 0, 0, 0, 0, 0, 0]);
+    chip.write_config(4, &[0xff; 4]);
+    assert_eq!((control.target(), control.actual()), (600, 1000));
+    chip.reset();
+    assert_eq!(control.actual(), 0);
+    assert_eq!(chip.queue_sizes().len(), 5);
 }

@@ -2,6 +2,7 @@
 
 use crate::bell::Bell;
 use crate::{ConsoleOutput, RunError};
+use firstlight_devices::virtio::console::ScreenSize;
 use rustix::fd::{AsFd, BorrowedFd};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -14,7 +15,7 @@ const MOST_INPUT: usize = 4096;
 pub(crate) struct ConsoleLine {
     output: OnceLock<ConsoleOutput>,
     input: Mutex<Input>,
-    /// Rings when something was typed.
+    /// Rings when something was typed, or the screen has another size.
     typed: Bell,
     /// Rings when there is room for more.
     room: Arc<Bell>,
@@ -25,18 +26,23 @@ struct Input {
     waiting: VecDeque<u8>,
     /// Whether bytes had no room when they were typed.
     more_waits: bool,
+    size: Option<ScreenSize>,
 }
 
 impl ConsoleLine {
-    /// A line that rings `room` where typed bytes had none, and have it now.
+    /// A line to a screen of this size, if it has one; it rings `room` where typed bytes had none, and
+    /// have it now.
     ///
     /// # Errors
     ///
     /// [`RunError`] where the host has no descriptors left.
-    pub(crate) fn new(room: &Arc<Bell>) -> Result<Arc<Self>, RunError> {
+    pub(crate) fn new(size: Option<ScreenSize>, room: &Arc<Bell>) -> Result<Arc<Self>, RunError> {
         Ok(Arc::new(Self {
             output: OnceLock::new(),
-            input: Mutex::default(),
+            input: Mutex::new(Input {
+                size,
+                ..Input::default()
+            }),
             typed: Bell::new()?,
             room: Arc::clone(room),
         }))
@@ -56,6 +62,20 @@ impl ConsoleLine {
         input.more_waits |= taken < bytes.len();
         self.typed.ring();
         taken
+    }
+
+    /// The screen has another size. The guest hears of it where the screen had one.
+    pub(crate) fn resize(&self, size: ScreenSize) {
+        let mut input = self.input();
+        if input.size.is_some() {
+            input.size = Some(size);
+            self.typed.ring();
+        }
+    }
+
+    /// How large the screen is, if it has a size.
+    pub(super) fn size(&self) -> Option<ScreenSize> {
+        self.input().size
     }
 
     /// Prints what the guest wrote. While nobody reads it the device waits, as at the end of a slow

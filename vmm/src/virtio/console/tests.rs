@@ -3,6 +3,7 @@
 use super::*;
 use crate::testing::Person;
 use crate::virtio::testing::Driver;
+use firstlight_devices::virtio::Cause;
 use std::sync::Mutex;
 
 const RECEIVE: usize = 0;
@@ -11,6 +12,11 @@ const CONTROL_RECEIVE: usize = 2;
 const CONTROL_TRANSMIT: usize = 3;
 const NAMED_TRANSMIT: usize = 5;
 const MULTIPORT: u64 = 2;
+
+const SCREEN: ScreenSize = ScreenSize {
+    columns: 80,
+    rows: 25,
+};
 
 struct World {
     driver: Driver,
@@ -24,14 +30,14 @@ struct World {
 impl World {
     fn new(features: u64) -> Self {
         let room = Arc::new(crate::bell::Bell::new().unwrap());
-        let line = ConsoleLine::new(&room).unwrap();
+        let line = ConsoleLine::new(Some(SCREEN), &room).unwrap();
         let named = Arc::new(Mutex::new(Vec::new()));
         let taken = Arc::clone(&named);
         let port = NamedPort {
             name: "a.name".to_owned(),
             take: Box::new(move |bytes| taken.lock().unwrap().extend_from_slice(bytes)),
         };
-        let mut backend = ConsoleBackend::new(&line, vec![port], None);
+        let mut backend = ConsoleBackend::new(&line, vec![port]);
         backend.started(features);
         Self {
             driver: Driver::new(6),
@@ -152,4 +158,32 @@ fn a_driver_that_starts_anew_hears_of_the_ports_again() {
         world.say(0, 0, 1);
         assert_eq!(world.driver.done(CONTROL_RECEIVE).len(), 2);
     }
+}
+
+#[test]
+fn the_driver_is_told_of_another_size_in_either_way() {
+    let mut world = World::new(MULTIPORT);
+    let device = console(&world.line, Vec::new());
+    for _ in 0..8 {
+        world.driver.request(CONTROL_RECEIVE, &[], 100);
+    }
+    world.say(0, 0, 1);
+    world.say(0, 3, 1);
+    world.driver.done(CONTROL_RECEIVE);
+    world.driver.interrupts.take();
+    world.line.resize(ScreenSize {
+        columns: 132,
+        rows: 50,
+    });
+    assert!(world.driver.wait(&mut world.backend, 0));
+    let told = world.driver.done(CONTROL_RECEIVE);
+    assert_eq!(told, [[0, 0, 0, 0, 5, 0, 1, 0, 50, 0, 132, 0]]);
+    let raised = world.driver.interrupts.take();
+    assert_eq!(raised, [Cause::Configuration, Cause::Queue(2)]);
+    let mut data = [0; 4];
+    device.chip.read_config(0, &mut data);
+    assert_eq!(data, [132, 0, 50, 0]);
+    world.line.send(b"x");
+    assert!(world.driver.wait(&mut world.backend, 0));
+    assert!(world.driver.interrupts.take().is_empty());
 }
