@@ -6,7 +6,9 @@
 //! and pushes its [`Token`] when it is done. What a driver gets wrong in a ring is a [`QueueError`],
 //! after which the device is broken until the driver resets it.
 
+pub mod balloon;
 pub mod block;
+pub mod console;
 mod device;
 mod mmio;
 pub mod net;
@@ -16,6 +18,7 @@ mod registers;
 pub mod rng;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod vsock;
 
 pub use device::{Cause, Device, DeviceKind, Event, Features, Start, read_bytes};
 pub use mmio::Mmio;

@@ -1,0 +1,89 @@
+//! The `passt` process: what it inherits, what it says, and that it never outlives us.
+//!
+//! The one unsafe block is here: code between fork and exec.
+#![expect(unsafe_code, reason = "preparing a child between fork and exec")]
+
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal, setsid};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// How much of what it says is told.
+const MOST_SAID: usize = 4096;
+
+/// A running `passt`. It ends with this value, and with this process, however that ends: the other end
+/// of its socket is closed then, too.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    stderr: File,
+}
+
+impl Process {
+    /// Starts `program`, which talks by `socket`. The terminal and its Ctrl-C are not its business.
+    pub(super) fn start(program: &Path, socket: OwnedFd) -> io::Result<Self> {
+        let stderr: File = memfd_create("passt-stderr", MemfdFlags::CLOEXEC)?.into();
+        let mut command = Command::new(program);
+        command
+            .args(["--foreground", "--quiet", "--fd"])
+            .arg(socket.as_raw_fd().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr.try_clone()?);
+        let parent = getpid();
+        let prepare = move || {
+            fcntl_setfd(&socket, FdFlags::empty())?;
+            setsid()?;
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // The parent may have ended before it was watched.
+            if getppid() == Some(parent) {
+                Ok(())
+            } else {
+                Err(io::Error::from(io::ErrorKind::BrokenPipe))
+            }
+        };
+        // SAFETY: between fork and exec the closure makes system calls only; it neither allocates
+        // nor locks, and an error without a message does not allocate either.
+        unsafe { command.pre_exec(prepare) };
+        // The closure goes with the command, and our copy of its socket with the closure.
+        let child = command.spawn()?;
+        Ok(Self { child, stderr })
+    }
+
+    /// Whether it has not ended.
+    pub(super) fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// What it has said, on one line, without what it says about itself and the host's log.
+    pub(super) fn said(&self) -> String {
+        let mut said = [0; MOST_SAID];
+        let len = self.stderr.read_at(&mut said, 0).unwrap_or(0);
+        complaints(&String::from_utf8_lossy(said.get(..len).unwrap_or(&[])))
+    }
+
+    #[cfg(test)]
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Either fails only where it has ended and been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn complaints(stderr: &str) -> String {
+    let known = |line: &&str| !line.contains("to syslog") && !line.contains("Don't run as root");
+    let lines: Vec<_> = stderr.lines().map(str::trim).filter(known).collect();
+    lines.join("; ")
+}
