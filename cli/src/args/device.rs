@@ -47,6 +47,7 @@ impl DeviceArgs {
             disks: self.disks.clone(),
             rng: self.rng,
             hotplug_slots: self.hotplug_slots,
+            ..Devices::default()
         }
     }
 }
