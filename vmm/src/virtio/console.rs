@@ -7,7 +7,7 @@ mod status;
 mod tests;
 
 pub(crate) use line::ConsoleLine;
-pub(crate) use status::status_port;
+pub(crate) use status::{NAME as STATUS_PORT, StatusLine, status_port};
 
 use super::{Backend, Io, VirtioDevice};
 use firstlight_devices::virtio::console::{Console, PortKind, Ports, QueueRole, ScreenSize};
