@@ -28,10 +28,13 @@ fn collect(root: &Path, folder: &Path, files: &mut Vec<(String, String)>) -> Out
             .because(|| format!("cannot list {}", folder.display()))?
             .path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // In another working tree of the same clone, .git is a file.
+        if ["target", ".git"].contains(&name.as_ref()) {
+            continue;
+        }
         if path.is_dir() {
-            let is_ours = !["target", ".git"].contains(&name.as_ref());
             // A build folder of another name says what it is.
-            if is_ours && !path.join("CACHEDIR.TAG").exists() {
+            if !path.join("CACHEDIR.TAG").exists() {
                 collect(root, &path, files)?;
             }
         } else if let Ok(text) = fs::read_to_string(&path) {
