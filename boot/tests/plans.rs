@@ -575,3 +575,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_only_a_device_tree_could_tell_is_refused() {
+    let mut request = request();
+    request.topology.clusters = vec![vec![0]];
+    let refused = planned(&vmlinux(), &request).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "a kernel that is entered by linux64 cannot be given clusters, capacities or frequencies \
+         of its vCPUs"
+    );
+}

@@ -372,6 +372,17 @@ fn what_only_x86_kernels_are_told_is_refused() {
     assert!(matches!(refused, PlanError::Untold { .. }), "{refused}");
 }
 
+#[test]
+fn a_device_tree_of_ones_own_is_not_told_of_vcpus() {
+    let file = arm64_image().image_size(4 * MIB).build();
+    let mut asked = request();
+    asked.topology.clusters = vec![vec![0]];
+    let plan = planned(&file, &asked).unwrap();
+    asked.dtb = plan.device_tree().map(<[u8]>::to_vec);
+    let refused = planned(&file, &asked).unwrap_err();
+    assert!(matches!(refused, PlanError::Untold { .. }), "{refused}");
+}
+
 /// Every promise that a plan makes by being there.
 fn assert_sound(plan: &BootPlan) {
     let ram = plan.platform().ram();

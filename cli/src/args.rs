@@ -1,19 +1,23 @@
 //! The command line as it is typed.
 
+pub(crate) mod cpu;
+mod device;
 mod virt;
 
+use crate::args::cpu::{CpuArgs, SchedulingArgs};
 use crate::exit_status::ExitStatus;
 use crate::{address, memory_size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
+use device::DeviceArgs;
 use firstlight_base::{Gpa, GpaRange};
 use firstlight_boot::platform::VirtRiscv64;
-use firstlight_boot::{Kaslr, Protocol, ProtocolChoice, Unpack};
+use firstlight_boot::{Hardware, Kaslr, Protocol, ProtocolChoice, Unpack};
 use firstlight_image::Architecture;
-use firstlight_vmm::{Engine, EngineChoice};
+use firstlight_vmm::{Engine, EngineChoice, Equipment, VcpuPolicy};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use virt::VirtArgs;
 
@@ -56,9 +60,29 @@ pub(crate) enum Verb {
     Boot(BootArgs),
     Export(ExportArgs),
     Cache(CacheArgs),
+    /// Print the JSON schema of the files that --config takes
+    ConfigSchema,
     Completions(CompletionsArgs),
     #[command(hide = true)]
     Man(ManArgs),
+}
+
+impl Verb {
+    /// The file that further options come from.
+    pub(crate) fn config(&self) -> Option<&Path> {
+        let guest = match self {
+            Self::Plan(args) => &args.guest,
+            Self::Diff(args) => &args.guest,
+            Self::Boot(args) => &args.guest,
+            Self::Export(args) => &args.guest,
+            Self::Inspect(_)
+            | Self::Cache(_)
+            | Self::ConfigSchema
+            | Self::Completions(_)
+            | Self::Man(_) => return None,
+        };
+        guest.config.as_deref()
+    }
 }
 
 /// Tell what a kernel file is and how it can be booted
@@ -210,6 +234,8 @@ pub(crate) struct BootArgs {
     /// Say nothing but errors on standard error
     #[arg(short, long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    scheduling: SchedulingArgs,
 }
 
 impl BootArgs {
@@ -221,8 +247,21 @@ impl BootArgs {
         }
     }
 
+    /// How the vCPUs are run.
+    pub(crate) fn policy(&self) -> VcpuPolicy {
+        self.scheduling.policy(&self.guest.cpu, self.guest.cpus)
+    }
+
     pub(crate) fn timeout(&self) -> Option<Duration> {
         (!self.timeout.is_zero()).then_some(self.timeout)
+    }
+
+    /// What the machine is given beside its plan.
+    pub(crate) fn equipment(&self) -> Equipment {
+        Equipment {
+            devices: self.guest.device.devices(),
+            policy: self.policy(),
+        }
     }
 
     pub(crate) fn boot_watchdog(&self) -> Option<Duration> {
@@ -246,6 +285,12 @@ pub(crate) struct GuestArgs {
     /// The kernel, by name
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     kernel: Option<PathBuf>,
+    /// A file with further options, in TOML or JSON: each under its long name, without the hyphens
+    /// in front
+    ///
+    /// What is given here as well counts here. Relative paths in the file begin at its folder.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The initial ramdisk
     #[arg(long, value_name = "FILE")]
     pub(crate) initrd: Option<PathBuf>,
@@ -299,6 +344,10 @@ pub(crate) struct GuestArgs {
     #[arg(long, value_name = "N")]
     kaslr_seed: Option<u64>,
     #[command(flatten)]
+    pub(crate) cpu: CpuArgs,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
     pub(crate) virt: VirtArgs,
 }
 
@@ -314,6 +363,13 @@ impl GuestArgs {
     pub(crate) fn cmdline(&self, of_image: Option<String>, architecture: Architecture) -> String {
         let given = self.cmdline.clone().or(of_image);
         given.unwrap_or_else(|| default_cmdline(architecture).to_owned())
+    }
+
+    /// What is asked for of a machine that would otherwise have what `offered` says.
+    pub(crate) fn hardware(&self, offered: Hardware) -> Hardware {
+        let mut hardware = self.virt.hardware(offered);
+        self.device.devices().equip(&mut hardware);
+        hardware
     }
 
     pub(crate) fn cmdline_is_default(&self) -> bool {

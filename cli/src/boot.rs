@@ -1,5 +1,6 @@
 //! `firstlight boot`: one boot from end to end, and the next one where the guest resets.
 
+use crate::args::cpu::check_policy;
 use crate::args::{BootArgs, GuestArgs};
 use crate::cache::Store;
 use crate::exit_status::ExitStatus;
@@ -13,7 +14,7 @@ use firstlight_boot::{BootPlan, Request};
 use firstlight_image::{Architecture, Image};
 use firstlight_load::Sources;
 use firstlight_vmm::{
-    Chosen, Console, Ending, Engine, Limits, Machine, PostMortem, RunError, choose,
+    Chosen, Console, Ending, Engine, HostCpus, Limits, Machine, PostMortem, RunError, choose,
 };
 use rustix::system::sysinfo;
 use std::time::{Duration, Instant};
@@ -32,6 +33,11 @@ pub(crate) enum Outcome {
 /// Boots what `args` describe, again and again where the guest resets, until it ends.
 pub(crate) fn boot(args: &BootArgs, progress: Progress) -> Result<Outcome, Failure> {
     refuse_more_memory_than_there_is(args.guest.memory)?;
+    check_policy(
+        &args.policy(),
+        args.guest.cpus,
+        &HostCpus::new(HostCpus::SYSFS),
+    )?;
     let deadline = args.timeout().map(|timeout| Instant::now() + timeout);
     let files = Files::open(&args.guest)?;
     let mut console = Console::stdio().map_err(|error| run_failed(&error))?;
@@ -96,7 +102,7 @@ fn prepare(
     };
     let machine = progress
         .step("filling the guest's memory", || {
-            chosen.engine.prepare(&plan, &sources)
+            chosen.engine.prepare(&plan, &sources, &args.equipment())
         })
         .map_err(|error| run_failed(&error))?;
     Ok((plan, machine))
@@ -111,7 +117,7 @@ fn plan_for(
     (args, image, request): (&GuestArgs, &Image<'_>, &Request),
 ) -> Result<BootPlan, Failure> {
     let offered = engine.hardware(plan.platform().architecture());
-    let hardware = args.virt.hardware(offered);
+    let hardware = args.hardware(offered);
     let cmdline = engine.cmdline(&plan).into_owned();
     let has_more_to_say = cmdline != request.cmdline;
     let with = |cmdline| Request {
@@ -138,11 +144,27 @@ fn find_engine(
     let chosen = progress
         .step("probing the host", || choose(args.engine(), architecture))
         .map_err(|error| Failure::new(ExitStatus::NoEngine, error.to_string()))?;
+    refuse_policy_without_threads(args, &chosen)?;
     say(args, &format!("{}: {}", chosen.engine, chosen.why));
     if console.is_interactive() {
         say(args, "Ctrl-A x ends the guest, Ctrl-A h helps");
     }
     Ok(chosen)
+}
+
+/// Only where vCPUs are threads of ours can they be run in some way.
+fn refuse_policy_without_threads(args: &BootArgs, chosen: &Chosen) -> Result<(), Failure> {
+    if chosen.engine == Engine::Kvm || args.policy().is_default() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ExitStatus::NoEngine,
+        format!(
+            "--cpu-affinity, --host-cpu-topology, --rt-cpus and --core-scheduling take the kvm \
+             engine, and this is the {} one: {}",
+            chosen.engine, chosen.why
+        ),
+    ))
 }
 
 /// How the command ends after `ending`; `None` where the guest is to be booted again.

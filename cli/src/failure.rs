@@ -56,6 +56,11 @@ impl Failure {
         }
     }
 
+    /// The same with another status.
+    pub(crate) fn with_status(self, status: ExitStatus) -> Self {
+        Self { status, ..self }
+    }
+
     pub(crate) fn status(&self) -> ExitStatus {
         self.status
     }

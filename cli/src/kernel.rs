@@ -6,9 +6,11 @@ use crate::failure::Failure;
 use crate::file::InputFile;
 use crate::output;
 use crate::progress::Progress;
+use firstlight_boot::platform::Topology;
 use firstlight_boot::{BootPlan, Hardware, Kaslr, Module, Overlay, PlanError, Request, Unpack};
 use firstlight_image::{Image, ImageError, Limits, UnpackError};
 use firstlight_load::{Layer, Opened};
+use firstlight_vmm::HostCpus;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 /// The files of a boot, open as long as the guest may be booted again.
@@ -19,10 +21,12 @@ pub(crate) struct Files {
     modules: Vec<InputFile>,
     dtb: Option<Vec<u8>>,
     overlays: Vec<Overlay>,
+    topology: Topology,
 }
 
 impl Files {
-    /// Opens what `args` name, and reads nothing yet but a device tree, which is part of the plan.
+    /// Opens what `args` name, and reads nothing yet but what is part of the plan: a device tree,
+    /// and what the host says of its processors.
     pub(crate) fn open(args: &GuestArgs) -> Result<Self, Failure> {
         let kernel = InputFile::open(args.kernel(), "kernel")?;
         let initrd = args
@@ -54,6 +58,9 @@ impl Files {
             modules,
             dtb,
             overlays,
+            topology: args
+                .cpu
+                .topology(args.cpus, &HostCpus::new(HostCpus::SYSFS))?,
         })
     }
 
@@ -155,7 +162,8 @@ pub(crate) fn request(
         dtb: files.dtb.clone(),
         overlays: files.overlays.clone(),
         fdt_position: args.virt.position(),
-        hardware: args.virt.hardware(Hardware::default()),
+        hardware: args.hardware(Hardware::default()),
+        topology: files.topology.clone(),
         ..Request::default()
     }
 }
@@ -202,7 +210,8 @@ pub(crate) fn plan_status(error: &PlanError) -> ExitStatus {
         PlanError::NotBootable { .. }
         | PlanError::EntryOutside { .. }
         | PlanError::NotMapped { .. } => ExitStatus::Image,
-        PlanError::NoEntry { .. }
+        PlanError::Transports { .. }
+        | PlanError::NoEntry { .. }
         | PlanError::Immovable { .. }
         | PlanError::Misplaced { .. }
         | PlanError::TooOld { .. }

@@ -5,6 +5,7 @@ mod address;
 mod args;
 mod boot;
 mod cache;
+mod config;
 mod diff;
 mod exit_status;
 mod export;
@@ -20,24 +21,29 @@ mod output;
 mod plan;
 mod progress;
 
-use crate::args::{Cli, Verb};
+use crate::args::Verb;
 use crate::boot::Outcome;
+use crate::config::Refusal;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::output::note;
 use crate::progress::Progress;
-use clap::Parser;
 use firstlight_load::LargeBuffers;
 use rustix::process::{Signal, getpid, kill_process};
+use std::env;
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: LargeBuffers = LargeBuffers;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match config::parse(env::args_os().collect()) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(Refusal::Usage(error)) => return usage(&error),
+        Err(Refusal::File(failure)) => {
+            note(&failure.to_string());
+            return failure.status().into();
+        }
     };
     match run(cli.verb, Progress::new(cli.verbose)) {
         Ok(Outcome::Status(status)) => status.into(),
@@ -65,6 +71,7 @@ fn run(verb: Verb, progress: Progress) -> Result<Outcome, Failure> {
         }
         Verb::Export(args) => export::export(&args, progress)?,
         Verb::Cache(args) => cache::cache(&args)?,
+        Verb::ConfigSchema => config::schema::print()?,
         Verb::Completions(args) => manual::completions(args.shell)?,
         Verb::Man(args) => manual::page(args.command.as_deref())?,
     }

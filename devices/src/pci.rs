@@ -9,13 +9,18 @@
 mod address;
 mod cam;
 mod config;
+mod express;
 mod host_bridge;
 mod interrupt;
+mod msi;
 mod msix;
+mod root_port;
 
 pub use address::{Address, ConfigAddress};
 pub use cam::Cam;
 pub use config::{Bar, BarKind, ConfigSpace, Identity};
+pub use express::Attachment;
 pub use host_bridge::HostBridge;
 pub use interrupt::{Message, Raised};
 pub use msix::{MsiX, MsiXPlace};
+pub use root_port::{RootPort, SecondaryReset};

@@ -12,6 +12,7 @@ pub mod console;
 mod device;
 mod mmio;
 pub mod net;
+mod pci;
 pub mod queue;
 mod registers;
 pub mod rng;
@@ -21,4 +22,5 @@ pub mod vsock;
 
 pub use device::{Cause, Device, DeviceKind, Event, Features, Start, read_bytes};
 pub use mmio::Mmio;
+pub use pci::VirtioPci;
 pub use queue::{Chain, Finished, Layout, Queue, QueueError, QueueSetup, Token};

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod relocations;
 pub mod uki;
 pub mod unpack;
+pub mod virtqueue;
 
 use firstlight_image::Limits;
 
@@ -36,7 +37,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     inspect::TARGET,
     unpack::TARGET,
     initrd::TARGET,
@@ -48,6 +49,7 @@ pub const TARGETS: [Target; 11] = [
     plan::TARGET,
     cmdline::TARGET,
     dtb::TARGET,
+    virtqueue::TARGET,
 ];
 
 /// How far an input came.

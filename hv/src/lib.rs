@@ -74,9 +74,9 @@ pub trait Hypervisor {
 /// refuses interrupt controllers that come after vCPUs.
 pub trait Vm: Send + Sync {
     /// Its vCPUs.
-    type Vcpu: Vcpu;
+    type Vcpu: Vcpu + 'static;
     /// Its interrupt lines.
-    type IrqLine: IrqLine;
+    type IrqLine: IrqLine + 'static;
 
     /// Gives the machine all of `memory` at its guest-physical addresses, and keeps it alive.
     ///

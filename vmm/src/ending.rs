@@ -1,7 +1,8 @@
 //! How a guest's run ends.
 
-use crate::PostMortem;
+use crate::arch::SeatError;
 use crate::engine::qemu::QemuError;
+use crate::{DeviceError, PolicyError, PostMortem};
 use firstlight_base::{VcpuId, VcpuState};
 use std::io;
 
@@ -80,6 +81,15 @@ pub enum RunError {
     /// QEMU failed.
     #[error("QEMU cannot run the guest")]
     Qemu(#[from] QemuError),
+    /// The vCPUs cannot be scheduled as was asked for.
+    #[error("cannot run the vCPUs as wanted")]
+    Policy(#[from] PolicyError),
+    /// A device cannot be had from the host.
+    #[error("cannot give the guest its devices")]
+    Device(#[from] DeviceError),
+    /// The machine has no room for a device.
+    #[error("cannot give the guest its devices")]
+    Seat(#[from] SeatError),
     /// The console's output cannot be written.
     #[error("cannot write the guest's console output")]
     Output(#[source] io::Error),

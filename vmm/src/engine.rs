@@ -3,7 +3,7 @@
 pub(crate) mod kvm;
 pub(crate) mod qemu;
 
-use crate::{Machine, RunError};
+use crate::{Devices, Machine, PolicyError, RunError, VcpuPolicy};
 use firstlight_boot::{BootPlan, Hardware, Protocol};
 use firstlight_image::Architecture;
 use firstlight_load::Sources;
@@ -74,7 +74,9 @@ impl Engine {
     }
 
     /// Puts the plan into fresh guest memory and makes the machine around it. Neither `sources`
-    /// nor the image they come from are needed afterwards.
+    /// nor the image they come from are needed afterwards. What else the machine is given
+    /// is its `equipment`, for which the plan has room where it was
+    /// [asked for](crate::Devices::equip).
     ///
     /// A QEMU is killed by the host when the thread that calls this ends, so that none is left
     /// behind however that comes (`PR_SET_PDEATHSIG`): call it from a thread that outlives the
@@ -83,10 +85,21 @@ impl Engine {
     /// # Errors
     ///
     /// [`RunError`] where the host fails.
-    pub fn prepare(self, plan: &BootPlan, sources: &Sources<'_>) -> Result<Machine, RunError> {
+    pub fn prepare(
+        self,
+        plan: &BootPlan,
+        sources: &Sources<'_>,
+        equipment: &Equipment,
+    ) -> Result<Machine, RunError> {
         let running = match self {
-            Self::Kvm => kvm::prepare(plan, sources)?,
-            Self::Qemu => qemu::prepare(plan, sources)?,
+            Self::Kvm => kvm::prepare(plan, sources, equipment)?,
+            Self::Qemu => {
+                if !equipment.policy.is_default() {
+                    let engine = self.name();
+                    return Err(PolicyError::Engine { engine }.into());
+                }
+                qemu::prepare(plan, sources, &equipment.devices)?
+            }
         };
         Ok(Machine::new(running))
     }
@@ -96,6 +109,15 @@ impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
+}
+
+/// What a machine is given beside its plan. The [default](Self::default) is nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Equipment {
+    /// Its virtio devices.
+    pub devices: Devices,
+    /// How its vCPUs are scheduled, which only [`Engine::Kvm`] can do.
+    pub policy: VcpuPolicy,
 }
 
 /// Which engine is wanted.

@@ -3,23 +3,41 @@
 //! [`choose`] finds the engine, [`Engine::prepare`] carries the plan out, and [`Machine::run`]
 //! runs the guest until it ends, serving its console on the calling thread.
 
+pub mod arch;
+mod bell;
+mod board;
 mod console;
+mod cpu_set;
+mod devices;
 mod ending;
 mod engine;
 mod escape;
 mod machine;
 mod panic_watch;
+mod pci;
 mod post_mortem;
 mod session;
 mod signals;
+mod system_allocator;
 mod terminal;
 #[cfg(test)]
 mod testing;
 mod trim;
+mod vcpu_policy;
+mod virtio;
 
+pub use arch::{HostCpuError, HostCpus, LinuxArch};
 pub use console::{Console, ConsoleOutput};
+pub use cpu_set::{CpuSet, CpuSetError};
+pub use devices::{DeviceError, Devices, Disk, Transport};
 pub use ending::{Crash, CrashKind, Ending, RunError, Stop};
 pub use engine::qemu::QemuError;
-pub use engine::{Chosen, Engine, EngineChoice, NoEngine, choose};
+pub use engine::{Chosen, Engine, EngineChoice, Equipment, NoEngine, choose};
 pub use machine::{Limits, Machine, Running};
 pub use post_mortem::{Decoded, PostMortem, Progress, Reason};
+pub use system_allocator::{
+    AllocateError, Holder, IrqRange, MmioWindow, Pool, PortRange, Resource, Room, SystemAllocator,
+    SystemAllocatorConfig,
+};
+pub use vcpu_policy::{Enforcement, PolicyError, VcpuAffinity, VcpuPolicy};
+pub use virtio::VirtioDevice;

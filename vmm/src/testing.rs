@@ -1,8 +1,13 @@
-//! What several modules' tests need: a plan for a guest of no importance, a console of pipes.
+//! What several modules' tests need: a plan for a guest of no importance, a board, a console
+//! of pipes.
 
-use crate::Console;
+use crate::arch::Wiring;
+use crate::board::Board;
+use crate::{Console, LinuxArch};
 use firstlight_base::MIB;
 use firstlight_boot::{BootPlan, Request};
+use firstlight_hv::script::Script;
+use firstlight_hv::{HvError, Hypervisor, IrqLine, Vm};
 use firstlight_image::testing::elf64;
 use firstlight_image::{Image, Limits};
 use rustix::pipe::pipe;
@@ -25,6 +30,19 @@ pub(crate) fn plan(cpus: u32) -> (BootPlan, Vec<u8>) {
     };
     let plan = firstlight_boot::plan(&image, &request).unwrap();
     (plan, file)
+}
+
+/// The board of a machine whose lines `script` writes down.
+pub(crate) fn board<A: LinuxArch>(script: &Script, platform: &A::Platform) -> Board {
+    let vm = script.create_vm().unwrap();
+    let lines = |irq| -> Result<Box<dyn IrqLine>, HvError> { Ok(Box::new(vm.irq_line(irq)?)) };
+    let mut board = Board::new().unwrap();
+    let mut wiring = Wiring {
+        board: &mut board,
+        lines: &lines,
+    };
+    A::wire(platform, &mut wiring).unwrap();
+    board
 }
 
 /// The far ends of a console of pipes.

@@ -6,7 +6,9 @@ use firstlight_boot::{BootPlan, Pc, ProtocolChoice, Request, plan};
 use firstlight_image::testing::elf64;
 use firstlight_image::{Image, Limits as ImageLimits};
 use firstlight_load::Sources;
-use firstlight_vmm::{Console, CrashKind, Ending, Engine, Limits, PostMortem, Progress, Reason};
+use firstlight_vmm::{
+    Console, CrashKind, Ending, Engine, Equipment, Limits, PostMortem, Progress, Reason,
+};
 use rustix::pipe::pipe;
 use std::env::consts::ARCH;
 use std::fs::File;
@@ -102,7 +104,7 @@ fn run(code: Code, cpus: u32, typed: &[u8], timeout: Duration) -> (Ending, Strin
         layers: &[&kernel],
         ..Sources::default()
     };
-    let machine = Engine::Kvm.prepare(&plan, &sources);
+    let machine = Engine::Kvm.prepare(&plan, &sources, &Equipment::default());
     let machine = machine.expect("KVM makes a small machine");
     let (input, keyboard) = pipe().expect("there are descriptors left");
     let (screen, output) = pipe().expect("there are descriptors left");

@@ -33,6 +33,15 @@ impl Architecture {
         }
     }
 
+    /// What images and modules for it are marked as.
+    pub(crate) fn of_images(self) -> firstlight_initramfs::Architecture {
+        match self {
+            Self::X86_64 => firstlight_initramfs::Architecture::X86_64,
+            Self::Arm64 => firstlight_initramfs::Architecture::Arm64,
+            Self::Riscv64 => firstlight_initramfs::Architecture::Riscv64,
+        }
+    }
+
     /// Debian's name for it, which kernel packages end with.
     pub(crate) fn debian(self) -> &'static str {
         match self {

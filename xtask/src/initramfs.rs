@@ -2,11 +2,11 @@
 
 use crate::architecture::Architecture;
 use crate::cache::{self, Cache};
-use crate::cpio::Archive;
 use crate::failure::{Because, Outcome};
 use crate::guest_program;
 use crate::package;
 use crate::project::Project;
+use firstlight_initramfs::cpio::Archive;
 use std::fs;
 use std::path::PathBuf;
 
@@ -24,7 +24,10 @@ pub(crate) fn build(
     let archive = userspace(cache, architecture)?;
     let name = format!("initramfs-{}.cpio", architecture.name());
     let file = project.scratch("guest")?.join(name);
-    cache::write_whole(&file, &archive.finish())?;
+    let archive = archive
+        .finish()
+        .because(|| format!("cannot make {}", file.display()))?;
+    cache::write_whole(&file, &archive)?;
     Ok(file)
 }
 

@@ -5,8 +5,8 @@ use crate::cache::Cache;
 use crate::debian::Suite;
 use crate::failure::{Because, Failure, Outcome};
 use crate::lab;
-use crate::module;
 use crate::project::Project;
+use firstlight_initramfs::modules::{self, ModuleTree};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -158,7 +158,11 @@ pub(crate) fn fetch(cache: &Cache, release: &Release) -> Outcome<Kernel> {
         fs::write(folder.join("version"), &version)
             .because(|| "cannot write the version".to_owned())?;
         if !wanted.is_empty() {
-            module::collect(&tree, wanted, &folder.join("modules"))?;
+            let kernel = modules::Kernel {
+                architecture: release.architecture.of_images(),
+                version: Some(&version),
+            };
+            keep_modules(&tree, wanted, &kernel, &folder.join("modules"))?;
         }
         fs::remove_dir_all(&tree).because(|| format!("cannot remove {}", tree.display()))
     })?;
@@ -207,6 +211,30 @@ fn modules_of(release: &Release) -> &'static [&'static str] {
     } else {
         &[]
     }
+}
+
+/// Copies the modules `wanted` from the unpacked package `tree` into `folder`, with all that they
+/// need, and writes their names in the order of loading into `folder`'s file `order`.
+fn keep_modules(
+    tree: &Path,
+    wanted: &[&str],
+    kernel: &modules::Kernel<'_>,
+    folder: &Path,
+) -> Outcome {
+    let modules = ModuleTree::open(tree, kernel.version)
+        .and_then(|tree| tree.load_order(wanted, kernel))
+        .because(|| format!("cannot collect the modules in {}", tree.display()))?;
+    fs::create_dir_all(folder).because(|| format!("cannot make {}", folder.display()))?;
+    let mut list = String::new();
+    for module in modules {
+        let name = format!("{}.ko", module.name);
+        let to = folder.join(&name);
+        fs::write(&to, &module.image).because(|| format!("cannot write {}", to.display()))?;
+        list.push_str(&name);
+        list.push('\n');
+    }
+    let to = folder.join("order");
+    fs::write(&to, list).because(|| format!("cannot write {}", to.display()))
 }
 
 /// The kernel in an unpacked package, and its version.

@@ -129,7 +129,10 @@ impl Lab {
         }
         let name = format!("initramfs-{}.cpio", architecture.name());
         let initrd = project.scratch("lab")?.join(name);
-        cache::write_whole(&initrd, &archive.finish())?;
+        let archive = archive
+            .finish()
+            .because(|| format!("cannot make {}", initrd.display()))?;
+        cache::write_whole(&initrd, &archive)?;
         Ok(Self {
             architecture,
             emulator,

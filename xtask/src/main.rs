@@ -1,14 +1,13 @@
 //! Work on the project itself: what `cargo xtask` does.
 //!
 //! One file for each noun: the programs a machine must have ([`tools`]), Debian's packages
-//! ([`debian`]), the kernels and other files in them ([`kernel`], [`module`], [`package`], [`tree`]), the guests' first userspace
-//! ([`initramfs`], [`cpio`]), compilers for other architectures ([`cross`]), the machine with KVM
-//! ([`lab`]); and one for each verb.
+//! ([`debian`]), the kernels and other files in them ([`kernel`], [`package`], [`tree`]), the guests'
+//! first userspace ([`initramfs`]), compilers for other architectures ([`cross`]), the machine with
+//! KVM ([`lab`]); and one for each verb.
 
 mod architecture;
 mod bench;
 mod cache;
-mod cpio;
 mod cross;
 mod debian;
 mod demo;
@@ -18,7 +17,6 @@ mod guest_program;
 mod initramfs;
 mod kernel;
 mod lab;
-mod module;
 mod package;
 mod process;
 mod project;

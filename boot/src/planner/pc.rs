@@ -4,6 +4,7 @@ use crate::draft::{Draft, LOW, Need, PAGE};
 use crate::firmware::{acpi, e820, reset_vector};
 use crate::modules::{put_initrd, put_modules};
 use crate::parts::Parts;
+use crate::platform::Topology;
 use crate::protocol::Way;
 use crate::{
     BootPlan, Content, Pc, Piece, PlanError, Platform, Protocol, Request, kernel, protocol,
@@ -46,6 +47,12 @@ pub(super) fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, Pla
 
 /// Nothing that was asked for is left out silently.
 fn check_told(way: &Way<'_>, request: &Request) -> Result<(), PlanError> {
+    if request.topology != Topology::default() {
+        return Err(PlanError::Untold {
+            protocol: way.protocol,
+            what: "clusters, capacities or frequencies of its vCPUs",
+        });
+    }
     if way.gate.has_setup_header() {
         return Ok(());
     }

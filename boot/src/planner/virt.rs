@@ -3,7 +3,7 @@
 use super::{check_bytes, check_size, transports};
 use crate::draft::{Draft, Need, PAGE};
 use crate::firmware::{e820, fdt};
-use crate::platform::{Platform, VirtArm64, VirtRiscv64};
+use crate::platform::{Platform, Topology, VirtArm64, VirtRiscv64};
 use crate::protocol::flat::{Kernel, Rules};
 use crate::{
     BootPlan, Content, E820Entry, E820Kind, FdtPosition, Kaslr, Piece, PlanError, Protocol, Request,
@@ -70,6 +70,9 @@ fn check_told(rules: &Rules, request: &Request) -> Result<(), PlanError> {
     }
     if request.subarch.is_some() {
         return untold("a hardware_subarch");
+    }
+    if request.dtb.is_some() && request.topology != Topology::default() {
+        return untold("clusters, capacities or frequencies of its vCPUs beside a device tree");
     }
     if request.debug_exit {
         return untold("a port to end its machine with a status of its own");

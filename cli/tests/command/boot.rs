@@ -77,6 +77,19 @@ fn a_guest_that_powers_off_is_a_success() {
 }
 
 #[test]
+fn vcpus_are_pinned_where_they_are_threads_of_ours_and_nowhere_else() {
+    let options = ["--cpu-affinity", "0=0", "--core-scheduling"];
+    boot_silent("pinned", &POWER_OFF, &options[..2], |run| {
+        let refused = run.stderr.contains("take the kvm engine");
+        let status = if refused { 5 } else { 0 };
+        assert_eq!(run.status, Some(status), "{run:#?}");
+    });
+    let kernel = kernel("pinned_qemu", &POWER_OFF);
+    let words = ["boot", "--engine=qemu", &kernel, options[2], "--quiet"];
+    firstlight(&words).failed_with(5, &[]);
+}
+
+#[test]
 fn nothing_is_said_about_a_success_where_quiet_was_asked_for() {
     boot("quiet", &POWER_OFF, &["--quiet"], |run| {
         assert_eq!((run.status, run.stderr.as_str()), (Some(0), ""));

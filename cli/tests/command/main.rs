@@ -3,6 +3,7 @@
 mod bad_input;
 mod boot;
 mod cache;
+mod config;
 mod export;
 mod golden;
 mod kernels;

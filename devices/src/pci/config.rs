@@ -5,7 +5,7 @@
 //! which reads as zeros.
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
 use firstlight_base::{Gpa, GpaRange};
 

@@ -90,6 +90,9 @@ impl Mmio {
     /// How many bytes of addresses the registers and the configuration have.
     pub const LEN: u64 = 0x200;
 
+    /// Where the driver writes the number of a queue in which requests wait (QueueNotify).
+    pub const QUEUE_NOTIFY: u64 = 0x050;
+
     /// The registers of a device that no driver has touched.
     #[must_use]
     pub fn new(device: Box<dyn Device>) -> Self {

@@ -1,29 +1,24 @@
 //! KVM as the engine: the machine's devices are in this process, every vCPU has a thread.
 
-mod board;
-mod clock;
 mod crew;
 mod hardware;
-mod irqchip;
-mod level_line;
-mod plic;
 mod sbi;
-mod serial;
 
-use super::Unfit;
-use crate::{ConsoleOutput, RunError, Running, Stop};
-use board::Board;
+use super::{Equipment, Unfit};
+use crate::arch::{Aarch64, Expansion, Riscv64, RunnableLinuxVm, VmComponents, X8664, mapped};
+use crate::board::Board;
+use crate::{ConsoleOutput, LinuxArch, RunError, Running, Stop, VcpuPolicy, VirtioDevice};
 use crew::Crew;
 use firstlight_base::VcpuState;
-use firstlight_boot::{BootPlan, Hardware};
+use firstlight_boot::{BootPlan, Hardware, Platform};
 use firstlight_hv::kvm::Kvm;
 use firstlight_hv::probe::{self, Verdict};
-use firstlight_hv::{HvError, Hypervisor, Vcpu, Vm};
-use firstlight_load::{Backing, GuestMemory, Sources, place};
-use irqchip::Line;
-use plic::{Plic, PlicLine};
+use firstlight_hv::{HvError, Hypervisor, Vm};
+use firstlight_load::{Backing, GuestMemory, PlaceError, Sources, place};
 use rustix::event::{PollFd, PollFlags};
+use rustix::fd::AsFd;
 use std::error::Error;
+use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
 /// Lets KVM run a probe guest, and says in one line that it runs what kernels need.
@@ -92,84 +87,127 @@ fn chain(error: &dyn Error) -> String {
 pub(crate) fn prepare(
     plan: &BootPlan,
     sources: &Sources<'_>,
+    equipment: &Equipment,
 ) -> Result<Box<dyn Running>, RunError> {
-    let memory = GuestMemory::allocate(plan.platform().ram(), Backing::Private)?;
-    place(plan, sources, &memory)?;
-    let machine = KvmMachine::new(kvm()?, Arc::new(memory), plan)?;
-    Ok(Box::new(machine))
+    prepare_on(kvm()?, (plan, equipment), |memory| {
+        place(plan, sources, memory)
+    })
 }
 
-/// A machine whose devices are here and whose vCPUs are a hypervisor's.
-struct KvmMachine<V: Vm> {
-    memory: Arc<GuestMemory>,
-    board: Arc<Board<Line<V::IrqLine>>>,
-    state: State<V::Vcpu>,
-    /// What the vCPUs belong to; dropped last.
-    _vm: V,
-}
-
-enum State<V> {
-    Ready(Vec<V>),
-    Running(Crew),
-}
-
-impl<V: Vm> KvmMachine<V> {
-    /// Memory first, then interrupt controllers, then vCPUs: KVM takes longer for another order.
-    fn new<H: Hypervisor<Vm = V>>(
-        hypervisor: &H,
-        memory: Arc<GuestMemory>,
-        plan: &BootPlan,
-    ) -> Result<Self, RunError> {
-        let platform = plan.platform();
-        let mut vm = hypervisor.create_vm()?;
-        vm.map(Arc::clone(&memory))?;
-        let supplied = irqchip::supplied(platform);
-        if let Some(irqchip) = &supplied {
-            vm.create_irqchip(irqchip)?;
-        }
-        let mut vcpus = vm.create_vcpus(platform.cpus(), irqchip::features(platform))?;
-        if let Some(boot) = vcpus.first_mut() {
-            boot.set_state(plan.boot_vcpu())?;
-        }
-        let board = match supplied {
-            Some(_) => Board::wire(platform, |irq| vm.irq_line(irq).map(Line::Supplied))?,
-            None => {
-                let pins = vcpus.iter().map(Vcpu::interrupt_pin);
-                let plic = Arc::new(Plic::new(pins.collect::<Result<_, _>>()?));
-                let line = |irq| Ok(Line::Plic(PlicLine::new(&plic, irq)));
-                let mut board = Board::wire(platform, line)?;
-                board.attach_plic(plic);
-                board
-            }
-        };
-        Ok(Self {
-            memory,
-            board: Arc::new(board),
-            state: State::Ready(vcpus),
-            _vm: vm,
-        })
+/// Lets `fill` put the plan into memory and makes the machine round it.
+fn prepare_on<H: Hypervisor>(
+    hypervisor: &H,
+    (plan, equipment): (&BootPlan, &Equipment),
+    fill: impl FnOnce(&GuestMemory) -> Result<(), PlaceError>,
+) -> Result<Box<dyn Running>, RunError>
+where
+    H::Vm: 'static,
+{
+    // What can be refused is refused before memory is filled.
+    let devices = equipment.devices.open()?;
+    let build = Build {
+        hypervisor,
+        plan,
+        devices,
+        equipment,
+    };
+    match plan.platform() {
+        Platform::Pc(pc) => build.machine::<X8664>(pc, fill),
+        Platform::VirtArm64(virt) => build.machine::<Aarch64>(virt, fill),
+        Platform::VirtRiscv64(virt) => build.machine::<Riscv64>(virt, fill),
     }
 }
 
-impl<V: Vm> Running for KvmMachine<V>
+/// A machine about to be made.
+struct Build<'a, H> {
+    hypervisor: &'a H,
+    plan: &'a BootPlan,
+    devices: Vec<VirtioDevice>,
+    equipment: &'a Equipment,
+}
+
+impl<H: Hypervisor> Build<'_, H>
 where
-    V::Vcpu: 'static,
-    V::IrqLine: 'static,
+    H::Vm: 'static,
 {
+    fn machine<A: LinuxArch + 'static>(
+        self,
+        platform: &A::Platform,
+        fill: impl FnOnce(&GuestMemory) -> Result<(), PlaceError>,
+    ) -> Result<Box<dyn Running>, RunError> {
+        let layout = A::arch_memory_layout(platform);
+        let ram = mapped(&A::guest_memory_layout(&layout));
+        let memory = GuestMemory::allocate(&ram, Backing::Private)?;
+        fill(&memory)?;
+        let components = VmComponents {
+            platform: platform.clone(),
+            cpus: self.plan.platform().cpus(),
+            boot_vcpu: self.plan.boot_vcpu().clone(),
+            devices: self.devices,
+            hotplug_slots: self.equipment.devices.hotplug_slots,
+            policy: self.equipment.policy.clone(),
+        };
+        let vm = A::build_vm(self.hypervisor, Arc::new(memory), components)?;
+        Ok(Box::new(KvmMachine::<A, _>::new(vm)))
+    }
+}
+
+/// A machine whose devices are here and whose vCPUs are a hypervisor's.
+struct KvmMachine<A, V: Vm> {
+    memory: Arc<GuestMemory>,
+    board: Arc<Board>,
+    expansion: Arc<Expansion>,
+    state: State<V::Vcpu>,
+    /// What the vCPUs belong to; dropped last.
+    _vm: V,
+    _arch: PhantomData<A>,
+}
+
+enum State<V> {
+    Ready(Vec<V>, Box<(VcpuState, VcpuPolicy)>),
+    Running(Crew),
+    Over,
+}
+
+impl<A: LinuxArch, V: Vm> KvmMachine<A, V> {
+    fn new(machine: RunnableLinuxVm<V>) -> Self {
+        let RunnableLinuxVm {
+            memory,
+            board,
+            expansion,
+            vcpus,
+            boot_vcpu,
+            policy,
+            vm,
+        } = machine;
+        Self {
+            memory,
+            board,
+            expansion,
+            state: State::Ready(vcpus, Box::new((boot_vcpu, policy))),
+            _vm: vm,
+            _arch: PhantomData,
+        }
+    }
+}
+
+impl<A: LinuxArch, V: Vm> Running for KvmMachine<A, V> {
     fn start(&mut self, output: &ConsoleOutput) -> Result<(), RunError> {
         self.board.connect(output);
-        let state = std::mem::replace(&mut self.state, State::Ready(Vec::new()));
-        let State::Ready(vcpus) = state else {
+        let state = std::mem::replace(&mut self.state, State::Over);
+        let State::Ready(vcpus, how) = state else {
             unreachable!("the session starts a machine once");
         };
-        let crew = Crew::muster(vcpus, &self.board, &self.memory)?;
+        let (boot_vcpu, policy) = &*how;
+        let how = (boot_vcpu, policy);
+        let crew = Crew::muster::<A, _>(vcpus, how, &self.board, &self.memory)?;
         self.state = State::Running(crew);
         Ok(())
     }
 
     fn waits(&self) -> Vec<PollFd<'_>> {
         let clocks = self.board.clocks().iter().map(|clock| clock.fd());
-        [self.board.bell().fd()]
+        [self.board.bell().as_fd()]
             .into_iter()
             .chain(clocks)
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
@@ -193,8 +231,8 @@ where
 
     fn examine(&mut self) -> Option<VcpuState> {
         match &self.state {
-            State::Running(crew) => crew.examine_boot_vcpu(&*self.board),
-            State::Ready(_) => None,
+            State::Running(crew) => crew.examine_boot_vcpu(&self.board),
+            State::Ready(..) | State::Over => None,
         }
     }
 
@@ -204,8 +242,9 @@ where
 
     fn end(self: Box<Self>) {
         if let State::Running(crew) = self.state {
-            crew.dismiss(&*self.board);
+            crew.dismiss(&self.board);
         }
+        self.expansion.retire();
     }
 }
 

@@ -19,7 +19,7 @@ pub use error::QemuError;
 pub(crate) use timer_frequency::cmdline;
 
 use super::Unfit;
-use crate::{ConsoleOutput, Crash, CrashKind, RunError, Running, Stop};
+use crate::{ConsoleOutput, Crash, CrashKind, Devices, RunError, Running, Stop};
 use command::Handed;
 use debugger::Debugger;
 use firstlight_base::{GuestMem, VcpuId, VcpuState};
@@ -69,8 +69,9 @@ pub(crate) fn hardware() -> Hardware {
 pub(crate) fn prepare(
     plan: &BootPlan,
     sources: &Sources<'_>,
+    devices: &Devices,
 ) -> Result<Box<dyn Running>, RunError> {
-    let mut machine = QemuMachine::new(plan)?;
+    let mut machine = QemuMachine::new(plan, devices)?;
     match plan.platform() {
         Platform::Pc(_) => {}
         Platform::VirtArm64(_) | Platform::VirtRiscv64(_) => machine.clear_memory()?,
@@ -96,7 +97,7 @@ struct QemuMachine {
 }
 
 impl QemuMachine {
-    fn new(plan: &BootPlan) -> Result<Self, RunError> {
+    fn new(plan: &BootPlan, devices: &Devices) -> Result<Self, RunError> {
         let platform = plan.platform();
         let program = program::find(platform.architecture())?;
         let rom = rom(plan)?;
@@ -123,7 +124,11 @@ impl QemuMachine {
             their_log,
         ];
         inherited.extend(rom);
-        let process = Process::start(&program, &command::arguments(platform, &handed), inherited)?;
+        let process = Process::start(
+            &program,
+            &command::arguments(platform, devices, &handed),
+            inherited,
+        )?;
         let mut monitor = Monitor::new(monitor);
         monitor.greet();
         Ok(Self {

@@ -7,7 +7,7 @@ mod x86;
 use firstlight_boot::BootPlan;
 use firstlight_image::Architecture;
 use firstlight_load::Sources;
-use firstlight_vmm::{Console, Ending, Engine, EngineChoice, Limits, choose};
+use firstlight_vmm::{Console, Ending, Engine, EngineChoice, Equipment, Limits, choose};
 use rustix::fd::OwnedFd;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -42,7 +42,9 @@ fn carry_out(
             .read_to_end(&mut printed)
             .map(|_| printed)
     });
-    let machine = Engine::Qemu.prepare(plan, sources).expect("a machine");
+    let machine = Engine::Qemu
+        .prepare(plan, sources, &Equipment::default())
+        .expect("a machine");
     let ending = machine.run(plan, limits, &mut console).expect("a run");
     drop(console);
     let printed = printed.join().expect("no panic").expect("a readable pipe");

@@ -64,5 +64,7 @@ fn archive(cache: &Cache, folder: &Path) -> Outcome<Vec<u8>> {
         return Err(Failure::new(format!("{room} bytes of modules are missing")));
     }
     fs::remove_dir_all(&tree).because(|| format!("cannot remove {}", tree.display()))?;
-    Ok(archive.finish())
+    archive
+        .finish()
+        .because(|| "cannot make the archive".to_owned())
 }

@@ -8,13 +8,13 @@
 
 use super::peer;
 use crate::cache::{self, Cache};
-use crate::cpio::Archive;
 use crate::failure::{Because, Failure, Outcome};
 use crate::initramfs::{self, MARKER};
 use crate::kernel;
 use crate::process;
 use crate::project::Project;
 use crate::tools;
+use firstlight_initramfs::cpio::Archive;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeSet;
 use std::fs;
@@ -154,7 +154,10 @@ fn machine_files(project: &Project, cache: &Cache) -> Outcome<Vec<u8>> {
             }
         }
     }
-    Ok(files.archive.finish())
+    files
+        .archive
+        .finish()
+        .because(|| "cannot make the archive".to_owned())
 }
 
 /// KVM and what it needs; not the virtio devices and file systems of the lab.

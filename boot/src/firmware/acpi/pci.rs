@@ -5,7 +5,7 @@ use crate::platform::PciWindows;
 use acpi_tables::Aml;
 use acpi_tables::aml::{
     AddressSpace, AddressSpaceCacheable, And, Arg, CreateDWordField, Device, EISAName, Else, Equal,
-    If, Method, Name, ONE, Or, Package, Path, ResourceTemplate, Return, Uuid, ZERO,
+    If, Memory32Fixed, Method, Name, ONE, Or, Package, Path, ResourceTemplate, Return, Uuid, ZERO,
 };
 use acpi_tables::mcfg::MCFG;
 use alloc::vec;
@@ -44,6 +44,26 @@ pub(super) fn bridge(windows: &PciWindows, code: &mut Vec<u8>) {
     let mut children: Vec<&dyn Aml> = names.iter().map(|name| -> &dyn Aml { name }).collect();
     children.push(&Control);
     Device::new(Path::new("_SB_.PCI0"), children).to_aml_bytes(code);
+    reserve(windows, code);
+}
+
+/// Configuration space as the motherboard's own, without which Linux does not use it (PCI Firmware
+/// Specification 3.3, section 4.1.2).
+fn reserve(windows: &PciWindows, code: &mut Vec<u8>) {
+    let low = |number: u64| u32::try_from(number).expect("configuration space lies below 4 GiB");
+    let ecam = Memory32Fixed::new(
+        true,
+        low(windows.ecam.start().get()),
+        low(windows.ecam.len()),
+    );
+    let resources = ResourceTemplate::new(vec![&ecam]);
+    let hid = EISAName::new("PNP0C02");
+    let names = [
+        Name::new("_HID".into(), &hid),
+        Name::new("_CRS".into(), &resources),
+    ];
+    let children = names.iter().map(|name| -> &dyn Aml { name }).collect();
+    Device::new(Path::new("_SB_.RES0"), children).to_aml_bytes(code);
 }
 
 fn low_window(windows: &PciWindows) -> AddressSpace<u32> {

@@ -30,7 +30,7 @@ impl ConfigSpace {
     }
 
     /// The ids of the capabilities, in the order in which a driver finds them.
-    pub(in crate::pci) fn walk(&self) -> Vec<(u8, u8)> {
+    pub(crate) fn walk(&self) -> Vec<(u8, u8)> {
         let mut found = Vec::new();
         let [mut at, _] = self.u16_at(CAPABILITIES).to_le_bytes();
         while at != 0 {

@@ -2,7 +2,7 @@
 
 use super::{Access, Disk, MOST_SECTORS, MOST_SEGMENTS, SECTOR, SERIAL_LEN};
 use crate::virtio::queue::{Chain, ChainError, ChainReader, ChainWriter, Ranges};
-use firstlight_base::{Gpa, GuestMem, OutsideRam};
+use firstlight_base::{Gpa, GuestMem};
 
 /// What a driver asks of a disk.
 #[derive(Clone, Debug)]
@@ -265,8 +265,8 @@ impl<'a> Reply<'a> {
     ///
     /// # Errors
     ///
-    /// [`OutsideRam`] where the place is no longer memory.
-    pub fn finish(&self, memory: &impl GuestMem, status: Status) -> Result<u32, OutsideRam> {
+    /// [`ChainError`] where the place is no longer memory.
+    pub fn finish(&self, memory: &impl GuestMem, status: Status) -> Result<u32, ChainError> {
         memory.write(self.status, &[status.byte()])?;
         // The queue is told of the bytes from the first that are written. With data missing before
         // the status, these are none.
@@ -292,6 +292,6 @@ impl<'a> Reply<'a> {
         let mut writer = ChainWriter::over(memory, self.room.clone());
         let len = usize::try_from(self.data).unwrap_or(SERIAL_LEN);
         writer.write_all(disk.serial.get(..len).unwrap_or(&disk.serial))?;
-        Ok(self.finish(memory, Status::Ok)?)
+        self.finish(memory, Status::Ok)
     }
 }

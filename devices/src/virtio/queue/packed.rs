@@ -73,13 +73,14 @@ impl Place {
 
     /// The place `count` further on, which is at most a round.
     fn further(self, count: u16, size: u16) -> Self {
-        let index = u32::from(self.index) + u32::from(count);
-        match u16::try_from(index) {
-            Ok(index) if index < size => Self { index, ..self },
-            _ => Self {
-                index: u16::try_from(index.saturating_sub(size.into())).unwrap_or(0),
+        // No ring has more than 2¹⁵, so that the sum fits.
+        let index = self.index.saturating_add(count);
+        match index.checked_sub(size) {
+            Some(index) => Self {
+                index,
                 wrap: !self.wrap,
             },
+            None => Self { index, ..self },
         }
     }
 

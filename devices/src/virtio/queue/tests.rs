@@ -2,6 +2,7 @@ mod hostile;
 mod hostile_packed;
 mod hostile_split;
 mod model;
+mod oracle;
 
 use super::*;
 use crate::virtio::testing::{Buffer, Driver, Ram, Used, queue_at};
@@ -172,6 +173,26 @@ fn a_packed_ring_need_not_be_a_power_of_two() {
         layout: Layout::Split,
     };
     assert_eq!(Queue::start(&seven, &rig.ram).unwrap_err(), refusal);
+}
+
+#[test]
+fn the_largest_queues_work() {
+    for layout in LAYOUTS {
+        let setup = queue_at(0x1_0000, 0x8000, layout);
+        let ram = Ram::new(0x20_0000);
+        let mut queue = Queue::start(&setup, &ram).unwrap();
+        let mut driver = Driver::new(&setup);
+        let mut chain = Chain::new();
+        let all: Vec<_> = (0..0x8000).map(|at| Buffer::writable(at, 1)).collect();
+        for buffers in [&all[..1], &all, &all, &all[..1]] {
+            driver.offer(&ram, buffers).unwrap();
+            assert_eq!(queue.pop(&ram, &mut chain), Ok(true));
+            assert_eq!(chain.writable().len(), buffers.len());
+            queue.push(&ram, chain.token(), 0).unwrap();
+            assert!(driver.take_used(&ram).is_some());
+            assert_eq!(driver.take_used(&ram), None);
+        }
+    }
 }
 
 #[test]

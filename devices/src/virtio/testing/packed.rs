@@ -37,7 +37,7 @@ pub(super) struct Packed {
     under_way: Vec<u16>,
     available: Place,
     /// How many descriptors were made available since the device's wish was looked at, and where.
-    new: u16,
+    new: u32,
     told: Place,
     used: Place,
 }
@@ -101,7 +101,7 @@ impl Packed {
             write(ram, table, place.index, buffer, (id, flags | side));
         }
         assert_eq!(writes.first().map(|first| first.0.index), Some(first.index));
-        self.new += count;
+        self.new += u32::from(count);
         Some(id)
     }
 
@@ -114,11 +114,11 @@ impl Packed {
             1 => false,
             _ => {
                 let place = load(ram, device);
-                let size = self.setup.size;
-                (0..new).any(|count| {
-                    let mut at = told;
-                    at.advance(count, size);
-                    place == at.index | u16::from(at.wrap) << 15
+                let mut at = told;
+                (0..new).any(|_| {
+                    let is_here = place == at.index | u16::from(at.wrap) << 15;
+                    at.advance(1, self.setup.size);
+                    is_here
                 })
             }
         }

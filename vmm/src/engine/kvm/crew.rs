@@ -1,11 +1,12 @@
 //! The threads of the vCPUs.
 
-use super::board::{Access, Board};
 use super::sbi;
+use crate::arch::VcpuConfiguration;
+use crate::board::{Access, Board};
 use crate::ending::CrashKind;
-use crate::{Crash, RunError, Stop};
+use crate::{Crash, LinuxArch, RunError, Stop, VcpuPolicy};
 use firstlight_base::{VcpuId, VcpuState};
-use firstlight_hv::{Exit, HvError, IrqLine, Kicker, SystemEvent, Vcpu};
+use firstlight_hv::{Exit, HvError, Kicker, SystemEvent, Vcpu};
 use firstlight_load::GuestMemory;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -27,11 +28,14 @@ pub(super) struct Crew {
 
 impl Crew {
     /// Gives every vCPU its thread and lets it go.
-    pub(super) fn muster<V: Vcpu + 'static, L: IrqLine + 'static>(
+    pub(super) fn muster<A: LinuxArch, V: Vcpu + 'static>(
         vcpus: Vec<V>,
-        board: &Arc<Board<L>>,
+        (boot_state, policy): (&VcpuState, &VcpuPolicy),
+        board: &Arc<Board>,
         memory: &Arc<GuestMemory>,
     ) -> Result<Self, RunError> {
+        let boot_state = Arc::new(boot_state.clone());
+        let enforcement = Arc::new(policy.enforcement());
         let mut crew = Self {
             members: Vec::with_capacity(vcpus.len()),
             desk: Arc::default(),
@@ -45,10 +49,15 @@ impl Crew {
                 desk: Arc::clone(&crew.desk),
                 memory: Arc::clone(memory),
             };
+            let configuration = VcpuConfiguration {
+                id,
+                boot_state: Arc::clone(&boot_state),
+                enforcement: Arc::clone(&enforcement),
+            };
             let spawned = thread::Builder::new()
                 .name(format!("vcpu {id}"))
                 .stack_size(STACK)
-                .spawn(move || member.work(&their_board));
+                .spawn(move || member.work::<A>(&configuration, &their_board));
             match spawned {
                 Ok(thread) => crew.members.push((kicker, thread)),
                 Err(error) => {
@@ -61,7 +70,7 @@ impl Crew {
     }
 
     /// Stops every vCPU and waits for its thread.
-    pub(super) fn dismiss<L: IrqLine>(self, board: &Board<L>) {
+    pub(super) fn dismiss(self, board: &Board) {
         board.stop();
         for (kicker, _) in &self.members {
             kicker.kick();
@@ -74,7 +83,7 @@ impl Crew {
     }
 
     /// The boot vCPU's registers while it runs.
-    pub(super) fn examine_boot_vcpu<L: IrqLine>(&self, board: &Board<L>) -> Option<VcpuState> {
+    pub(super) fn examine_boot_vcpu(&self, board: &Board) -> Option<VcpuState> {
         let (kicker, _) = self.members.first()?;
         if board.is_stopping() {
             return None;
@@ -126,8 +135,12 @@ struct Member<V> {
 }
 
 impl<V: Vcpu> Member<V> {
-    fn work<L: IrqLine>(mut self, board: &Board<L>) {
+    fn work<A: LinuxArch>(mut self, configuration: &VcpuConfiguration, board: &Board) {
         let _alarm = Alarm(board);
+        if let Err(error) = A::configure_vcpu(&mut self.vcpu, configuration) {
+            board.report(Err(error));
+            return;
+        }
         while !board.is_stopping() {
             match self.step(board) {
                 Ok(None) => {}
@@ -144,7 +157,7 @@ impl<V: Vcpu> Member<V> {
     }
 
     /// Runs the vCPU until it wants something, and does it.
-    fn step<L: IrqLine>(&mut self, board: &Board<L>) -> Result<Option<Stop>, HvError> {
+    fn step(&mut self, board: &Board) -> Result<Option<Stop>, HvError> {
         let kind = match self.vcpu.run()? {
             Exit::PortRead { port, data } => {
                 board.read(Access::Port(port), data);
@@ -238,9 +251,9 @@ impl Died {
 }
 
 /// Stops the others when a vCPU's thread panics, so that nobody waits for it.
-struct Alarm<'a, L: IrqLine>(&'a Board<L>);
+struct Alarm<'a>(&'a Board);
 
-impl<L: IrqLine> Drop for Alarm<'_, L> {
+impl Drop for Alarm<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.report(Err(RunError::Host {

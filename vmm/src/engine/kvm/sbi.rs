@@ -1,9 +1,9 @@
 //! The calls of RISC-V guests that KVM leaves to us (RISC-V Supervisor Binary Interface
 //! Specification 2.0): their consoles.
 
-use super::board::Board;
+use crate::board::Board;
 use firstlight_base::{Gpa, GuestMem};
-use firstlight_hv::{IrqLine, SbiCall};
+use firstlight_hv::SbiCall;
 
 /// What a call can be answered with (chapter 3).
 const SUCCESS: i64 = 0;
@@ -24,11 +24,7 @@ const MOST: u64 = 4096;
 
 /// Carries a call out, and says what the guest gets. Output goes to the console; there is no input,
 /// which is for whoever has the serial port.
-pub(super) fn answer<L: IrqLine>(
-    call: &SbiCall,
-    board: &Board<L>,
-    memory: &impl GuestMem,
-) -> [u64; 2] {
+pub(super) fn answer(call: &SbiCall, board: &Board, memory: &impl GuestMem) -> [u64; 2] {
     let [first, low, high, ..] = call.arguments;
     let (error, value) = match (call.extension, call.function) {
         (LEGACY_PUTCHAR, _) | (DEBUG_CONSOLE, WRITE_BYTE) => {
@@ -60,19 +56,17 @@ fn read(len: u64, at: u64, memory: &impl GuestMem) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::Riscv64;
+    use crate::testing;
     use crate::testing::Person;
     use firstlight_base::{GpaRange, MIB};
-    use firstlight_boot::Platform;
     use firstlight_boot::platform::VirtRiscv64;
     use firstlight_hv::script::Script;
-    use firstlight_hv::{Hypervisor, Vm};
     use firstlight_load::{Backing, GuestMemory};
 
     /// Makes calls of `extension`, with function and arguments; with the answers and the console.
     fn calls(extension: u64, calls: &[(u64, [u64; 3])]) -> (Vec<[u64; 2]>, String) {
-        let vm = Script::new().create_vm().unwrap();
-        let platform = Platform::VirtRiscv64(VirtRiscv64::new(MIB, 1));
-        let board = Board::wire(&platform, |irq| vm.irq_line(irq)).unwrap();
+        let board = testing::board::<Riscv64>(&Script::new(), &VirtRiscv64::new(MIB, 1));
         let range = GpaRange::new(VirtRiscv64::RAM_BASE, MIB).unwrap();
         let memory = GuestMemory::allocate(&[range], Backing::Private).unwrap();
         memory.write(range.start(), b"hello\n").unwrap();

@@ -2,19 +2,28 @@
 
 mod virt;
 
-use super::board::Access;
 use super::*;
+use crate::board::Access;
 use crate::ending::CrashKind;
-use crate::testing::{Person, plan};
-use crate::{Console, Ending, Limits, Machine, Reason};
+use crate::testing::{self, Person, plan};
+use crate::{Console, CpuSet, Ending, Limits, Machine, PolicyError, Reason, VcpuAffinity};
 use firstlight_base::{Gpa, Port, VcpuId};
-use firstlight_boot::{Pc, Platform};
+use firstlight_boot::Pc;
 use firstlight_hv::script::{Record, Script, Step};
 use firstlight_hv::{Features, InternalError, Irqchip, SystemEvent};
 use rustix::event::{Timespec, poll};
 use std::time::{Duration, Instant};
 
 const COM1: u16 = Pc::COM1.base.0;
+
+/// A machine whose vCPUs follow `script`.
+fn machine(
+    script: &Script,
+    plan: &BootPlan,
+    equipment: &Equipment,
+) -> Result<Box<dyn Running>, RunError> {
+    prepare_on(script, (plan, equipment), |_memory| Ok(()))
+}
 
 /// Runs `script` on a machine with `cpus` vCPUs to its end.
 fn run_on(
@@ -24,9 +33,8 @@ fn run_on(
     console: &mut Console,
 ) -> Result<Ending, RunError> {
     let (plan, _) = plan(cpus);
-    let memory = GuestMemory::allocate(plan.platform().ram(), Backing::Private)?;
-    let machine = KvmMachine::new(script, Arc::new(memory), &plan)?;
-    Machine::new(Box::new(machine)).run(&plan, limits, console)
+    let machine = machine(script, &plan, &Equipment::default())?;
+    Machine::new(machine).run(&plan, limits, console)
 }
 
 /// Runs a boot vCPU through `steps`; with what the console showed.
@@ -57,6 +65,21 @@ fn print(text: &str) -> impl Iterator<Item = Step> {
 }
 
 const POWER_OFF: u8 = 0x20 | Pc::ACPI_S5 << 2;
+
+#[test]
+fn a_vcpu_that_cannot_be_run_as_wanted_does_not_run_at_all() {
+    let script = Script::new().vcpu(VcpuId::BOOT, print("hello"));
+    let (mut console, person) = Person::at_a_console();
+    let (plan, _) = plan(1);
+    let mut equipment = Equipment::default();
+    equipment.policy.affinity = VcpuAffinity::Global(CpuSet::from_iter([1023]));
+    let machine = Machine::new(machine(&script, &plan, &equipment).unwrap());
+    let ended = machine.run(&plan, &Limits::default(), &mut console);
+    let wanted = matches!(ended, Err(RunError::Policy(PolicyError::Pin { .. })));
+    assert!(wanted, "{ended:?}");
+    drop(console);
+    assert_eq!(person.saw(), "");
+}
 
 #[test]
 fn what_the_guest_prints_comes_out_and_power_off_ends_it() {
@@ -258,8 +281,7 @@ fn a_panic_that_ends_in_silence_ends_the_guest() {
 #[test]
 fn input_larger_than_the_fifo_waits_for_the_guest_and_arrives_whole() {
     let script = Script::new();
-    let vm = script.create_vm().unwrap();
-    let board = Board::wire(&Platform::Pc(Pc::new(0, 1)), |irq| vm.irq_line(irq)).unwrap();
+    let board = testing::board::<X8664>(&script, &Pc::new(0, 1));
     let port = |register: u16| Access::Port(Port(COM1 + register));
     let read = |register| {
         let mut data = [0];
@@ -267,7 +289,10 @@ fn input_larger_than_the_fifo_waits_for_the_guest_and_arrives_whole() {
         data[0]
     };
     let rings = || {
-        let mut fds = [PollFd::from_borrowed_fd(board.bell().fd(), PollFlags::IN)];
+        let mut fds = [PollFd::from_borrowed_fd(
+            board.bell().as_fd(),
+            PollFlags::IN,
+        )];
         poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
     };
     let enable_receive_interrupt = [1];

@@ -3,8 +3,10 @@
 mod pc;
 mod virt_arm64;
 mod virt_riscv64;
+mod virtio;
 
 use super::debugger;
+use crate::Devices;
 use firstlight_boot::Platform;
 use rustix::fd::RawFd;
 
@@ -36,7 +38,7 @@ pub(super) fn ram_bytes(platform: &Platform) -> u64 {
 }
 
 /// The arguments. The guest is not started: it waits for the monitor's word.
-pub(super) fn arguments(platform: &Platform, handed: &Handed) -> Vec<String> {
+pub(super) fn arguments(platform: &Platform, equipment: &Devices, handed: &Handed) -> Vec<String> {
     let Handed {
         memory,
         rom,
@@ -91,7 +93,10 @@ pub(super) fn arguments(platform: &Platform, handed: &Handed) -> Vec<String> {
         format!("socket,id={},fd={debugger}", debugger::NAME),
     );
     option("-chardev", format!("socket,id=console,fd={console}"));
-    for (name, value) in devices(platform) {
+    for (name, value) in devices(platform)
+        .into_iter()
+        .chain(virtio::options(equipment))
+    {
         option(name, value);
     }
     arguments
@@ -99,7 +104,7 @@ pub(super) fn arguments(platform: &Platform, handed: &Handed) -> Vec<String> {
 
 fn machine(platform: &Platform) -> String {
     match platform {
-        Platform::Pc(_) => pc::MACHINE.to_owned(),
+        Platform::Pc(pc) => pc::machine(pc),
         Platform::VirtArm64(virt) => virt_arm64::machine(virt),
         Platform::VirtRiscv64(virt) => virt_riscv64::machine(virt),
     }
@@ -140,7 +145,7 @@ mod tests {
     };
 
     fn line(platform: &Platform) -> String {
-        arguments(platform, &HANDED).join(" ")
+        arguments(platform, &Devices::default(), &HANDED).join(" ")
     }
 
     #[test]

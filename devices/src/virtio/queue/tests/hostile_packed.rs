@@ -122,7 +122,7 @@ fn in_a_table_only_whether_a_buffer_is_written_counts() {
 #[test]
 fn garbage_in_the_drivers_wish_means_an_interrupt() {
     for event_idx in [false, true] {
-        // The place is none, the wish reserved, or one that was not negotiated.
+        // The place is none, or the wish is reserved.
         for (place, wish) in [(4, 2), (0x7fff, 2), (0xffff, 2), (0, 3), (9, 0xfffc)] {
             let mut rig = Rig::new(&QueueSetup {
                 event_idx,
@@ -134,5 +134,19 @@ fn garbage_in_the_drivers_wish_means_an_interrupt() {
             assert!(rig.wants_interrupt());
             assert!(!rig.wants_interrupt());
         }
+    }
+}
+
+#[test]
+fn a_place_that_was_not_negotiated_is_not_waited_for() {
+    for event_idx in [false, true] {
+        let mut rig = Rig::new(&QueueSetup {
+            event_idx,
+            ..setup(Layout::Packed, 4)
+        });
+        rig.ram.put_u16(0x1040, 0x8002);
+        rig.ram.put_u16(0x1042, 2);
+        rig.serve_one();
+        assert_eq!(rig.wants_interrupt(), !event_idx);
     }
 }

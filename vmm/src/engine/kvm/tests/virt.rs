@@ -38,10 +38,9 @@ fn riscv64(irqchip: RiscvIrqchip) -> BootPlan {
 /// Runs the first vCPU through `steps`; with all that was done to the machine, and the console.
 fn run(plan: &BootPlan, steps: impl IntoIterator<Item = Step>) -> (Ending, Vec<Record>, String) {
     let script = Script::new().vcpu(VcpuId::BOOT, steps);
-    let memory = GuestMemory::allocate(plan.platform().ram(), Backing::Private).unwrap();
-    let machine = KvmMachine::new(&script, Arc::new(memory), plan).unwrap();
+    let machine = machine(&script, plan, &Equipment::default()).unwrap();
     let (mut console, person) = Person::at_a_console();
-    let machine = Machine::new(Box::new(machine));
+    let machine = Machine::new(machine);
     let ending = machine.run(plan, &Limits::default(), &mut console).unwrap();
     drop(console);
     (ending, script.record(), person.saw())

@@ -3,9 +3,15 @@
 use firstlight_boot::Pc;
 
 /// The PIT is there for kernels that do not take their timer's frequency from the command line,
-/// the PIC for those told `acpi=off`.
-pub(super) const MACHINE: &str =
-    "microvm,acpi=on,pic=on,pit=on,rtc=on,isa-serial=off,usb=off,memory-backend=ram";
+/// the PIC for those told `acpi=off`. With one I/O APIC the virtio transports have the lines of
+/// [`Pc::VIRTIO`].
+pub(super) fn machine(platform: &Pc) -> String {
+    let pci = if platform.pci.is_some() { "on" } else { "off" };
+    format!(
+        "microvm,acpi=on,pic=on,pit=on,rtc=on,isa-serial=off,usb=off,ioapic2=off,pcie={pci},\
+         memory-backend=ram"
+    )
+}
 
 /// Everything that QEMU emulates, and a time stamp counter that Linux trusts. QEMU's counter is
 /// the host's, which is constant and the same on all vCPUs, but QEMU does not say so by itself;

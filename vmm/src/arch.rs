@@ -1,0 +1,179 @@
+//! What a machine of each architecture is made of, and how it is put together.
+//!
+//! [`LinuxArch`] is to this house what crosvm's trait of that name is to crosvm, with the same names
+//! for the same things; what are twenty parameters there is [`VmComponents`] here. It has three
+//! implementations, [`X8664`], [`Aarch64`] and [`Riscv64`], and all of them are there on every host: a
+//! machine is put together from its platform, which says where everything is, and from a hypervisor,
+//! which decides whether it can run.
+
+mod aarch64;
+mod components;
+mod expansion;
+mod host_cpu;
+mod memory;
+mod riscv64;
+mod runnable;
+mod x86_64;
+
+pub use aarch64::Aarch64;
+pub use components::VmComponents;
+pub use expansion::{Expansion, HotplugError, SeatError};
+pub use host_cpu::{HostCpuError, HostCpus};
+pub(crate) use memory::mapped;
+pub use memory::{ArchMemoryLayout, GuestMemoryRegion, MemoryPurpose};
+pub use riscv64::Riscv64;
+pub use runnable::RunnableLinuxVm;
+pub use x86_64::X8664;
+
+use crate::board::{Board, Lines};
+use crate::virtio::VirtioDevice;
+use crate::{CpuSet, Enforcement, RunError};
+use firstlight_base::{Port, VcpuId, VcpuState};
+use firstlight_devices::pci::Address;
+use firstlight_hv::{Features, Hypervisor, Irqchip, Vcpu};
+use firstlight_load::GuestMemory;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// An architecture that Linux runs on, as a machine is made for it.
+///
+/// The order is that of the methods: layouts first, which decide and do nothing; then the machine; then
+/// each vCPU in its own thread; and devices that are plugged in while all runs.
+pub trait LinuxArch {
+    /// The machines of this architecture: where their memory and devices are.
+    type Platform: Clone + Send + Sync;
+
+    /// The first of the eight ports that reach PCI configuration space, on machines with ports.
+    const PCI_CONFIG: Option<Port> = None;
+
+    /// Where the machine has memory, and where room for devices.
+    fn arch_memory_layout(platform: &Self::Platform) -> ArchMemoryLayout;
+
+    /// The guest's memory in pieces that are for different things: ascending, and no two meet.
+    fn guest_memory_layout(layout: &ArchMemoryLayout) -> Vec<GuestMemoryRegion>;
+
+    /// The interrupt controllers that the hypervisor is to supply; `None` where they are on the board.
+    fn irqchip(platform: &Self::Platform) -> Option<Irqchip>;
+
+    /// What the machine's vCPUs are to have.
+    fn vcpu_features(platform: &Self::Platform) -> Features;
+
+    /// Attaches what every such machine has where the platform has it.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] where the host fails, or has no such interrupt line.
+    fn wire(platform: &Self::Platform, wiring: &mut Wiring<'_>) -> Result<(), RunError>;
+
+    /// Puts the machine together round `memory`, in which everything lies that the guest needs.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] where the host fails.
+    fn build_vm<H: Hypervisor>(
+        hypervisor: &H,
+        memory: Arc<GuestMemory>,
+        components: VmComponents<Self::Platform>,
+    ) -> Result<RunnableLinuxVm<H::Vm>, RunError>
+    where
+        Self: Sized,
+    {
+        runnable::build::<Self, H>(hypervisor, memory, components)
+    }
+
+    /// Makes a vCPU ready to run; called from the thread that will run it.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] where the host refuses.
+    fn configure_vcpu(
+        vcpu: &mut impl Vcpu,
+        configuration: &VcpuConfiguration,
+    ) -> Result<(), RunError>
+    where
+        Self: Sized,
+    {
+        if configuration.id == VcpuId::BOOT {
+            vcpu.set_state(&configuration.boot_state)?;
+        }
+        configuration.enforcement.apply(configuration.id)?;
+        Ok(())
+    }
+
+    /// The frequencies that each of the host's processors can run at, in kHz, by its number; those of
+    /// which nothing is known are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`HostCpuError`] where the host says something that cannot be understood.
+    fn get_host_cpu_frequencies_khz(
+        host: &HostCpus,
+    ) -> Result<BTreeMap<u32, Vec<u32>>, HostCpuError> {
+        host.get_host_cpu_frequencies_khz()
+    }
+
+    /// The highest of these, in kHz.
+    ///
+    /// # Errors
+    ///
+    /// [`HostCpuError`] where the host says something that cannot be understood.
+    fn get_host_cpu_max_freq_khz(host: &HostCpus) -> Result<BTreeMap<u32, u32>, HostCpuError> {
+        host.get_host_cpu_max_freq_khz()
+    }
+
+    /// How fast each of the host's processors is, the fastest having 1024.
+    ///
+    /// # Errors
+    ///
+    /// [`HostCpuError`] where the host says something that cannot be understood.
+    fn get_host_cpu_capacity(host: &HostCpus) -> Result<BTreeMap<u32, u32>, HostCpuError> {
+        host.get_host_cpu_capacity()
+    }
+
+    /// Which of the host's processors belong together.
+    ///
+    /// # Errors
+    ///
+    /// [`HostCpuError`] where the host says something that cannot be understood.
+    fn get_host_cpu_clusters(host: &HostCpus) -> Result<Vec<CpuSet>, HostCpuError> {
+        host.get_host_cpu_clusters()
+    }
+
+    /// Plugs a device into a machine that may be running, and says where it is.
+    ///
+    /// # Errors
+    ///
+    /// [`HotplugError`] where there is no free slot for it.
+    fn register_pci_device(
+        machine: &Expansion,
+        device: VirtioDevice,
+    ) -> Result<Address, HotplugError>
+    where
+        Self: Sized,
+    {
+        machine.plug(device)
+    }
+}
+
+/// What a vCPU is told before it runs.
+#[derive(Clone, Debug)]
+pub struct VcpuConfiguration {
+    /// Which one it is.
+    pub id: VcpuId,
+    /// The registers of the one that boots; the others wait until the guest starts them.
+    pub boot_state: Arc<VcpuState>,
+    /// How its thread is to be scheduled.
+    pub enforcement: Arc<Enforcement>,
+}
+
+/// What an architecture attaches its devices by.
+pub struct Wiring<'a> {
+    pub(crate) board: &'a mut Board,
+    pub(crate) lines: Lines<'a>,
+}
+
+impl std::fmt::Debug for Wiring<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wiring").finish_non_exhaustive()
+    }
+}

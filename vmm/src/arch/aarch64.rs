@@ -1,0 +1,59 @@
+//! 64-bit Arm: QEMU's `virt`.
+
+use super::memory::{ArchMemoryLayout, GuestMemoryRegion, regions};
+use super::{LinuxArch, Wiring};
+use crate::RunError;
+use crate::board::{Place, now};
+use firstlight_boot::platform::{Gic, VirtArm64};
+use firstlight_devices::{Pl011, Pl031};
+use firstlight_hv::{Features, Irqchip};
+
+/// The 64-bit architecture of Arm.
+#[derive(Clone, Copy, Debug)]
+pub struct Aarch64;
+
+impl LinuxArch for Aarch64 {
+    type Platform = VirtArm64;
+
+    fn arch_memory_layout(virt: &VirtArm64) -> ArchMemoryLayout {
+        ArchMemoryLayout {
+            ram: virt.ram.clone(),
+            reserved: virt.reserved.clone(),
+            virtio: virt.virtio,
+            pci: virt.pci,
+        }
+    }
+
+    fn guest_memory_layout(layout: &ArchMemoryLayout) -> Vec<GuestMemoryRegion> {
+        regions(layout)
+    }
+
+    fn irqchip(virt: &VirtArm64) -> Option<Irqchip> {
+        Some(match virt.gic {
+            Gic::V2 => Irqchip::GicV2 {
+                distributor: VirtArm64::GIC_DISTRIBUTOR.start(),
+                cpu_interface: VirtArm64::GICV2_CPU.start(),
+            },
+            Gic::V3 { its } => Irqchip::GicV3 {
+                distributor: VirtArm64::GIC_DISTRIBUTOR.start(),
+                redistributors: VirtArm64::GICV3_REDISTRIBUTORS.start(),
+                its: its.then(|| VirtArm64::GICV3_ITS.start()),
+            },
+        })
+    }
+
+    fn vcpu_features(virt: &VirtArm64) -> Features {
+        Features {
+            pmu: virt.pmu,
+            el2: virt.el2,
+        }
+    }
+
+    fn wire(_virt: &VirtArm64, wiring: &mut Wiring<'_>) -> Result<(), RunError> {
+        let Wiring { board, lines } = wiring;
+        let line = lines(VirtArm64::UART_IRQ)?;
+        board.attach_serial(Place::of(VirtArm64::UART), Pl011::new(), line);
+        let line = lines(VirtArm64::RTC_IRQ)?;
+        board.attach_clock(Place::of(VirtArm64::RTC), Pl031::new(now), line)
+    }
+}

@@ -1,0 +1,112 @@
+//! A machine that has been put together.
+
+use super::expansion::{Backplane, Expansion, Rows};
+use super::{LinuxArch, VmComponents, Wiring};
+use crate::board::plic::{Plic, PlicLine};
+use crate::board::{Board, Place};
+use crate::{RunError, VcpuPolicy};
+use firstlight_base::{Irq, VcpuState};
+use firstlight_boot::platform::VirtRiscv64;
+use firstlight_hv::{HvError, Hypervisor, IrqLine, Vcpu, Vm};
+use firstlight_load::GuestMemory;
+use std::sync::Arc;
+
+/// A machine that has been put together and is ready to run.
+pub struct RunnableLinuxVm<V: Vm> {
+    pub(crate) memory: Arc<GuestMemory>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) expansion: Arc<Expansion>,
+    /// In order.
+    pub(crate) vcpus: Vec<V::Vcpu>,
+    pub(crate) boot_vcpu: VcpuState,
+    pub(crate) policy: VcpuPolicy,
+    /// What the vCPUs belong to; dropped last.
+    pub(crate) vm: V,
+}
+
+impl<V: Vm> RunnableLinuxVm<V> {
+    /// Its slots, to plug devices in while it runs.
+    #[must_use]
+    pub fn expansion(&self) -> &Arc<Expansion> {
+        &self.expansion
+    }
+}
+
+impl<V: Vm> std::fmt::Debug for RunnableLinuxVm<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunnableLinuxVm").finish_non_exhaustive()
+    }
+}
+
+/// Memory first, then interrupt controllers, then vCPUs: KVM takes longer for another order.
+pub(super) fn build<A: LinuxArch, H: Hypervisor>(
+    hypervisor: &H,
+    memory: Arc<GuestMemory>,
+    components: VmComponents<A::Platform>,
+) -> Result<RunnableLinuxVm<H::Vm>, RunError> {
+    let VmComponents {
+        platform,
+        boot_vcpu,
+        cpus,
+        devices,
+        hotplug_slots,
+        policy,
+    } = components;
+    let mut vm = hypervisor.create_vm()?;
+    vm.map(Arc::clone(&memory))?;
+    let supplied = A::irqchip(&platform);
+    if let Some(irqchip) = &supplied {
+        vm.create_irqchip(irqchip)?;
+    }
+    let vcpus = vm.create_vcpus(cpus, A::vcpu_features(&platform))?;
+    let mut board = Board::new()?;
+    let plic = match supplied {
+        Some(_) => None,
+        None => Some(plic(&vcpus, &mut board)?),
+    };
+    let lines = |irq: Irq| -> Result<Box<dyn IrqLine>, HvError> {
+        match &plic {
+            Some(plic) => Ok(Box::new(PlicLine::new(plic, irq))),
+            None => Ok(Box::new(vm.irq_line(irq)?)),
+        }
+    };
+    A::wire(
+        &platform,
+        &mut Wiring {
+            board: &mut board,
+            lines: &lines,
+        },
+    )?;
+    let layout = A::arch_memory_layout(&platform);
+    let rows = Rows {
+        virtio: layout.virtio,
+        pci: layout.pci,
+        legacy: A::PCI_CONFIG,
+        hotplug_slots,
+    };
+    let backplane = Backplane {
+        board: &mut board,
+        lines: &lines,
+        memory: &memory,
+        interconnect: vm.interconnect(),
+    };
+    let expansion = Expansion::build(&rows, devices, backplane)?;
+    Ok(RunnableLinuxVm {
+        memory,
+        board: Arc::new(board),
+        expansion: Arc::new(expansion),
+        vcpus,
+        boot_vcpu,
+        policy,
+        vm,
+    })
+}
+
+/// The interrupt controller of harts that have none inside the hypervisor.
+fn plic(vcpus: &[impl Vcpu], board: &mut Board) -> Result<Arc<Plic>, RunError> {
+    let pins = vcpus.iter().map(Vcpu::interrupt_pin);
+    let plic = Arc::new(Plic::new(pins.collect::<Result<_, _>>()?));
+    let attached = Arc::<Plic>::clone(&plic);
+    board.attach(Place::of(VirtRiscv64::PLIC), attached);
+    Ok(plic)
+}

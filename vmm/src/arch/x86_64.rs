@@ -1,0 +1,64 @@
+//! x86-64: a PC.
+
+use super::memory::{ArchMemoryLayout, GuestMemoryRegion, regions};
+use super::{LinuxArch, Wiring};
+use crate::RunError;
+use crate::board::serial::{Ns16550, Trigger};
+use crate::board::{Place, now};
+use firstlight_base::{GpaRange, Port};
+use firstlight_boot::Pc;
+use firstlight_devices::{AcpiRegs, Cmos, DebugExit, I8042, Pvpanic};
+use firstlight_hv::{Features, Irqchip};
+
+/// The architecture of PCs.
+#[derive(Clone, Copy, Debug)]
+pub struct X8664;
+
+impl LinuxArch for X8664 {
+    type Platform = Pc;
+
+    const PCI_CONFIG: Option<Port> = Some(Pc::PCI_CONFIG);
+
+    fn arch_memory_layout(pc: &Pc) -> ArchMemoryLayout {
+        let (start, end) = Pc::LEGACY_HOLE;
+        let mut reserved = pc.reserved.clone();
+        reserved.extend(GpaRange::between(start, end));
+        reserved.sort_unstable();
+        ArchMemoryLayout {
+            ram: pc.ram.clone(),
+            reserved,
+            virtio: pc.virtio,
+            pci: pc.pci,
+        }
+    }
+
+    fn guest_memory_layout(layout: &ArchMemoryLayout) -> Vec<GuestMemoryRegion> {
+        regions(layout)
+    }
+
+    fn irqchip(_pc: &Pc) -> Option<Irqchip> {
+        Some(Irqchip::Pc)
+    }
+
+    fn vcpu_features(_pc: &Pc) -> Features {
+        Features::default()
+    }
+
+    fn wire(pc: &Pc, wiring: &mut Wiring<'_>) -> Result<(), RunError> {
+        let Wiring { board, lines } = wiring;
+        for port in &pc.serial {
+            let chip = Ns16550::new(Trigger::Edge);
+            let place = Place::Ports(port.base, Ns16550::REGISTERS);
+            board.attach_serial(place, chip, lines(port.irq)?);
+        }
+        board.attach_chip(Place::Ports(Pc::CMOS, 2), Cmos::new(now));
+        board.attach_chip(Place::Ports(Pc::I8042_COMMAND, 1), I8042);
+        board.attach_chip(Place::Ports(Pc::PVPANIC, 1), Pvpanic);
+        if let Some(port) = pc.debug_exit {
+            board.attach_chip(Place::Ports(port, 1), DebugExit);
+        }
+        let power = AcpiRegs::new(Pc::ACPI_S5, Pc::ACPI_RESET_VALUE);
+        board.attach_chip(Place::Mmio(Pc::ACPI_REGS, 3), power);
+        Ok(())
+    }
+}

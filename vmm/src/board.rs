@@ -1,0 +1,227 @@
+//! The board of a machine: chips and other devices on a bus, what the vCPUs' threads report, and the
+//! bell that wakes the session.
+
+mod clock;
+mod level_line;
+pub(crate) mod plic;
+pub(crate) mod serial;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use level_line::LevelLine;
+
+use crate::bell::Bell;
+use crate::{ConsoleOutput, RunError, Stop};
+use clock::Clock;
+use firstlight_base::{Gpa, GpaRange, Irq, Port};
+use firstlight_devices::{Bus, Chip, Effect, Interrupting, UnixTime};
+use firstlight_hv::{HvError, IrqLine};
+use serial::{SerialChip, Uart};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Everything that a vCPU's thread needs to answer its guest.
+pub(crate) struct Board {
+    ports: Bus<Arc<dyn Attached>>,
+    mmio: Bus<Arc<dyn Attached>>,
+    /// The serial ports, console first.
+    serial: Vec<Arc<Uart>>,
+    /// The clocks that have an alarm.
+    clocks: Vec<Arc<Clock>>,
+    bell: Arc<Bell>,
+    report: Mutex<Option<Result<Stop, RunError>>>,
+    stopping: AtomicBool,
+}
+
+/// What answers at addresses of a board, from any vCPU's thread. The bus never lets an access reach
+/// beyond the addresses that it was attached to.
+pub(crate) trait Attached: Send + Sync {
+    /// Fills `data`, which is all ones, with what the registers from `offset` read as.
+    fn read(&self, offset: u64, data: &mut [u8]);
+
+    /// Writes the registers from `offset`.
+    fn write(&self, offset: u64, data: &[u8]) -> Option<Effect>;
+}
+
+/// A chip that needs nothing round it.
+impl<C: Chip + Send> Attached for Mutex<C> {
+    fn read(&self, offset: u64, data: &mut [u8]) {
+        self.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .read(offset, data);
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Option<Effect> {
+        self.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write(offset, data)
+    }
+}
+
+/// Where something is attached.
+#[derive(Clone, Copy)]
+pub(crate) enum Place {
+    /// At so many ports from the first.
+    Ports(Port, u64),
+    /// At so many addresses that are not memory.
+    Mmio(Gpa, u64),
+}
+
+impl Place {
+    pub(crate) const fn of(range: GpaRange) -> Self {
+        Self::Mmio(range.start(), range.len())
+    }
+}
+
+/// What an access is for.
+#[derive(Clone, Copy)]
+pub(crate) enum Access {
+    /// A port.
+    Port(Port),
+    /// An address that is not memory.
+    Mmio(Gpa),
+}
+
+/// Where a machine's interrupt lines are had from.
+pub(crate) type Lines<'a> = &'a dyn Fn(Irq) -> Result<Box<dyn IrqLine>, HvError>;
+
+impl Board {
+    /// A board with nothing on it.
+    pub(crate) fn new() -> Result<Self, RunError> {
+        Ok(Self {
+            ports: Bus::new(),
+            mmio: Bus::new(),
+            serial: Vec::new(),
+            clocks: Vec::new(),
+            bell: Arc::new(Bell::new()?),
+            report: Mutex::new(None),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn attach_chip(&mut self, place: Place, chip: impl Chip + Send + 'static) {
+        self.attach(place, Arc::new(Mutex::new(chip)));
+    }
+
+    pub(crate) fn attach_serial(
+        &mut self,
+        place: Place,
+        chip: impl SerialChip + 'static,
+        line: Box<dyn IrqLine>,
+    ) {
+        let uart = Arc::new(Uart::new(chip, line, &self.bell));
+        self.serial.push(Arc::clone(&uart));
+        self.attach(place, uart);
+    }
+
+    pub(crate) fn attach_clock(
+        &mut self,
+        place: Place,
+        chip: impl Interrupting + Send + 'static,
+        line: Box<dyn IrqLine>,
+    ) -> Result<(), RunError> {
+        let clock = Arc::new(Clock::new(chip, line)?);
+        self.clocks.push(Arc::clone(&clock));
+        self.attach(place, clock);
+        Ok(())
+    }
+
+    /// Attaches anything else.
+    pub(crate) fn attach(&mut self, place: Place, device: Arc<dyn Attached>) {
+        let attached = match place {
+            Place::Ports(first, count) => self.ports.attach(u64::from(first.0), count, device),
+            Place::Mmio(first, count) => self.mmio.attach(first.get(), count, device),
+        };
+        attached.expect("no two devices of a platform share an address");
+    }
+
+    /// Joins the console port to the console. The others have nobody at their other end.
+    pub(crate) fn connect(&self, output: &ConsoleOutput) {
+        if let Some(console) = self.console() {
+            console.connect(output);
+        }
+    }
+
+    /// Puts the guest's bytes on the console past its serial port.
+    pub(crate) fn print(&self, bytes: &[u8]) {
+        if let Some(console) = self.console() {
+            console.print(bytes);
+        }
+    }
+
+    pub(crate) fn console(&self) -> Option<&Uart> {
+        self.serial.first().map(|uart| &**uart)
+    }
+
+    /// Answers a guest's read.
+    pub(crate) fn read(&self, at: Access, data: &mut [u8]) {
+        let (bus, at) = self.bus(at);
+        bus.read(at, data, |device, offset, data| device.read(offset, data));
+    }
+
+    /// Carries a guest's write out; says so where it stops the machine.
+    pub(crate) fn write(&self, at: Access, data: &[u8]) -> Option<Stop> {
+        let (bus, at) = self.bus(at);
+        let effect = bus.write(at, data, |device, offset, data| device.write(offset, data));
+        match effect? {
+            Effect::PowerOff => Some(Stop::PowerOff),
+            Effect::Reset => Some(Stop::Reset),
+            Effect::Panicked => Some(Stop::Panicked),
+            // The crash kernel runs now; how that ends is the ending.
+            Effect::CrashLoaded => None,
+            Effect::Exit(code) => Some(Stop::ExitCode(code)),
+        }
+    }
+
+    fn bus(&self, at: Access) -> (&Bus<Arc<dyn Attached>>, u64) {
+        match at {
+            Access::Port(port) => (&self.ports, u64::from(port.0)),
+            Access::Mmio(at) => (&self.mmio, at.get()),
+        }
+    }
+
+    /// The clocks that have an alarm, which the session waits for.
+    pub(crate) fn clocks(&self) -> &[Arc<Clock>] {
+        &self.clocks
+    }
+
+    /// What wakes the session.
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Tells the session how the machine stopped. The first to say so is right; the others'
+    /// vCPUs stop because of it.
+    pub(crate) fn report(&self, report: Result<Stop, RunError>) {
+        self.report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(report);
+        self.stop();
+        self.bell.ring();
+    }
+
+    /// What has been reported, once.
+    pub(crate) fn take_report(&self) -> Option<Result<Stop, RunError>> {
+        self.report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// Lets no vCPU run again.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+}
+
+/// The time for the clock chip. A host before 1970 has none.
+pub(crate) fn now() -> UnixTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    UnixTime(since.unwrap_or_default())
+}

@@ -1,0 +1,222 @@
+//! A virtio device as a function on the bus (virtio 1.2, section 4.1).
+
+use super::{PciDevice, Pin};
+use crate::RunError;
+use crate::virtio::{Interrupt, Runner, VirtioDevice};
+use firstlight_base::{Gpa, GpaRange};
+use firstlight_devices::pci::{Address, Attachment, Message, Raised};
+use firstlight_devices::virtio::{Cause, Event, QueueError, Start, VirtioPci};
+use firstlight_hv::{Doorbell, Hung, Interconnect};
+use firstlight_load::GuestMemory;
+use rustix::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// A virtio device with its transport.
+pub(crate) struct VirtioFunction {
+    /// Itself, for its thread to interrupt by.
+    this: Weak<Self>,
+    works: Mutex<Works>,
+    runner: Runner,
+    pin: Pin,
+    interconnect: Arc<dyn Interconnect>,
+}
+
+struct Works {
+    chip: VirtioPci,
+    /// Where it was last written to.
+    address: Option<Address>,
+    /// The doorbells that the guest rings without leaving its processor, and where the first is.
+    hung: Option<(Gpa, Vec<Hung>)>,
+    running: bool,
+}
+
+/// The number by which its one BAR is known here.
+const ONLY: usize = 0;
+
+impl VirtioFunction {
+    pub(crate) fn new(
+        device: VirtioDevice,
+        (attachment, pin): (Attachment, Pin),
+        interconnect: &Arc<dyn Interconnect>,
+        memory: &Arc<GuestMemory>,
+    ) -> Result<Arc<Self>, RunError> {
+        let VirtioDevice {
+            name,
+            chip,
+            backend,
+        } = device;
+        let runner = Runner::new(&name, backend, chip.queue_sizes().len(), memory)?;
+        Ok(Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            works: Mutex::new(Works {
+                chip: VirtioPci::new(chip, attachment),
+                address: None,
+                hung: None,
+                running: false,
+            }),
+            runner,
+            pin,
+            interconnect: Arc::clone(interconnect),
+        }))
+    }
+
+    fn serve(&self, event: Option<Event>) {
+        match event {
+            Some(Event::Start(start)) => self.start(&start),
+            Some(Event::Stop) => self.stop(),
+            Some(Event::Notify(queue)) => self.runner.ring(queue),
+            // What devices here let be written, nobody has to hear of at once.
+            Some(Event::Configured) | None => {}
+        }
+    }
+
+    fn start(&self, start: &Start) {
+        let Some(this) = self.this.upgrade() else {
+            return;
+        };
+        {
+            let mut works = self.works();
+            works.running = true;
+            self.hang(&mut works);
+        }
+        let interrupt: Arc<dyn Interrupt> = this;
+        self.runner.start(start, &interrupt);
+    }
+
+    fn stop(&self) {
+        {
+            let mut works = self.works();
+            works.running = false;
+            works.hung = None;
+        }
+        self.runner.stop();
+        let mut works = self.works();
+        works.chip.stopped();
+        self.settle(&mut works);
+    }
+
+    /// Hangs a doorbell for each queue where the BAR is now; where the host refuses, the guest's writes
+    /// are exits.
+    fn hang(&self, works: &mut Works) {
+        let first = works.chip.notify_address(0).filter(|_| works.running);
+        if works.hung.as_ref().map(|(at, _)| *at) == first {
+            return;
+        }
+        works.hung = None;
+        works.hung = first.map(|first| {
+            let bells = self.runner.bells().iter().zip(0_u16..);
+            let hung = bells.filter_map(|(bell, queue)| {
+                let doorbell = Doorbell {
+                    at: works.chip.notify_address(queue)?,
+                    width: 2,
+                    value: None,
+                };
+                self.interconnect.hang(doorbell, bell.as_fd()).ok()
+            });
+            (first, hung.collect())
+        });
+    }
+
+    /// Does what the chip raised, before it can raise or lower anything else.
+    fn deliver(&self, works: &Works, raised: Raised) {
+        match raised {
+            Raised::Nothing => {}
+            Raised::Line(high) => self.pin.set(high),
+            Raised::Message(message) => self.send(works, message),
+        }
+    }
+
+    fn send(&self, works: &Works, message: Message) {
+        let requester = works.address.map_or(0, Address::routing_id);
+        // A message to nowhere is lost, as on hardware.
+        let _ = self.interconnect.send(&firstlight_hv::Message {
+            address: Gpa::new(message.address),
+            data: message.data,
+            requester: requester.into(),
+        });
+    }
+
+    /// Does what an access to the chip has brought about.
+    fn settle(&self, works: &mut Works) {
+        while let Some(message) = works.chip.take_message() {
+            self.send(works, message);
+        }
+        self.pin.set(works.chip.irq());
+    }
+
+    fn works(&self) -> MutexGuard<'_, Works> {
+        self.works.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PciDevice for VirtioFunction {
+    fn read_config(&self, register: u16, data: &mut [u8]) {
+        let mut works = self.works();
+        works.chip.config_read(register, data);
+        self.settle(&mut works);
+    }
+
+    fn write_config(&self, at: Address, register: u16, data: &[u8]) {
+        let event = {
+            let mut works = self.works();
+            works.address = Some(at);
+            let event = works.chip.config_write(register, data);
+            self.hang(&mut works);
+            self.settle(&mut works);
+            event
+        };
+        self.serve(event);
+    }
+
+    fn bars(&self) -> Vec<(usize, GpaRange)> {
+        let bar = self.works().chip.bar();
+        bar.map(|range| (ONLY, range)).into_iter().collect()
+    }
+
+    fn read_bar(&self, _bar: usize, offset: u64, data: &mut [u8]) {
+        let mut works = self.works();
+        works.chip.bar_read(offset, data);
+        self.settle(&mut works);
+    }
+
+    fn write_bar(&self, _bar: usize, offset: u64, data: &[u8]) {
+        let event = {
+            let mut works = self.works();
+            let event = works.chip.bar_write(offset, data);
+            self.settle(&mut works);
+            event
+        };
+        self.serve(event);
+    }
+
+    fn reset(&self) {
+        let event = {
+            let mut works = self.works();
+            let event = works.chip.reset();
+            self.hang(&mut works);
+            self.settle(&mut works);
+            event
+        };
+        self.serve(event);
+    }
+
+    fn retire(&self) {
+        self.works().hung = None;
+        self.runner.stop();
+        self.pin.set(false);
+    }
+}
+
+impl Interrupt for VirtioFunction {
+    fn raise(&self, cause: Cause) {
+        let mut works = self.works();
+        let raised = works.chip.raise(cause);
+        self.deliver(&works, raised);
+    }
+
+    fn break_down(&self, _error: &QueueError) {
+        let mut works = self.works();
+        let raised = works.chip.break_down();
+        self.deliver(&works, raised);
+    }
+}

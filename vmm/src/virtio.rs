@@ -1,0 +1,56 @@
+//! Virtio devices: each between a driver in the guest and something of the host's.
+//!
+//! What a driver sees is a chip of the `devices` crate behind one of two transports, [`mmio`] or a
+//! function on the PCI bus. What the device does is its [`Backend`], which has a thread of its own as
+//! long as a driver runs it: a device that nobody uses costs nothing.
+
+mod backend;
+mod block;
+pub(crate) mod mmio;
+mod rng;
+mod runner;
+
+pub(crate) use backend::{Backend, Io};
+pub(crate) use block::disk;
+pub(crate) use rng::rng;
+pub(crate) use runner::{Interrupt, Runner};
+
+use firstlight_devices::virtio::Device;
+use std::fmt;
+
+/// A virtio device: what its driver sees, and what it does.
+pub struct VirtioDevice {
+    /// What it is called where it is spoken of: the name of its thread, too.
+    pub(crate) name: String,
+    pub(crate) chip: Box<dyn Device>,
+    pub(crate) backend: Box<dyn Backend>,
+}
+
+impl VirtioDevice {
+    pub(crate) fn new(
+        name: impl Into<String>,
+        chip: impl Device + 'static,
+        backend: impl Backend + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            chip: Box::new(chip),
+            backend: Box::new(backend),
+        }
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Debug for VirtioDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VirtioDevice")
+            .field("name", &self.name)
+            .field("chip", &self.chip)
+            .finish_non_exhaustive()
+    }
+}

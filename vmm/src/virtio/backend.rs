@@ -1,0 +1,123 @@
+//! What a virtio device does with its queues, on a thread of its own.
+
+use super::runner::Interrupt;
+use crate::bell::Bell;
+use firstlight_devices::virtio::{Cause, Chain, Queue, QueueError};
+use firstlight_load::GuestMemory;
+use rustix::event::{PollFd, PollFlags};
+use std::sync::Arc;
+
+/// A virtio device's own half. Its thread lives as long as a driver runs the device.
+pub(crate) trait Backend: Send {
+    /// The driver is ready: these are the features that it chose.
+    fn started(&mut self, _features: u64) {}
+
+    /// What to wait for beside doorbells; asked before every wait.
+    fn waits(&self) -> Vec<PollFd<'_>> {
+        Vec::new()
+    }
+
+    /// A doorbell of `queue` rang, as it also does once at the start.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] where the driver made a queue that cannot be served.
+    fn rung(&mut self, queue: usize, io: &mut Io<'_>) -> Result<(), QueueError>;
+
+    /// Some of what is waited for is ready: for what, in the same order.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] as for [`rung`](Self::rung).
+    fn ready(&mut self, _ready: &[PollFlags], _io: &mut Io<'_>) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    /// The driver has let go: whatever is under way is finished or cancelled before this returns.
+    fn stopped(&mut self) {}
+}
+
+/// What a backend works on: the guest's memory, the queues that the driver enabled, and how the driver
+/// is told.
+pub(crate) struct Io<'a> {
+    pub(super) memory: &'a GuestMemory,
+    pub(super) queues: &'a mut [Option<Queue>],
+    pub(super) bells: &'a [Arc<Bell>],
+    pub(super) interrupt: &'a dyn Interrupt,
+    /// What was last taken from a queue, kept so that serving does not allocate.
+    pub(super) chain: &'a mut Chain,
+}
+
+/// So many requests are served before anybody looks whether the device is to stop.
+const TURN: usize = 256;
+
+impl<'a> Io<'a> {
+    /// The guest's memory.
+    pub(crate) fn memory(&self) -> &'a GuestMemory {
+        self.memory
+    }
+
+    /// The queue of that number, where the driver enabled it.
+    pub(crate) fn queue(&mut self, queue: usize) -> Option<&mut Queue> {
+        self.queues.get_mut(queue)?.as_mut()
+    }
+
+    /// Hands every request that waits in `queue` to `serve`, which says how many bytes it wrote, and
+    /// tells the driver where it wants to know.
+    pub(crate) fn serve(
+        &mut self,
+        queue: usize,
+        mut serve: impl FnMut(&Chain, &GuestMemory) -> u32,
+    ) -> Result<(), QueueError> {
+        let memory = self.memory;
+        let (Some(Some(ring)), Some(bell)) = (self.queues.get_mut(queue), self.bells.get(queue))
+        else {
+            return Ok(());
+        };
+        let mut left = TURN;
+        ring.ignore(memory)?;
+        loop {
+            while left > 0 && ring.pop(memory, self.chain)? {
+                let written = serve(self.chain, memory);
+                ring.push(memory, self.chain.token(), written)?;
+                left -= 1;
+            }
+            if left == 0 {
+                // The rest is for the next turn.
+                bell.ring();
+                break;
+            }
+            if !ring.listen(memory)? {
+                break;
+            }
+        }
+        self.tell(queue)
+    }
+
+    /// Takes the next request of `queue`, if there is one.
+    pub(crate) fn pop(&mut self, queue: usize) -> Result<Option<&Chain>, QueueError> {
+        let memory = self.memory;
+        let Some(Some(ring)) = self.queues.get_mut(queue) else {
+            return Ok(None);
+        };
+        Ok(ring.pop(memory, self.chain)?.then_some(&*self.chain))
+    }
+
+    /// Tells the driver of what was given back, where it wants to know.
+    pub(crate) fn tell(&mut self, queue: usize) -> Result<(), QueueError> {
+        let memory = self.memory;
+        let Some(ring) = self.queue(queue) else {
+            return Ok(());
+        };
+        if ring.wants_interrupt(memory)? {
+            let queue = u16::try_from(queue).expect("a device has few queues");
+            self.interrupt.raise(Cause::Queue(queue));
+        }
+        Ok(())
+    }
+
+    /// Tells the driver that the device's configuration has changed.
+    pub(crate) fn tell_of_configuration(&self) {
+        self.interrupt.raise(Cause::Configuration);
+    }
+}

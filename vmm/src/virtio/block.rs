@@ -1,0 +1,251 @@
+//! Files and block devices of the host as virtio disks.
+
+use super::{Backend, Io, VirtioDevice};
+use crate::{DeviceError, Disk};
+use firstlight_base::GpaRange;
+use firstlight_devices::virtio::block::{
+    self, Access, Block, BlockSize, Command, Request, SECTOR, SERIAL_LEN, Segment, Status,
+};
+use firstlight_devices::virtio::{Chain, QueueError};
+use firstlight_load::GuestMemory;
+use rustix::fs::{
+    FallocateFlags, FileType, FlockOperation, SeekFrom, fallocate, fdatasync, flock, fstat, seek,
+};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::os::unix::fs::OpenOptionsExt;
+
+/// The disk of that number.
+///
+/// # Errors
+///
+/// [`DeviceError`] where it is not to be had, or is no disk.
+pub(crate) fn disk(disk: &Disk, number: usize) -> Result<VirtioDevice, DeviceError> {
+    let file = open(disk)?;
+    let told = block::Disk {
+        sectors: sectors(disk, &file)?,
+        access: if disk.readonly {
+            Access::ReadOnly
+        } else {
+            Access::ReadWrite
+        },
+        block_size: BlockSize::Bytes512,
+        serial: serial(number),
+    };
+    let backend = Store {
+        file,
+        disk: told,
+        ranges: Vec::new(),
+    };
+    Ok(VirtioDevice::new(
+        format!("disk {number}"),
+        Block::new(told),
+        backend,
+    ))
+}
+
+/// Opens a disk, and keeps other guests off it as long as it is open.
+fn open(disk: &Disk) -> Result<File, DeviceError> {
+    let path = || disk.path.clone();
+    let failed = |source: io::Error| DeviceError::OpenDisk {
+        path: path(),
+        source,
+    };
+    let file = File::options()
+        .read(true)
+        .write(!disk.readonly)
+        // Nobody may be at the other end of a FIFO.
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(&disk.path)
+        .or_else(|error| {
+            // A folder cannot be opened for writing; what it is says more than that.
+            if disk.path.is_dir() {
+                File::open(&disk.path)
+            } else {
+                Err(error)
+            }
+        })
+        .map_err(failed)?;
+    let stat = fstat(&file).map_err(|errno| failed(errno.into()))?;
+    let is = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile | FileType::BlockDevice => None,
+        FileType::Directory => Some("a folder"),
+        FileType::CharacterDevice => Some("a character device"),
+        FileType::Fifo => Some("a FIFO"),
+        FileType::Socket => Some("a socket"),
+        FileType::Symlink | FileType::Unknown => Some("no file"),
+    };
+    if let Some(is) = is {
+        return Err(DeviceError::NoDisk { path: path(), is });
+    }
+    let lock = if disk.readonly {
+        FlockOperation::NonBlockingLockShared
+    } else {
+        FlockOperation::NonBlockingLockExclusive
+    };
+    match flock(&file, lock) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(DeviceError::DiskInUse { path: path() }),
+        // Some file systems have no locks.
+        Err(_) => Ok(file),
+    }
+}
+
+/// How many sectors there are.
+fn sectors(disk: &Disk, file: &File) -> Result<u64, DeviceError> {
+    // A block device says its size by where its end is.
+    let len = seek(file, SeekFrom::End(0)).map_err(|errno| DeviceError::OpenDisk {
+        path: disk.path.clone(),
+        source: errno.into(),
+    })?;
+    if len == 0 || !len.is_multiple_of(SECTOR) {
+        return Err(DeviceError::DiskLength {
+            path: disk.path.clone(),
+            len,
+        });
+    }
+    Ok(len / SECTOR)
+}
+
+/// A number that tells the guest's disks apart.
+fn serial(number: usize) -> [u8; SERIAL_LEN] {
+    let mut serial = [0; SERIAL_LEN];
+    for (byte, text) in serial
+        .iter_mut()
+        .zip(format!("firstlight-{number}").bytes())
+    {
+        *byte = text;
+    }
+    serial
+}
+
+/// What is behind a disk.
+struct Store {
+    file: File,
+    disk: block::Disk,
+    /// Kept from request to request, so that they do not allocate.
+    ranges: Vec<GpaRange>,
+}
+
+impl Backend for Store {
+    fn rung(&mut self, queue: usize, io: &mut Io<'_>) -> Result<(), QueueError> {
+        io.serve(queue, |chain, memory| self.answer(chain, memory))
+    }
+}
+
+impl Store {
+    /// Does what is asked for, and says how many bytes of the request were written.
+    fn answer(&mut self, chain: &Chain, memory: &GuestMemory) -> u32 {
+        // A request without a place for an answer is given back as it is.
+        let Ok(Request { command, reply }) = Request::parse(chain, memory, &self.disk) else {
+            return 0;
+        };
+        let done = match command {
+            Command::Read { offset, ranges } => self.read(offset, ranges, memory),
+            Command::Write { offset, ranges } => self.write(offset, ranges, memory),
+            Command::Flush => fdatasync(&self.file).map_err(io::Error::from),
+            Command::Discard(segments) => each(segments.as_slice(), |segment| self.punch(segment)),
+            Command::WriteZeroes(segments) => {
+                each(segments.as_slice(), |segment| self.zero(segment))
+            }
+            Command::TellSerial => {
+                return reply
+                    .finish_with_serial(memory, &self.disk)
+                    .unwrap_or_default();
+            }
+            Command::Refuse(status) => return reply.finish(memory, status).unwrap_or_default(),
+        };
+        let status = match done {
+            Ok(()) => Status::Ok,
+            Err(_) => Status::IoError,
+        };
+        // It was memory when the request was parsed, and memory does not go away.
+        reply.finish(memory, status).unwrap_or_default()
+    }
+
+    fn read(
+        &mut self,
+        offset: u64,
+        ranges: impl Iterator<Item = GpaRange>,
+        memory: &GuestMemory,
+    ) -> io::Result<()> {
+        self.gather(ranges);
+        let read = memory.read_file(&self.file, offset, &self.ranges)?;
+        self.check_whole(read)
+    }
+
+    fn write(
+        &mut self,
+        offset: u64,
+        ranges: impl Iterator<Item = GpaRange>,
+        memory: &GuestMemory,
+    ) -> io::Result<()> {
+        self.gather(ranges);
+        let written = memory.write_file(&self.file, offset, &self.ranges)?;
+        self.check_whole(written)
+    }
+
+    fn gather(&mut self, ranges: impl Iterator<Item = GpaRange>) {
+        self.ranges.clear();
+        self.ranges.extend(ranges);
+    }
+
+    /// A file that has become shorter has no more to give.
+    fn check_whole(&self, moved: usize) -> io::Result<()> {
+        let wanted: u64 = self.ranges.iter().map(|range| range.len()).sum();
+        if moved as u64 == wanted {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+
+    /// Gives the room of a segment back to the host, where that is possible: it is the guest's to ask,
+    /// not to rely on.
+    fn punch(&self, segment: &Segment) -> io::Result<()> {
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fallocate(&self.file, hole, segment.offset, segment.len) {
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Makes a segment zeros.
+    fn zero(&self, segment: &Segment) -> io::Result<()> {
+        let how = if segment.may_unmap {
+            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE
+        } else {
+            FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE
+        };
+        match fallocate(&self.file, how, segment.offset, segment.len) {
+            Ok(()) => Ok(()),
+            Err(Errno::OPNOTSUPP) => self.write_zeros(segment),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn write_zeros(&self, segment: &Segment) -> io::Result<()> {
+        const ZEROS: &[u8] = &[0; 64 << 10];
+        let mut done = 0;
+        while done < segment.len {
+            let left = usize::try_from(segment.len - done).unwrap_or(ZEROS.len());
+            let piece = &ZEROS[..left.min(ZEROS.len())];
+            self.file.write_all_at(piece, segment.offset + done)?;
+            done += piece.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Does `each` segment that has any bytes.
+fn each(segments: &[Segment], each: impl FnMut(&Segment) -> io::Result<()>) -> io::Result<()> {
+    segments
+        .iter()
+        .filter(|segment| segment.len > 0)
+        .try_for_each(each)
+}
+
+#[cfg(test)]
+mod tests;

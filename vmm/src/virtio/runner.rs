@@ -1,0 +1,235 @@
+//! The thread on which a virtio device serves its queues while a driver runs it.
+
+use super::backend::{Backend, Io};
+use crate::RunError;
+use crate::bell::Bell;
+use firstlight_devices::virtio::{Cause, Chain, Queue, QueueError, Start};
+use firstlight_load::GuestMemory;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::AsFd;
+use rustix::io::Errno;
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+/// How a device reaches its driver.
+pub(crate) trait Interrupt: Send + Sync {
+    /// Interrupts.
+    fn raise(&self, cause: Cause);
+
+    /// The driver made what cannot be served: it has to reset the device.
+    fn break_down(&self, error: &QueueError);
+}
+
+/// A device's backend, and its thread where it runs.
+pub(crate) struct Runner {
+    name: String,
+    memory: Arc<GuestMemory>,
+    /// A doorbell for each queue.
+    bells: Vec<Arc<Bell>>,
+    stop: Arc<Bell>,
+    state: Mutex<State>,
+}
+
+enum State {
+    Idle(Box<dyn Backend>),
+    Running(JoinHandle<Box<dyn Backend>>),
+    /// Between the two, and where the host gave no thread.
+    Absent,
+}
+
+impl Runner {
+    /// A backend that waits for its driver, and has so many queues.
+    pub(crate) fn new(
+        name: &str,
+        backend: Box<dyn Backend>,
+        queues: usize,
+        memory: &Arc<GuestMemory>,
+    ) -> Result<Self, RunError> {
+        let bells = (0..queues).map(|_| Bell::new().map(Arc::new));
+        Ok(Self {
+            name: name.to_owned(),
+            memory: Arc::clone(memory),
+            bells: bells.collect::<Result<_, _>>()?,
+            stop: Arc::new(Bell::new()?),
+            state: Mutex::new(State::Idle(backend)),
+        })
+    }
+
+    /// The doorbells, by queue.
+    pub(crate) fn bells(&self) -> &[Arc<Bell>] {
+        &self.bells
+    }
+
+    /// Lets the backend serve the queues of `start`. A device whose queues cannot be served breaks down.
+    pub(crate) fn start(&self, start: &Start, interrupt: &Arc<dyn Interrupt>) {
+        let mut state = self.state();
+        let State::Idle(backend) = mem::replace(&mut *state, State::Absent) else {
+            unreachable!("a driver starts a device that has stopped");
+        };
+        let queues = start.queues.iter().map(|setup| {
+            let setup = setup.as_ref();
+            setup
+                .map(|setup| Queue::start(setup, &*self.memory))
+                .transpose()
+        });
+        let queues: Result<Vec<_>, _> = queues.collect();
+        let work = Work {
+            features: start.features,
+            backend,
+            queues: match queues {
+                Ok(queues) => queues,
+                Err(error) => {
+                    interrupt.break_down(&error);
+                    Vec::new()
+                }
+            },
+            bells: self.bells.clone(),
+            stop: Arc::clone(&self.stop),
+            memory: Arc::clone(&self.memory),
+            interrupt: Arc::clone(interrupt),
+        };
+        let spawned = thread::Builder::new()
+            .name(self.name.clone())
+            .stack_size(STACK)
+            .spawn(move || work.run());
+        // Where the host has no thread to give, the guest finds a device that does not answer.
+        if let Ok(thread) = spawned {
+            *state = State::Running(thread);
+        }
+    }
+
+    /// Stops the backend, if it runs, and waits for it.
+    pub(crate) fn stop(&self) {
+        let mut state = self.state();
+        *state = match mem::replace(&mut *state, State::Absent) {
+            State::Running(thread) => {
+                self.stop.ring();
+                match thread.join() {
+                    Ok(backend) => State::Idle(backend),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            other => other,
+        };
+        self.stop.answer();
+    }
+
+    /// Rings the doorbell of `queue`.
+    pub(crate) fn ring(&self, queue: u16) {
+        if let Some(bell) = self.bells.get(usize::from(queue)) {
+            bell.ring();
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A backend's thread does little: requests go between files and guest memory.
+const STACK: usize = 256 << 10;
+
+/// What a backend's thread has.
+struct Work {
+    features: u64,
+    backend: Box<dyn Backend>,
+    queues: Vec<Option<Queue>>,
+    bells: Vec<Arc<Bell>>,
+    stop: Arc<Bell>,
+    memory: Arc<GuestMemory>,
+    interrupt: Arc<dyn Interrupt>,
+}
+
+/// What a wait found.
+struct Woken {
+    stop: bool,
+    bells: Vec<usize>,
+    backend: Vec<PollFlags>,
+}
+
+impl Work {
+    fn run(mut self) -> Box<dyn Backend> {
+        self.backend.started(self.features);
+        for (bell, _) in self.running() {
+            bell.ring();
+        }
+        let mut chain = Chain::new();
+        loop {
+            let woken = self.wait();
+            if woken.stop {
+                self.backend.stopped();
+                return self.backend;
+            }
+            if let Err(error) = self.serve(&woken, &mut chain) {
+                self.interrupt.break_down(&error);
+                // Nothing is served any more until the driver resets.
+                self.queues.clear();
+            }
+        }
+    }
+
+    /// The doorbells of queues that are served.
+    fn running(&self) -> impl Iterator<Item = (&Arc<Bell>, usize)> {
+        let queues = self.queues.iter().zip(0..);
+        let served = queues.filter_map(|(queue, number)| queue.as_ref().map(|_| number));
+        served.filter_map(|number| Some((self.bells.get(number)?, number)))
+    }
+
+    fn wait(&self) -> Woken {
+        let served: Vec<_> = self.running().collect();
+        let bells = served.iter().map(|(bell, _)| bell.as_fd());
+        let mut fds: Vec<_> = [self.stop.as_fd()]
+            .into_iter()
+            .chain(bells)
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
+        if !served.is_empty() {
+            fds.extend(self.backend.waits());
+        }
+        while let Err(error) = poll(&mut fds, None) {
+            assert_eq!(
+                error,
+                Errno::INTR,
+                "descriptors of our own can be waited for"
+            );
+        }
+        let mut ready = fds.iter().map(PollFd::revents);
+        let stop = ready.next().is_some_and(|ready| !ready.is_empty());
+        let rang = served.iter().zip(ready.by_ref());
+        Woken {
+            stop,
+            bells: rang
+                .filter(|(_, ready)| !ready.is_empty())
+                .map(|((_, number), _)| *number)
+                .collect(),
+            backend: ready.collect(),
+        }
+    }
+
+    fn serve(&mut self, woken: &Woken, chain: &mut Chain) -> Result<(), QueueError> {
+        let mut io = Io {
+            memory: &self.memory,
+            queues: &mut self.queues,
+            bells: &self.bells,
+            interrupt: &*self.interrupt,
+            chain,
+        };
+        for &queue in &woken.bells {
+            if let Some(bell) = self.bells.get(queue) {
+                bell.answer();
+            }
+            self.backend.rung(queue, &mut io)?;
+        }
+        if woken.backend.iter().any(|ready| !ready.is_empty()) {
+            self.backend.ready(&woken.backend, &mut io)?;
+        }
+        Ok(())
+    }
+}
