@@ -5,15 +5,27 @@
 //! long as a driver runs it: a device that nobody uses costs nothing.
 
 mod backend;
+mod balloon;
 mod block;
+mod console;
 pub(crate) mod mmio;
+mod net;
 mod rng;
 mod runner;
+#[cfg(test)]
+mod testing;
+mod vsock;
 
 pub(crate) use backend::{Backend, Io};
+pub(crate) use balloon::{BalloonControl, balloon};
 pub(crate) use block::disk;
+pub(crate) use console::{ConsoleLine, NamedPort, console, status_port};
+pub(crate) use net::{Passt, Tap, network};
+pub use net::{PasstError, TapError};
 pub(crate) use rng::rng;
 pub(crate) use runner::{Interrupt, Runner};
+pub use vsock::VsockError;
+pub(crate) use vsock::vsock;
 
 use firstlight_devices::virtio::Device;
 use std::fmt;

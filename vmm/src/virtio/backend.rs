@@ -94,6 +94,13 @@ impl<'a> Io<'a> {
         self.tell(queue)
     }
 
+    /// Rings the doorbell of `queue`: what is left to do is for the next turn.
+    pub(crate) fn ring(&self, queue: usize) {
+        if let Some(bell) = self.bells.get(queue) {
+            bell.ring();
+        }
+    }
+
     /// Takes the next request of `queue`, if there is one.
     pub(crate) fn pop(&mut self, queue: usize) -> Result<Option<&Chain>, QueueError> {
         let memory = self.memory;

@@ -10,7 +10,10 @@ pub(super) fn options(devices: &Devices) -> Vec<(&'static str, String)> {
     let mut device = |kind: &str, more: &str| {
         let place = match devices.transport {
             // Slot 0 is the bridge's.
-            Transport::Pci => format!("virtio-{kind}-pci,disable-legacy=on,bus=pcie.0,addr={:#x}", slot + 1),
+            Transport::Pci => format!(
+                "virtio-{kind}-pci,disable-legacy=on,bus=pcie.0,addr={:#x}",
+                slot + 1
+            ),
             Transport::Mmio => format!("virtio-{kind}-device,bus=virtio-mmio-bus.{slot}"),
         };
         slot += 1;
