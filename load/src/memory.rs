@@ -216,6 +216,10 @@ impl GuestMemory {
 }
 
 impl GuestMem for GuestMemory {
+    fn holds(&self, range: GpaRange) -> bool {
+        self.mapping_of(range).is_ok()
+    }
+
     fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), OutsideRam> {
         let (mapping, offset) = self.find(at, into.len())?;
         let read = mapping.read(offset, into);

@@ -104,7 +104,7 @@ impl ConsoleBackend {
         };
         io.serve(QueueRole::Transmit(port).queue(), |request, memory| {
             read_all(request.reader(memory), &mut pass_on);
-            0
+            Ok(0)
         })
     }
 
@@ -116,7 +116,7 @@ impl ConsoleBackend {
             if request.reader(memory).read_exact(&mut message).is_ok() {
                 ports.receive(&message);
             }
-            0
+            Ok(0)
         })
     }
 

@@ -453,6 +453,10 @@ fn requests_that_go_back_together_are_seen_together() {
     }
 
     impl GuestMem for Watched<'_> {
+        fn holds(&self, range: GpaRange) -> bool {
+            self.ram.holds(range)
+        }
+
         fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), OutsideRam> {
             self.ram.read(at, into)
         }
