@@ -5,6 +5,7 @@ mod open;
 
 pub use error::DeviceError;
 pub use open::OpenDevices;
+pub(crate) use open::mac;
 
 use firstlight_boot::Hardware;
 use std::path::PathBuf;

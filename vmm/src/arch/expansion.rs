@@ -4,10 +4,10 @@
 use super::allocation::{Allocation, Seat};
 use crate::board::{Board, Lines, Place};
 use crate::pci::{Legacy, PciBus, Pin, RootPort, VirtioFunction};
-use crate::virtio::VirtioDevice;
 use crate::virtio::mmio::{Transport, Wiring};
+use crate::virtio::{BalloonControl, VirtioDevice};
 use crate::{RunError, SystemAllocator};
-use firstlight_base::Port;
+use firstlight_base::{KIB, Port};
 use firstlight_boot::platform::{PciWindows, VirtioMmio};
 use firstlight_devices::pci::{Address, Attachment};
 use firstlight_hv::Interconnect;
@@ -20,9 +20,13 @@ pub struct Expansion {
     interconnect: Arc<dyn Interconnect>,
     transports: Vec<Arc<Transport>>,
     bus: Option<Arc<PciBus>>,
+    pub(super) balloon: Option<BalloonControl>,
     /// Who has what of the machine; held while something is plugged in or pulled out.
     allocator: Mutex<SystemAllocator>,
 }
+
+/// What a balloon counts in (virtio 1.2, section 5.5.6).
+const PAGE: u64 = 4 * KIB;
 
 /// What a machine's slots are wired to.
 pub(super) struct Backplane<'a> {
@@ -78,6 +82,7 @@ impl Expansion {
             interconnect: Arc::clone(&backplane.interconnect),
             transports: Vec::new(),
             bus: bus.transpose()?,
+            balloon: None,
             allocator: Mutex::new(allocator),
         };
         assert_eq!(seats.len(), devices.len(), "every device has its place");
@@ -175,6 +180,25 @@ impl Expansion {
         let pulled = there.and_then(|port| port.unplug());
         bus.survey();
         pulled.map(|_device| ()).ok_or(HotplugError::Nobody(port))
+    }
+
+    /// Asks the guest to give so many bytes of its memory back, in pages of 4 KiB, and says whether it
+    /// has what it takes for that.
+    pub fn inflate_balloon(&self, bytes: u64) -> bool {
+        let Some(balloon) = &self.balloon else {
+            return false;
+        };
+        balloon.set_target(u32::try_from(bytes / PAGE).unwrap_or(u32::MAX));
+        true
+    }
+
+    /// How many bytes of its memory the guest was asked for, and how many it says that it has given;
+    /// `None` without a balloon.
+    #[must_use]
+    pub fn balloon(&self) -> Option<(u64, u64)> {
+        let bytes = |pages| u64::from(pages) * PAGE;
+        let balloon = self.balloon.as_ref()?;
+        Some((bytes(balloon.target()), bytes(balloon.actual())))
     }
 
     fn allocator(&self) -> MutexGuard<'_, SystemAllocator> {

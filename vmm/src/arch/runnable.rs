@@ -92,8 +92,14 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         memory: &memory,
         interconnect: vm.interconnect(),
     };
-    let OpenDevices { list, console, .. } = devices;
-    let expansion = Expansion::build(&rows, (list, allocation), backplane)?;
+    let OpenDevices {
+        list,
+        console,
+        balloon,
+        ..
+    } = devices;
+    let mut expansion = Expansion::build(&rows, (list, allocation), backplane)?;
+    expansion.balloon = balloon;
     Ok(RunnableLinuxVm {
         memory,
         board: Arc::new(board),

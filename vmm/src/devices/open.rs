@@ -2,7 +2,7 @@
 
 use super::{ConsoleKind, DeviceError, Devices, Net};
 use crate::reports::Reports;
-use crate::virtio::{self, Carrier, ConsoleLine, GuestCid, Passt, Tap};
+use crate::virtio::{self, BalloonControl, Carrier, ConsoleLine, GuestCid, Passt, Tap};
 use crate::{RunError, Stop, VirtioDevice};
 use firstlight_base::KIB;
 use std::process;
@@ -14,6 +14,8 @@ pub struct OpenDevices {
     pub(crate) list: Vec<VirtioDevice>,
     /// The terminal's end of the virtio console, where the terminal is joined to it.
     pub(crate) console: Option<Arc<ConsoleLine>>,
+    /// What the balloon is controlled by.
+    pub(crate) balloon: Option<BalloonControl>,
     pub(crate) reports: Arc<Reports>,
 }
 
@@ -27,6 +29,7 @@ impl OpenDevices {
         Ok(Self {
             list: Vec::new(),
             console: None,
+            balloon: None,
             reports: Reports::new()?,
         })
     }
@@ -70,8 +73,9 @@ impl Devices {
         }
         if self.balloon {
             let pages = u32::try_from(memory / (4 * KIB)).unwrap_or(u32::MAX);
-            let (balloon, _control) = virtio::balloon(pages)?;
+            let (balloon, control) = virtio::balloon(pages)?;
             open.add(balloon);
+            open.balloon = Some(control);
         }
         Ok(open)
     }

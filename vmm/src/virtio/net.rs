@@ -116,7 +116,11 @@ impl<C: Carrier> NetBackend<C> {
             return Ok(());
         };
         let mut lost = false;
-        while !self.carrier.is_behind() || lost || !self.is_up() {
+        let mut left = TURN;
+        queue.ignore(memory)?;
+        // A carrier that is behind is waited for, not the doorbell.
+        while left > 0 && (!self.carrier.is_behind() || lost || !self.is_up()) {
+            left -= 1;
             if !queue.pop(memory, &mut self.chain)? {
                 if queue.listen(memory)? {
                     continue;
@@ -129,6 +133,10 @@ impl<C: Carrier> NetBackend<C> {
             }
             queue.push(memory, self.chain.token(), 0)?;
         }
+        if left == 0 {
+            // The rest is for the next turn.
+            io.ring(TRANSMIT.into());
+        }
         io.tell(TRANSMIT.into())?;
         if lost {
             self.lose(io);
@@ -139,12 +147,15 @@ impl<C: Carrier> NetBackend<C> {
     /// Carries what has come to the driver, as far as it has room.
     fn receive(&mut self, io: &mut Io<'_>) -> Result<(), QueueError> {
         let memory = io.memory();
+        let Some(queue) = io.queue(RECEIVE.into()) else {
+            return Ok(());
+        };
         self.no_room = false;
         let mut lost = false;
-        for _ in 0..TURN {
-            let Some(queue) = io.queue(RECEIVE.into()) else {
-                return Ok(());
-            };
+        let mut left = TURN;
+        queue.ignore(memory)?;
+        while left > 0 {
+            left -= 1;
             let has_room = self.receiver.has_room(queue, memory)?;
             if has_room && self.held == 0 {
                 match self.carrier.receive(&mut self.frame) {
@@ -163,6 +174,10 @@ impl<C: Carrier> NetBackend<C> {
                 self.no_room = true;
                 break;
             }
+        }
+        if left == 0 {
+            // Frames may have come that nothing is readable for any more.
+            io.ring(RECEIVE.into());
         }
         io.tell(RECEIVE.into())?;
         if lost {

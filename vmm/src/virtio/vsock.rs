@@ -45,8 +45,11 @@ struct VsockBackend {
     bytes: Box<[u8]>,
 }
 
-/// So many packets from the guest are taken before the guest is given what waits for it.
+/// So many packets are carried in one direction before those in the other are.
 const TURN: usize = 64;
+
+/// So often both directions are served before anybody looks at anything else.
+const ROUNDS: usize = 16;
 
 /// Whether there may be more to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,14 +68,21 @@ impl VsockBackend {
         })
     }
 
-    /// Takes what the guest has sent and gives it what waits for it, until there is neither.
+    /// Takes what the guest has sent and gives it what waits for it, until there is neither, or there
+    /// was much of it.
     fn carry(&mut self, io: &mut Io<'_>) -> Result<(), QueueError> {
-        loop {
-            let taken = self.take_packets(io)?;
-            let given = self.give_packets(io)?;
-            if taken == More::No && given == More::No {
+        let mut more = More::Yes;
+        for _ in 0..ROUNDS {
+            if more == More::No {
                 break;
             }
+            let taken = self.take_packets(io)?;
+            let given = self.give_packets(io)?;
+            more = taken.or(given);
+        }
+        if more == More::Yes {
+            // The rest is for the next time.
+            io.ring(TRANSMIT);
         }
         io.tell(TRANSMIT)?;
         io.tell(RECEIVE)
@@ -81,8 +91,12 @@ impl VsockBackend {
     /// Takes packets from the guest, unless it does not take the answers.
     fn take_packets(&mut self, io: &mut Io<'_>) -> Result<More, QueueError> {
         let memory = io.memory();
+        if let Some(queue) = io.queue(TRANSMIT) {
+            queue.ignore(memory)?;
+        }
         for _ in 0..TURN {
             if self.exchange.is_clogged() {
+                // The doorbell of the buffers for the answers is the next to ring.
                 return Ok(More::No);
             }
             let Some(chain) = io.pop(TRANSMIT)? else {
@@ -115,11 +129,15 @@ impl VsockBackend {
         }
     }
 
-    /// Gives the guest what waits for it, as far as it has buffers.
+    /// Gives the guest what waits for it, as far as it has buffers. Its doorbell for these is of
+    /// interest where it has none only.
     fn give_packets(&mut self, io: &mut Io<'_>) -> Result<More, QueueError> {
         let memory = io.memory();
-        while self.exchange.has_turn() {
-            let Some(queue) = io.queue(RECEIVE) else {
+        if let Some(queue) = io.queue(RECEIVE) {
+            queue.ignore(memory)?;
+        }
+        for _ in 0..TURN {
+            let Some(queue) = io.queue(RECEIVE).filter(|_| self.exchange.has_turn()) else {
                 return Ok(More::No);
             };
             if !self.has_spare {
@@ -134,7 +152,16 @@ impl VsockBackend {
                 queue.push(memory, self.spare.token(), written)?;
             }
         }
-        Ok(More::No)
+        Ok(More::Yes)
+    }
+}
+
+impl More {
+    fn or(self, other: Self) -> Self {
+        match self {
+            Self::Yes => Self::Yes,
+            Self::No => other,
+        }
     }
 }
 

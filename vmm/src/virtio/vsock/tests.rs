@@ -1,6 +1,7 @@
 //! The socket device between real Unix sockets and a guest that plays by the rules.
 
 mod sockets;
+mod traffic;
 
 use super::*;
 use crate::virtio::testing::Driver;
@@ -131,11 +132,11 @@ impl World {
         let mut program = self.program("CONNECT 80\n");
         let request = self.one(Operation::Request);
         let pair = pair_of(&request);
+        assert_eq!(pair.host, 1_073_741_824);
         self.send(pair, Operation::Response, &[]);
         let mut line = [0; 14];
         program.read_exact(&mut line).unwrap();
         assert_eq!(line, *b"OK 1073741824\n");
-        assert_eq!(pair.host, 1_073_741_824);
         (program, pair)
     }
 }
