@@ -51,6 +51,8 @@ pub(crate) struct Cross {
     /// What cargo is told of them.
     environment: Vec<(String, OsString)>,
     target_folder: PathBuf,
+    rustc: PathBuf,
+    linker: PathBuf,
 }
 
 impl Cross {
@@ -79,7 +81,7 @@ impl Cross {
             architecture.name()
         );
         let environment = vec![
-            ("RUSTC".to_owned(), rustc.1.into()),
+            ("RUSTC".to_owned(), rustc.1.clone().into()),
             ("RUSTDOC".to_owned(), rustdoc.1.into()),
             (of_cargo("LINKER"), cc.clone().into()),
             (of_cargo("RUNNER"), runner.into()),
@@ -87,12 +89,17 @@ impl Cross {
                 of_cargo("RUSTFLAGS"),
                 "--deny=warnings -Ctarget-feature=+crt-static".into(),
             ),
-            (format!("CC_{}", target.replace('-', "_")), cc.into()),
+            (
+                format!("CC_{}", target.replace('-', "_")),
+                cc.clone().into(),
+            ),
         ];
         Ok(Self {
             architecture,
             environment,
             target_folder: folder.join("target"),
+            rustc: rustc.1,
+            linker: cc,
         })
     }
 
@@ -105,6 +112,15 @@ impl Cross {
             .args(words)
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         cargo
+    }
+
+    /// The compiler itself, for programs of one file.
+    pub(crate) fn rustc(&self) -> Command {
+        let mut rustc = Command::new(&self.rustc);
+        rustc
+            .args(["--target", self.architecture.target(), "-C"])
+            .arg(format!("linker={}", self.linker.display()));
+        rustc
     }
 
     /// Builds the program of `package`, and says where it is. It shares all that it is built of with

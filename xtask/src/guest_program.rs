@@ -1,9 +1,18 @@
-//! Guests' programs that no shell can stand in for: a few instructions each.
+//! Guests' programs that no shell can stand in for: two of a few instructions each, and one in Rust.
 //!
 //! `outb NUMBER` writes the number to the debug-exit port; cloud kernels have no `/dev/port`.
 //! `tsc` prints the time stamp counter, which in a machine whose clock counts instructions tells
 //! how many were executed since it was switched on. Each is as small as an ELF file gets (System V
 //! ABI, chapter 4: a file header, one loadable segment, the code).
+
+use crate::architecture::Architecture;
+use crate::cache::Cache;
+use crate::cross::Cross;
+use crate::failure::Outcome;
+use crate::process;
+use crate::project::Project;
+use std::path::PathBuf;
+use std::process::Command;
 
 /// The debug-exit port, as in QEMU's `isa-debug-exit`.
 const PORT: u8 = 0xf4;
@@ -76,6 +85,29 @@ pub(crate) fn outb() -> Vec<u8> {
 /// The file of `tsc`.
 pub(crate) fn tsc() -> Vec<u8> {
     elf(&TSC)
+}
+
+/// Compiles `trial` for guests of `architecture`, and says where it is.
+pub(crate) fn trial(
+    project: &Project,
+    cache: &Cache,
+    architecture: Architecture,
+) -> Outcome<PathBuf> {
+    let mut rustc = if architecture == Architecture::of_this_machine()? {
+        Command::new("rustc")
+    } else {
+        Cross::prepare(project, cache, architecture)?.rustc()
+    };
+    let name = format!("trial-{}", architecture.name());
+    let file = project.scratch("guest")?.join(name);
+    rustc
+        .args(["--edition", "2024", "--crate-name", "trial", "-Dwarnings"])
+        .args(["-Copt-level=s", "-Cstrip=symbols", "-Cpanic=abort"])
+        .args(["-Ctarget-feature=+crt-static", "-o"])
+        .arg(&file)
+        .arg(project.root().join("xtask/guest/trial.rs"));
+    process::output_of(&mut rustc)?;
+    Ok(file)
 }
 
 fn elf(code: &[u8]) -> Vec<u8> {

@@ -134,7 +134,7 @@ pub(crate) struct Kernel {
     /// What `uname -r` says in it.
     pub(crate) version: String,
     /// The folder with the lab's modules, where the release has them: in `order` their names in
-    /// the order in which they must be loaded.
+    /// the order in which they must be loaded. For a kernel that is [`installed`], where all are.
     pub(crate) modules: PathBuf,
 }
 
@@ -172,6 +172,30 @@ pub(crate) fn fetch(cache: &Cache, release: &Release) -> Outcome<Kernel> {
         file: entry.join("vmlinuz"),
         version,
         modules: entry.join("modules"),
+    })
+}
+
+/// The kernel of `release` as its package installs it, with all modules beside it; fetched if it is
+/// not in the cache.
+pub(crate) fn installed(cache: &Cache, release: &Release) -> Outcome<Kernel> {
+    let recipe = format!("{} {}", release.suite, release.package);
+    let name = format!("{}-installed", entry_name(release));
+    let entry = cache.entry(&name, &recipe, |folder| {
+        eprintln!(
+            "set-up: fetching Debian's package {} ({}), with its modules",
+            release.package, release.suite
+        );
+        let suite = Suite::open(cache, release.suite, release.architecture)?;
+        let packages = suite.kernel_packages(release.package)?;
+        suite.unpacked(&packages, folder)?;
+        Ok(())
+    })?;
+    let tree = entry.join("tree");
+    let (file, version) = find_kernel(&tree)?;
+    Ok(Kernel {
+        file,
+        version,
+        modules: tree,
     })
 }
 

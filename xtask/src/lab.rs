@@ -47,18 +47,20 @@ pub(crate) fn release(architecture: Architecture) -> Release {
 
 /// The kernel modules that it needs.
 pub(crate) fn modules(architecture: Architecture) -> &'static [&'static str] {
-    const ALL: [&str; 6] = [
+    const ALL: [&str; 8] = [
         "virtio_pci",
         "virtio_console",
         "9p",
         "9pnet_virtio",
         "overlay",
         "kvm_amd",
+        "tun",
+        "dummy",
     ];
     match architecture {
         Architecture::X86_64 => &ALL,
         // KVM is built into it.
-        Architecture::Arm64 => &["virtio_pci", "virtio_console", "9p", "9pnet_virtio"],
+        Architecture::Arm64 => &["virtio_pci", "virtio_console", "9p", "9pnet_virtio", "tun"],
         Architecture::Riscv64 => &["virtio_pci", "virtio_console", "9p", "9pnet_virtio", "kvm"],
     }
 }

@@ -89,6 +89,9 @@ enum Task {
         /// The machine is one with an older interrupt controller.
         #[arg(long)]
         older_irqchip: bool,
+        /// Boot the guests with devices instead.
+        #[arg(long)]
+        devices: bool,
         /// The command they are booted with.
         firstlight: PathBuf,
         /// Rust tests to run there before.
@@ -226,12 +229,14 @@ fn perform(task: Task) -> Outcome<u8> {
         Task::InsideTheRace => bench::inside_the_race().map(|()| 0),
         Task::InsideTheLab {
             older_irqchip,
+            devices,
             firstlight,
             tests,
         } => {
             let inside = test::Inside {
                 board: board(older_irqchip),
                 firstlight: &firstlight,
+                devices,
                 tests: &tests,
             };
             test::inside_the_lab(&project, &cache, &inside).map(|passed| u8::from(!passed))

@@ -2,6 +2,7 @@
 
 mod boot;
 mod dependencies;
+mod devices;
 mod house;
 mod no_std;
 
@@ -48,7 +49,7 @@ struct Workshop<'a> {
     cache: &'a Cache,
 }
 
-const STEPS: [Step; 20] = [
+const STEPS: [Step; 23] = [
     Step {
         name: "rules",
         what: "the house's rules that can be read off the text",
@@ -171,6 +172,26 @@ const STEPS: [Step; 20] = [
         run: |shop, tally| boots_in_the_lab(shop, tally, Architecture::Riscv64),
     },
     Step {
+        name: "devices-qemu",
+        what: "guests with disks and networks on the qemu engine, of every architecture",
+        run: |shop, tally| {
+            for architecture in Architecture::ALL {
+                devices_here(shop, tally, architecture)?;
+            }
+            Ok(())
+        },
+    },
+    Step {
+        name: "devices-kvm",
+        what: "the same and more on the kvm engine, in the lab",
+        run: |shop, tally| devices_in_the_lab(shop, tally, Architecture::X86_64),
+    },
+    Step {
+        name: "devices-kvm-arm64",
+        what: "the same of arm64",
+        run: |shop, tally| devices_in_the_lab(shop, tally, Architecture::Arm64),
+    },
+    Step {
         name: "table",
         what: "the README's table of what boots, against the guests that did",
         run: |shop, tally| {
@@ -211,6 +232,9 @@ pub(crate) fn run(project: &Project, cache: &Cache, only: &[String]) -> Outcome<
         tools::CPIO,
         tools::IASL,
         tools::DTC,
+        tools::MKE2FS,
+        tools::PASST,
+        tools::IP,
     ])?;
     let shop = Workshop { project, cache };
     let mut tally = Tally::default();
@@ -236,6 +260,8 @@ pub(crate) struct Inside<'a> {
     pub(crate) board: Board,
     /// Boots the guests of the kvm engine.
     pub(crate) firstlight: &'a Path,
+    /// Whether those are the guests with devices.
+    pub(crate) devices: bool,
     /// Programs of Rust tests, which come first.
     pub(crate) tests: &'a [PathBuf],
 }
@@ -261,7 +287,12 @@ pub(crate) fn inside_the_lab(
             tests_passed(&whole_output(&mut Command::new(program))?)
         })?;
     }
-    boot::run(project, cache, (setting, inside.firstlight), &mut tally)?;
+    let how = (setting, inside.firstlight);
+    if inside.devices {
+        devices::run(project, cache, how, &mut tally)?;
+    } else {
+        boot::run(project, cache, how, &mut tally)?;
+    }
     println!("{tally}");
     Ok(tally.failed == 0)
 }
@@ -508,6 +539,34 @@ fn boots_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally, architecture: Archit
         lab.board = Board::Newest;
     }
     command.extend(programs.tests.into_iter().map(OsString::from));
+    visit(&lab, &command, tally)
+}
+
+fn devices_here(shop: &Workshop<'_>, tally: &mut Tally, architecture: Architecture) -> Outcome {
+    let firstlight = shop.project.firstlight()?;
+    devices::prepare(shop.project, shop.cache, architecture)?;
+    let setting = boot::Setting {
+        engine: boot::Engine::Qemu,
+        architecture,
+        board: Board::Newest,
+    };
+    devices::run(shop.project, shop.cache, (setting, &firstlight), tally)
+}
+
+fn devices_in_the_lab(
+    shop: &Workshop<'_>,
+    tally: &mut Tally,
+    architecture: Architecture,
+) -> Outcome {
+    devices::prepare(shop.project, shop.cache, architecture)?;
+    let programs = Programs::build(shop, architecture)?;
+    let mut lab = Lab::prepare(shop.project, shop.cache, architecture)?;
+    lab.memory = 3072;
+    lab.time_limit = 600;
+    let words = ["inside-the-lab", "--devices"].map(OsString::from);
+    let mut command = vec![OsString::from(programs.xtask)];
+    command.extend(words);
+    command.push(programs.firstlight.into());
     visit(&lab, &command, tally)
 }
 

@@ -86,6 +86,24 @@ pub(crate) const DTC: Tool = Tool {
     package: "device-tree-compiler",
     what_for: "checks the device trees",
 };
+/// What makes the roots of guests.
+pub(crate) const MKE2FS: Tool = Tool {
+    file: "mke2fs",
+    package: "e2fsprogs",
+    what_for: "makes ext4 file systems, and repairs them",
+};
+/// What the kvm engine gives guests a network of the user's with.
+pub(crate) const PASST: Tool = Tool {
+    file: "passt",
+    package: "passt",
+    what_for: "carries guests' networks",
+};
+/// What the lab's own network is made with.
+pub(crate) const IP: Tool = Tool {
+    file: "ip",
+    package: "iproute2",
+    what_for: "makes networks in the lab",
+};
 /// Signatures of Debian's archive, which Ubuntu does not install by itself.
 pub(crate) const DEBIAN_KEYS: Tool = Tool {
     file: "/usr/share/keyrings/debian-archive-keyring.gpg",

@@ -16,7 +16,8 @@ use crate::initramfs::{self, MARKER};
 use crate::lab::Board;
 use crate::process;
 use crate::project::Project;
-use cases::{Case, Expected, Guest, Guests, Then};
+pub(super) use cases::Then;
+use cases::{Case, Expected, Guest, Guests};
 use rustix::process::{Pid, Signal};
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -54,7 +55,7 @@ pub(crate) struct Setting {
 
 impl Setting {
     /// What the names of its guests begin with.
-    fn name(self) -> String {
+    pub(super) fn name(self) -> String {
         let engine = self.engine.name();
         match (self.architecture, self.board) {
             (Architecture::X86_64, _) => engine.to_owned(),
@@ -99,8 +100,20 @@ pub(crate) fn run(
         },
     };
     let cases = cases::of(&Guests::fetch(project, cache, architecture)?, setting);
-    let waiting = Mutex::new(cases.iter());
     let tally = Mutex::new(tally);
+    each(&cases, engine, |case| {
+        let start = Instant::now();
+        let verdict = place
+            .judge(case)
+            .unwrap_or_else(|failure| Verdict::Failed(failure.to_string()));
+        locked(&tally).report(&case.name, start.elapsed(), &verdict);
+    });
+    Ok(())
+}
+
+/// Does `boot` to each of `cases`, as many at once as `engine` allows.
+pub(super) fn each<T: Sync>(cases: &[T], engine: Engine, boot: impl Fn(&T) + Sync) {
+    let waiting = Mutex::new(cases.iter());
     std::thread::scope(|scope| {
         for _ in 0..at_a_time(engine) {
             scope.spawn(|| {
@@ -108,16 +121,11 @@ pub(crate) fn run(
                     let Some(case) = locked(&waiting).next() else {
                         break;
                     };
-                    let start = Instant::now();
-                    let verdict = place
-                        .judge(case)
-                        .unwrap_or_else(|failure| Verdict::Failed(failure.to_string()));
-                    locked(&tally).report(&case.name, start.elapsed(), &verdict);
+                    boot(case);
                 }
             });
         }
     });
-    Ok(())
 }
 
 /// So many guests run at once: as many as the smallest machine that we care for has processors.
@@ -190,15 +198,15 @@ impl Place {
 }
 
 /// What was seen and heard of a boot.
-struct Heard {
-    status: ExitStatus,
-    console: String,
+pub(super) struct Heard {
+    pub(super) status: ExitStatus,
+    pub(super) console: String,
     complaints: String,
     took: Duration,
 }
 
 impl Heard {
-    fn listen(command: &mut Command, then: Then) -> Outcome<Self> {
+    pub(super) fn listen(command: &mut Command, then: Then) -> Outcome<Self> {
         let start = Instant::now();
         let mut running = command
             .stdin(Stdio::piped())
@@ -269,7 +277,7 @@ impl Heard {
     }
 
     /// What is wrong, and everything that may tell why.
-    fn told(&self, wrong: &str, command: &Command) -> String {
+    pub(super) fn told(&self, wrong: &str, command: &Command) -> String {
         format!(
             "{wrong}\n{}\nended: {}\nstderr:\n{}\nlast lines of the console:\n{}",
             process::shown(command),
@@ -280,7 +288,7 @@ impl Heard {
     }
 
     /// The line in which Firstlight says which engine it took.
-    fn engine_note(&self) -> String {
+    pub(super) fn engine_note(&self) -> String {
         let mut lines = self.complaints.lines();
         let note = lines.find_map(|line| line.strip_prefix("firstlight: "));
         note.unwrap_or_default().chars().take(100).collect()
@@ -329,13 +337,18 @@ fn complaint(case: &Case, heard: &Heard) -> Option<String> {
 }
 
 /// Seconds since 1970.
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     now.map_or(0, |since| since.as_secs())
 }
 
 /// What is wrong with init's line, if anything is.
-fn marker_complaint(console: &str, version: &str, cpus: u32, now: u64) -> Option<String> {
+pub(super) fn marker_complaint(
+    console: &str,
+    version: &str,
+    cpus: u32,
+    now: u64,
+) -> Option<String> {
     let Some(line) = console.lines().find_map(|line| {
         let (_, words) = line.split_once(MARKER)?;
         words.contains(" uname=").then_some(words)

@@ -47,7 +47,7 @@ pub(super) enum Guest {
 
 /// What is done to a running guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
+pub(in crate::test) enum Then {
     /// Nothing.
     Wait,
     /// Types a line on its console once its init listens.

@@ -1,0 +1,322 @@
+//! Guests with disks, networks, sockets and whatever else virtio has: Debian's stock kernel, with the
+//! modules of its package, from an ext4 root.
+
+mod cases;
+mod durability;
+mod network;
+mod root;
+mod socket;
+
+use super::boot::{self, Engine, Heard, Setting, Then};
+use super::{Tally, Verdict};
+use crate::cache::Cache;
+use crate::failure::{Because, Failure, Outcome};
+use crate::kernel::{self, Kernel};
+use crate::project::Project;
+use cases::{Case, Ends, STATUS, Try};
+use network::Server;
+use socket::Host;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Fetches and builds all that guests with devices need: in the lab, nothing can be.
+pub(crate) fn prepare(
+    project: &Project,
+    cache: &Cache,
+    architecture: crate::architecture::Architecture,
+) -> Outcome {
+    let kernel = kernel::installed(cache, cases::release(architecture))?;
+    root::build(project, cache, (architecture, &kernel))
+}
+
+/// Boots every guest with devices that is tried in `setting` with the program `firstlight`.
+pub(crate) fn run(
+    project: &Project,
+    cache: &Cache,
+    (setting, firstlight): (Setting, &Path),
+    tally: &mut Tally,
+) -> Outcome {
+    let is_lab = setting.engine == Engine::Kvm;
+    if is_lab {
+        network::make_in_the_lab(setting.architecture)?;
+    }
+    let address = match is_lab {
+        true => Ipv4Addr::UNSPECIFIED,
+        false => Ipv4Addr::LOCALHOST,
+    };
+    let place = Place {
+        firstlight: firstlight.to_owned(),
+        kernel: kernel::installed(cache, cases::release(setting.architecture))?,
+        root: root::file(project, setting.architecture)?,
+        server: Server::start(address)?,
+    };
+    let tally = Mutex::new(tally);
+    boot::each(&cases::of(setting), setting.engine, |case| {
+        place.try_all(case, &tally);
+    });
+    let tally = tally.into_inner().expect("no guest's thread has panicked");
+    if is_lab && setting.architecture == crate::architecture::Architecture::X86_64 {
+        tally.check("kvm: what is written is there after SIGKILL", || {
+            durability::check(&place, &Ground::make("durability")?)
+        })?;
+    }
+    Ok(())
+}
+
+/// What every guest is booted with.
+struct Place {
+    firstlight: PathBuf,
+    kernel: Kernel,
+    /// The image that each guest gets a copy of.
+    root: PathBuf,
+    server: Server,
+}
+
+/// The longest that a guest may run, in seconds.
+const TIMEOUT: u32 = 180;
+const MIB: usize = 1 << 20;
+
+impl Place {
+    fn try_all(&self, case: &Case, tally: &Mutex<&mut Tally>) {
+        let start = Instant::now();
+        let outcome = self.boot(case);
+        let took = start.elapsed();
+        let mut tally = tally.lock().expect("no guest's thread panics with it");
+        match outcome {
+            Err(failure) => {
+                let verdict = Verdict::Failed(failure.to_string());
+                tally.report(&case.of(case.ends.title()), took, &verdict);
+            }
+            Ok(verdicts) => {
+                for (what, verdict) in verdicts {
+                    let took = match what == case.ends.title() {
+                        true => took,
+                        false => Duration::ZERO,
+                    };
+                    tally.report(&case.of(what), took, &verdict);
+                }
+            }
+        }
+    }
+
+    /// How the guest ended, and all that it tried.
+    fn boot(&self, case: &Case) -> Outcome<Vec<(&'static str, Verdict)>> {
+        let ground = Ground::make(&case.of("").replace([' ', ':'], "-"))?;
+        ground.fill(&self.root)?;
+        let host = Host::listen(&ground.vsock)?;
+        let mut command = self.command(case, &ground);
+        let heard = Heard::listen(&mut command, Then::Type)?;
+        let ended = match self.complaint(case, &heard) {
+            None => Verdict::Passed(heard.engine_note()),
+            Some(wrong) => Verdict::Failed(heard.told(&wrong, &command)),
+        };
+        let mut verdicts = vec![(case.ends.title(), ended)];
+        for &one in &case.tries {
+            let seen = said_of(one, &heard.console).and_then(|()| match one {
+                Try::Disk => ground.look_at_disk(),
+                Try::ReadOnly => ground.look_at_readonly(),
+                Try::Vsock => host.outcome(),
+                _ => Ok(()),
+            });
+            let verdict = match seen {
+                Ok(()) => Verdict::Passed(String::new()),
+                Err(failure) => Verdict::Failed(failure.to_string()),
+            };
+            verdicts.push((one.word(), verdict));
+        }
+        Ok(verdicts)
+    }
+
+    fn complaint(&self, case: &Case, heard: &Heard) -> Option<String> {
+        let expected = match case.ends {
+            Ends::Command => STATUS,
+            Ends::System => 0,
+        };
+        if heard.status.code() != Some(expected) {
+            return Some(format!("expected status {expected}"));
+        }
+        boot::marker_complaint(&heard.console, &self.kernel.version, CPUS, boot::now())
+    }
+
+    /// `firstlight boot` with a root, and a limit to itself.
+    fn limited(&self, engine: Engine, ground: &Ground) -> Command {
+        let mut command = Command::new("timeout");
+        command
+            .args(["-k", "10", &(TIMEOUT + 60).to_string()])
+            .arg(&self.firstlight);
+        self.add_options(&mut command, engine, ground);
+        command
+    }
+
+    fn add_options(&self, command: &mut Command, engine: Engine, ground: &Ground) {
+        command
+            .env("FIRSTLIGHT_CACHE", unpacked())
+            .args(["boot", "--engine", engine.name()])
+            .args(["--timeout", &TIMEOUT.to_string()])
+            .args(["--memory", "512M", "--cpus", &CPUS.to_string()])
+            .arg("--kernel")
+            .arg(&self.kernel.file)
+            .arg("--rootfs")
+            .arg(&ground.root);
+    }
+
+    fn command(&self, case: &Case, ground: &Ground) -> Command {
+        let mut command = self.limited(case.setting.engine, ground);
+        command.args(["--virtio", case.transport.name()]);
+        for &one in &case.tries {
+            match one {
+                Try::Root => {}
+                Try::Disk => _ = command.arg("--disk").arg(&ground.disk),
+                Try::ReadOnly => {
+                    let mut disk = ground.readonly.clone().into_os_string();
+                    disk.push(",readonly");
+                    command.arg("--disk").arg(disk);
+                }
+                Try::Tap => _ = command.arg("--net").arg(format!("tap={}", network::TAP)),
+                Try::User => _ = command.args(["--net", "user"]),
+                Try::Vsock => {
+                    let mut vsock = "3,uds=".to_owned();
+                    vsock += &ground.vsock.to_string_lossy();
+                    command.arg("--vsock").arg(vsock);
+                }
+                Try::Rng => _ = command.arg("--rng"),
+                Try::Balloon => _ = command.arg("--balloon"),
+                Try::Console => _ = command.args(["--console", "virtio"]),
+            }
+        }
+        let words = self.words(case);
+        match case.ends {
+            Ends::Command => command.args(["--", "/sbin/init"]).args(words),
+            Ends::System => {
+                let console = case.setting.architecture.console();
+                let words = words.join(" ");
+                command
+                    .arg("--cmdline")
+                    .arg(format!("console={console} panic=-1 -- {words}"))
+            }
+        };
+        command
+    }
+
+    /// What the guest's script is told.
+    fn words(&self, case: &Case) -> Vec<String> {
+        let port = self.server.port;
+        let mut words: Vec<String> = Vec::new();
+        for one in &case.tries {
+            let word = one.word();
+            words.push(match one {
+                Try::Root => format!("{word}={}", case.transport.name()),
+                Try::Tap => format!("{word}={port}"),
+                // The tap, where there is one, comes first.
+                Try::User => {
+                    let number = u8::from(case.tries.contains(&Try::Tap));
+                    format!("{word}=eth{number},{port}")
+                }
+                _ => word.to_owned(),
+            });
+        }
+        words.push(match case.ends {
+            Ends::Command => format!("exit={STATUS}"),
+            Ends::System => "poweroff".to_owned(),
+        });
+        words
+    }
+}
+
+/// So many vCPUs each guest has.
+const CPUS: u32 = 2;
+
+/// What the guest said of `one`.
+fn said_of(one: Try, console: &str) -> Outcome {
+    let start = format!("FIRSTLIGHT-DEVICE {} ", one.word());
+    let said = console.lines().find_map(|line| line.strip_prefix(&start));
+    match said {
+        Some("ok") => Ok(()),
+        Some(wrong) => Err(Failure::new(wrong)),
+        None => Err(Failure::new("the guest did not come so far")),
+    }
+}
+
+/// What the guests' kernels are unpacked to: not the user's.
+fn unpacked() -> PathBuf {
+    std::env::temp_dir().join("firstlight-unpacked")
+}
+
+/// A guest's files, which are removed with this value.
+struct Ground {
+    folder: PathBuf,
+    root: PathBuf,
+    disk: PathBuf,
+    readonly: PathBuf,
+    vsock: PathBuf,
+}
+
+impl Ground {
+    fn make(name: &str) -> Outcome<Self> {
+        let name = format!("firstlight-{}-{name}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).because(|| format!("cannot make {}", folder.display()))?;
+        Ok(Self {
+            root: folder.join("root.ext4"),
+            disk: folder.join("disk"),
+            readonly: folder.join("readonly"),
+            vsock: folder.join("vsock"),
+            folder,
+        })
+    }
+
+    /// Makes the disks: a copy of `root`, one that the guest writes to, and one that it cannot.
+    fn fill(&self, root: &Path) -> Outcome {
+        self.copy_root(root)?;
+        for (path, count) in [(&self.disk, 4), (&self.readonly, 1)] {
+            let bytes = vec![b'H'; count * MIB];
+            fs::write(path, bytes).because(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn copy_root(&self, root: &Path) -> Outcome {
+        let copied = fs::copy(root, &self.root).map(|_count| ());
+        copied.because(|| format!("cannot copy {}", root.display()))
+    }
+
+    /// What the guest wrote and discarded has come here, and nothing else.
+    fn look_at_disk(&self) -> Outcome {
+        looks(&self.disk, b"HG\0H")
+    }
+
+    fn look_at_readonly(&self) -> Outcome {
+        looks(&self.readonly, b"H")
+    }
+}
+
+/// Whether each MiB of the file at `path` is full of one of `letters`.
+fn looks(path: &Path, letters: &[u8]) -> Outcome {
+    let bytes = fs::read(path).because(|| format!("cannot read {}", path.display()))?;
+    let expected = letters.iter().flat_map(|&letter| std::iter::repeat_n(letter, MIB));
+    if let Some(place) = bytes
+        .iter()
+        .copied()
+        .zip(expected)
+        .position(|(a, b)| a != b)
+    {
+        let found = bytes.get(place).copied().unwrap_or_default();
+        return Err(Failure::new(format!(
+            "the file has {found:#x} at {place:#x}"
+        )));
+    }
+    if bytes.len() != letters.len() * MIB {
+        return Err(Failure::new(format!("the file has {} bytes", bytes.len())));
+    }
+    Ok(())
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}

@@ -1,0 +1,162 @@
+//! The guests with devices, and what each tries.
+
+use super::super::boot::{Engine, Setting};
+use crate::architecture::Architecture;
+use crate::kernel::{self, Release};
+
+/// A guest, and what it tries.
+#[derive(Clone, Debug)]
+pub(super) struct Case {
+    pub(super) setting: Setting,
+    pub(super) transport: Transport,
+    pub(super) ends: Ends,
+    pub(super) tries: Vec<Try>,
+}
+
+/// How the guest reaches its devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Pci,
+    Mmio,
+}
+
+/// How the guest ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// With the status of the command that is run in it.
+    Command,
+    /// Its root's own init turns it off.
+    System,
+}
+
+/// What a guest tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Try {
+    Root,
+    Disk,
+    ReadOnly,
+    Tap,
+    User,
+    Vsock,
+    Rng,
+    Balloon,
+    Console,
+}
+
+/// The status that a command ends with.
+pub(super) const STATUS: i32 = 7;
+
+impl Transport {
+    /// Firstlight's name for it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Pci => "pci",
+            Self::Mmio => "mmio",
+        }
+    }
+
+    /// People's name for it.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Pci => "PCI",
+            Self::Mmio => "MMIO",
+        }
+    }
+}
+
+impl Try {
+    /// What the guest's script calls it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Disk => "disk",
+            Self::ReadOnly => "readonly",
+            Self::Tap => "tap",
+            Self::User => "user",
+            Self::Vsock => "vsock",
+            Self::Rng => "rng",
+            Self::Balloon => "balloon",
+            Self::Console => "console",
+        }
+    }
+}
+
+impl Ends {
+    /// What is seen where it does.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Command => "a command's status",
+            Self::System => "an init that turns it off",
+        }
+    }
+}
+
+impl Case {
+    /// The name of what `what` says of it.
+    pub(super) fn of(&self, what: &str) -> String {
+        name(self.setting, self.transport, what)
+    }
+}
+
+/// The name of a success with a device.
+pub(crate) fn name(setting: Setting, transport: Transport, what: &str) -> String {
+    format!("{} {}: {what}", setting.name(), transport.title())
+}
+
+/// The kernel that guests of `architecture` run.
+pub(super) fn release(architecture: Architecture) -> &'static Release {
+    match architecture {
+        Architecture::X86_64 => &kernel::DEBIAN_13,
+        Architecture::Arm64 => &kernel::DEBIAN_13_ARM64,
+        Architecture::Riscv64 => &kernel::DEBIAN_13_RISCV64,
+    }
+}
+
+/// The guests that are tried in `setting`. Machines for x86 have room for eight devices without a bus,
+/// which one of them fills.
+pub(super) fn of(setting: Setting) -> [Case; 2] {
+    let with = |tries: &[Try]| -> Vec<Try> {
+        let tries = tries.iter().copied();
+        tries.filter(|one| is_there(*one, setting)).collect()
+    };
+    let of_pci = [
+        Try::Root,
+        Try::Disk,
+        Try::ReadOnly,
+        Try::Tap,
+        Try::User,
+        Try::Vsock,
+        Try::Rng,
+        Try::Balloon,
+        Try::Console,
+    ];
+    let of_mmio = of_pci
+        .iter()
+        .copied()
+        .filter(|one| *one != Try::ReadOnly)
+        .collect::<Vec<_>>();
+    [
+        Case {
+            setting,
+            transport: Transport::Pci,
+            ends: Ends::Command,
+            tries: with(&of_pci),
+        },
+        Case {
+            setting,
+            transport: Transport::Mmio,
+            ends: Ends::System,
+            tries: with(&of_mmio),
+        },
+    ]
+}
+
+/// Whether `setting` has what `one` takes: on the qemu engine, taps and sockets take more rights
+/// than a user has, and passt is a program for the host's architecture.
+fn is_there(one: Try, setting: Setting) -> bool {
+    match one {
+        Try::Tap | Try::Vsock => setting.engine == Engine::Kvm,
+        Try::User => setting.engine != Engine::Kvm || setting.architecture == Architecture::X86_64,
+        _ => true,
+    }
+}
