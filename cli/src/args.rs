@@ -242,7 +242,7 @@ pub(crate) struct BootArgs {
     /// End, with status 0, when the guest resets; otherwise it is booted again, unless a command is
     /// run
     #[arg(long)]
-    no_reboot: bool,
+    pub(crate) no_reboot: bool,
     /// Let the guest end its machine with a status of its own, which is handed on
     ///
     /// The guest writes one byte, 0 to 127, to I/O port 0xf4.
