@@ -255,7 +255,7 @@ fn modules_for_another_machine_or_broken_ones_are_named() {
     fs::write(&path, "text").expect("the folder is ours");
     firstlight(&words).failed_with(3, &["virtio_blk.ko", "no module"]);
     let words = [&words[..], &["--modules", "/no/modules"]].concat();
-    firstlight(&words).failed_with(2, &["/no/modules"]);
+    firstlight(&words).failed_with(1, &["/no/modules", "No such file"]);
 }
 
 #[test]
