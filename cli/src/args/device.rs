@@ -131,7 +131,8 @@ fn split(text: &OsString) -> (PathBuf, Vec<String>) {
     (OsString::from_vec(name).into(), words)
 }
 
-fn disk(text: OsString) -> Result<Disk, String> {
+/// A disk as it is typed.
+pub(super) fn disk(text: OsString) -> Result<Disk, String> {
     let (path, words) = split(&text);
     if path.as_os_str().is_empty() {
         return Err("the file's name is missing".to_owned());
