@@ -7,6 +7,9 @@ use core::fmt;
 ///
 /// There is no way to get a reference into it, because the guest may change any byte at any time.
 pub trait GuestMem {
+    /// Whether every byte of `range` is guest memory, all in one piece of it.
+    fn holds(&self, range: GpaRange) -> bool;
+
     /// Fills `into` with the bytes from `at`.
     ///
     /// # Errors

@@ -111,6 +111,9 @@ pub(crate) struct PlanArgs {
     /// How to show it: tables, JSON, or a picture of the guest's memory
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: PlanFormat,
+    /// Show who has which addresses, ports, interrupts and PCI slots instead
+    #[arg(long)]
+    pub(crate) devices: bool,
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,

@@ -14,7 +14,8 @@ use firstlight_boot::{BootPlan, Request};
 use firstlight_image::{Architecture, Image};
 use firstlight_load::Sources;
 use firstlight_vmm::{
-    Chosen, Console, Ending, Engine, HostCpus, Limits, Machine, PostMortem, RunError, choose,
+    Chosen, Console, DeviceError, Ending, Engine, HostCpus, Limits, Machine, PostMortem, RunError,
+    choose,
 };
 use rustix::system::sysinfo;
 use std::time::{Duration, Instant};
@@ -237,5 +238,11 @@ fn refuse_more_memory_than_there_is(memory: u64) -> Result<(), Failure> {
 }
 
 fn run_failed(error: &RunError) -> Failure {
-    Failure::of(ExitStatus::Host, error)
+    let status = match error {
+        RunError::Device(DeviceError::Engine { .. }) => ExitStatus::NoEngine,
+        RunError::Device(error) if error.is_usage() => ExitStatus::Usage,
+        RunError::Seat(_) => ExitStatus::Plan,
+        _ => ExitStatus::Host,
+    };
+    Failure::of(status, error)
 }

@@ -1,5 +1,6 @@
 //! `firstlight plan`: shows where everything would go.
 
+mod devices;
 mod json;
 
 use crate::args::{PlanArgs, PlanFormat};
@@ -31,6 +32,10 @@ pub(crate) fn plan(args: &PlanArgs, progress: Progress) -> Result<(), Failure> {
     );
     let plan = kernel::plan(files.kernel(), &image, &request)?;
     kernel::dump_dtb(&args.guest, &plan)?;
+    if args.devices {
+        let shown = devices::show(&plan, args)?;
+        return output::write(&shown, args.output.as_deref());
+    }
     let mut drawn = match args.format {
         PlanFormat::Text => draw::text(&plan, width(args)),
         PlanFormat::Json => json::plan(&plan, &args.guest),

@@ -93,14 +93,23 @@ impl Mapping {
 
     /// Asks for huge pages from `offset` on; a host that has none to give loses nothing.
     pub(crate) fn prefer_huge_pages(&self, offset: usize) {
+        self.advise(offset, Advice::LinuxHugepage);
+    }
+
+    /// Asks for no huge page from here on, which some hosts give unasked.
+    pub(crate) fn prefer_small_pages(&self) {
+        self.advise(0, Advice::LinuxNoHugepage);
+    }
+
+    fn advise(&self, offset: usize, advice: Advice) {
         let Some(len) = self.len.checked_sub(offset) else {
             return;
         };
         // SAFETY: the offset is inside the mapping, or its end, as just seen.
         let start = unsafe { self.start.add(offset) };
         // SAFETY: the range is in this mapping, and the advice changes no byte of it.
-        let advised = unsafe { madvise(start.as_ptr().cast(), len, Advice::LinuxHugepage) };
-        // Advice only: without huge pages the guest is slower, not wrong.
+        let advised = unsafe { madvise(start.as_ptr().cast(), len, advice) };
+        // Advice only: with pages of another size the guest is slower, not wrong.
         let _ = advised;
     }
 

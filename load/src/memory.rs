@@ -103,6 +103,13 @@ impl GuestMemory {
         }
     }
 
+    /// Has the host give memory in small pages from here on, until huge ones are preferred.
+    pub(crate) fn prefer_small_pages(&self) {
+        for region in &self.regions {
+            region.mapping.prefer_small_pages();
+        }
+    }
+
     /// Whether the memory can be files' that are mapped where the guest is to find them.
     pub(crate) fn takes_files(&self) -> bool {
         self.file.is_none()
@@ -209,6 +216,10 @@ impl GuestMemory {
 }
 
 impl GuestMem for GuestMemory {
+    fn holds(&self, range: GpaRange) -> bool {
+        self.mapping_of(range).is_ok()
+    }
+
     fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), OutsideRam> {
         let (mapping, offset) = self.find(at, into.len())?;
         let read = mapping.read(offset, into);

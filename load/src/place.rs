@@ -37,6 +37,9 @@ pub fn place(
     sources: &Sources<'_>,
     memory: &GuestMemory,
 ) -> Result<(), PlaceError> {
+    // A huge page is zeroed whole for the few bytes of a device tree in it, and some hosts give one
+    // wherever it fits.
+    memory.prefer_small_pages();
     populate_small(plan, memory);
     let mut copies = Vec::with_capacity(plan.pieces().len());
     for piece in plan.pieces() {
@@ -48,7 +51,6 @@ pub fn place(
             None => copies.push((at, bytes)),
         }
     }
-    // From here on, because a huge page is zeroed whole for a few bytes in it.
     memory.prefer_huge_pages();
     for (at, bytes) in copies {
         write_nonzero(memory, at, bytes)?;

@@ -7,6 +7,7 @@
 //! which decides whether it can run.
 
 mod aarch64;
+mod allocation;
 mod components;
 mod expansion;
 mod host_cpu;
@@ -16,8 +17,9 @@ mod runnable;
 mod x86_64;
 
 pub use aarch64::Aarch64;
+pub use allocation::{Allocation, allocate};
 pub use components::VmComponents;
-pub use expansion::{Expansion, HotplugError, SeatError};
+pub use expansion::{Expansion, HotplugError};
 pub use host_cpu::{HostCpuError, HostCpus};
 pub(crate) use memory::mapped;
 pub use memory::{ArchMemoryLayout, GuestMemoryRegion, MemoryPurpose};
@@ -27,7 +29,7 @@ pub use x86_64::X8664;
 
 use crate::board::{Board, Lines};
 use crate::virtio::VirtioDevice;
-use crate::{CpuSet, Enforcement, RunError};
+use crate::{CpuSet, Enforcement, RunError, SystemAllocatorConfig};
 use firstlight_base::{Port, VcpuId, VcpuState};
 use firstlight_devices::pci::Address;
 use firstlight_hv::{Features, Hypervisor, Irqchip, Vcpu};
@@ -51,6 +53,9 @@ pub trait LinuxArch {
 
     /// The guest's memory in pieces that are for different things: ascending, and no two meet.
     fn guest_memory_layout(layout: &ArchMemoryLayout) -> Vec<GuestMemoryRegion>;
+
+    /// What there is to be given to devices.
+    fn get_system_allocator_config(platform: &Self::Platform) -> SystemAllocatorConfig;
 
     /// The interrupt controllers that the hypervisor is to supply; `None` where they are on the board.
     fn irqchip(platform: &Self::Platform) -> Option<Irqchip>;

@@ -1,5 +1,4 @@
-//! The board of a machine: chips and other devices on a bus, what the vCPUs' threads report, and the
-//! bell that wakes the session.
+//! The board of a machine: chips and other devices on a bus.
 
 mod clock;
 mod level_line;
@@ -10,14 +9,13 @@ mod tests;
 
 pub(crate) use level_line::LevelLine;
 
-use crate::bell::Bell;
+use crate::reports::Reports;
 use crate::{ConsoleOutput, RunError, Stop};
 use clock::Clock;
 use firstlight_base::{Gpa, GpaRange, Irq, Port};
 use firstlight_devices::{Bus, Chip, Effect, Interrupting, UnixTime};
 use firstlight_hv::{HvError, IrqLine};
 use serial::{SerialChip, Uart};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -29,9 +27,7 @@ pub(crate) struct Board {
     serial: Vec<Arc<Uart>>,
     /// The clocks that have an alarm.
     clocks: Vec<Arc<Clock>>,
-    bell: Arc<Bell>,
-    report: Mutex<Option<Result<Stop, RunError>>>,
-    stopping: AtomicBool,
+    reports: Arc<Reports>,
 }
 
 /// What answers at addresses of a board, from any vCPU's thread. The bus never lets an access reach
@@ -88,16 +84,14 @@ pub(crate) type Lines<'a> = &'a dyn Fn(Irq) -> Result<Box<dyn IrqLine>, HvError>
 
 impl Board {
     /// A board with nothing on it.
-    pub(crate) fn new() -> Result<Self, RunError> {
-        Ok(Self {
+    pub(crate) fn new(reports: &Arc<Reports>) -> Self {
+        Self {
             ports: Bus::new(),
             mmio: Bus::new(),
             serial: Vec::new(),
             clocks: Vec::new(),
-            bell: Arc::new(Bell::new()?),
-            report: Mutex::new(None),
-            stopping: AtomicBool::new(false),
-        })
+            reports: Arc::clone(reports),
+        }
     }
 
     pub(crate) fn attach_chip(&mut self, place: Place, chip: impl Chip + Send + 'static) {
@@ -110,7 +104,7 @@ impl Board {
         chip: impl SerialChip + 'static,
         line: Box<dyn IrqLine>,
     ) {
-        let uart = Arc::new(Uart::new(chip, line, &self.bell));
+        let uart = Arc::new(Uart::new(chip, line, self.reports.bell()));
         self.serial.push(Arc::clone(&uart));
         self.attach(place, uart);
     }
@@ -186,37 +180,9 @@ impl Board {
         &self.clocks
     }
 
-    /// What wakes the session.
-    pub(crate) fn bell(&self) -> &Bell {
-        &self.bell
-    }
-
-    /// Tells the session how the machine stopped. The first to say so is right; the others'
-    /// vCPUs stop because of it.
-    pub(crate) fn report(&self, report: Result<Stop, RunError>) {
-        self.report
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(report);
-        self.stop();
-        self.bell.ring();
-    }
-
-    /// What has been reported, once.
-    pub(crate) fn take_report(&self) -> Option<Result<Stop, RunError>> {
-        self.report
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
-
-    /// Lets no vCPU run again.
-    pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-    }
-
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
+    /// Where its threads leave word for the session.
+    pub(crate) fn reports(&self) -> &Reports {
+        &self.reports
     }
 }
 

@@ -1,9 +1,13 @@
-//! What virtio devices a machine is to have, as they are asked for.
+//! What virtio devices a machine is to have, as they are asked for, and what they are on the host.
 
-use crate::VirtioDevice;
-use crate::virtio;
+mod error;
+mod open;
+
+pub use error::DeviceError;
+pub use open::OpenDevices;
+pub(crate) use open::mac;
+
 use firstlight_boot::Hardware;
-use std::io;
 use std::path::PathBuf;
 
 /// The virtio devices of a machine, as they are asked for. The [default](Self::default) is none.
@@ -15,8 +19,19 @@ pub struct Devices {
     pub transport: Transport,
     /// Its disks, in order.
     pub disks: Vec<Disk>,
+    /// Its network cards, in order.
+    pub nets: Vec<Net>,
+    /// What of the guest the terminal is joined to.
+    pub console: ConsoleKind,
+    /// Whether the guest can end its machine with a status of its own by a console port,
+    /// `org.firstlight.status`.
+    pub status_port: bool,
+    /// Sockets between guest and host.
+    pub vsock: Option<Vsock>,
     /// Whether it has a source of random numbers.
     pub rng: bool,
+    /// Whether it gives memory back that it does not use.
+    pub balloon: bool,
     /// Into how many slots devices can be plugged while it runs; the bus for that is PCI.
     pub hotplug_slots: u8,
 }
@@ -40,81 +55,103 @@ pub struct Disk {
     pub readonly: bool,
 }
 
+/// A network card, by who carries its frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Net {
+    /// A program of the user's own, without any rights: passt on the kvm engine, QEMU itself on the
+    /// qemu engine.
+    User,
+    /// A tap interface of the host, which is there already.
+    Tap(String),
+}
+
+/// Sockets between guest and host (`AF_VSOCK`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vsock {
+    /// The guest's address, from 3 on.
+    pub cid: u32,
+    /// The Unix socket by which programs on the host reach the guest's ports; what the guest connects to
+    /// has a path that begins with this one.
+    pub path: PathBuf,
+}
+
+/// What of the guest the terminal is joined to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConsoleKind {
+    /// Its serial port.
+    #[default]
+    Serial,
+    /// Its virtio console, `hvc0`; what it prints on its serial port is shown, too.
+    Virtio,
+}
+
 impl Devices {
-    /// How many there are.
+    /// What they are called, in the order in which the guest finds them.
     #[must_use]
-    pub fn count(&self) -> usize {
-        self.disks.len() + usize::from(self.rng)
+    pub fn names(&self) -> Vec<String> {
+        let numbered = |what: &str, count: usize| {
+            let what = what.to_owned();
+            (0..count).map(move |number| format!("{what} {number}"))
+        };
+        let single = |what: &str, is_there: bool| is_there.then(|| what.to_owned());
+        numbered("disk", self.disks.len())
+            .chain(numbered("net", self.nets.len()))
+            .chain(single("console", self.has_console()))
+            .chain(single("vsock", self.vsock.is_some()))
+            .chain(single("rng", self.rng))
+            .chain(single("balloon", self.balloon))
+            .collect()
+    }
+
+    /// Whether there is a console device.
+    #[must_use]
+    pub fn has_console(&self) -> bool {
+        self.console == ConsoleKind::Virtio || self.status_port
     }
 
     /// Asks for as much room as they need.
     pub fn equip(&self, hardware: &mut Hardware) {
-        let transports = u32::try_from(self.count()).unwrap_or(u32::MAX);
+        let count = self.names().len();
         match self.transport {
-            Transport::Pci => hardware.pci = self.count() > 0 || self.hotplug_slots > 0,
+            Transport::Pci => hardware.pci = count > 0 || self.hotplug_slots > 0,
             Transport::Mmio => {
-                hardware.virtio = transports;
+                hardware.virtio = u32::try_from(count).unwrap_or(u32::MAX);
                 hardware.pci = self.hotplug_slots > 0;
             }
         }
     }
-
-    /// Opens what they are on the host, in the order in which the guest finds them.
-    ///
-    /// # Errors
-    ///
-    /// [`DeviceError`] for the first that is not to be had.
-    pub(crate) fn open(&self) -> Result<Vec<VirtioDevice>, DeviceError> {
-        let disks = self.disks.iter().zip(0_usize..);
-        let disks = disks.map(|(disk, number)| virtio::disk(disk, number));
-        let rng = self.rng.then(virtio::rng);
-        disks.chain(rng.map(Ok)).collect()
-    }
 }
 
-/// A device that cannot be had from the host.
-#[derive(Debug, thiserror::Error)]
-pub enum DeviceError {
-    /// A disk cannot be opened.
-    #[error("cannot open the disk {}", path.display())]
-    OpenDisk {
-        /// Its file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A disk is not something with bytes at offsets.
-    #[error("{} is {is}, which cannot be a disk", path.display())]
-    NoDisk {
-        /// Its file.
-        path: PathBuf,
-        /// What it is.
-        is: &'static str,
-    },
-    /// A disk is too short, or does not end with a whole sector.
-    #[error(
-        "{} has {len} bytes; a disk has a whole number of sectors of 512 bytes, and at least one",
-        path.display()
-    )]
-    DiskLength {
-        /// Its file.
-        path: PathBuf,
-        /// How long it is.
-        len: u64,
-    },
-    /// Another guest has the disk.
-    #[error(
-        "the disk {} is in use by another guest; two may share it only if both have it read-only",
-        path.display()
-    )]
-    DiskInUse {
-        /// Its file.
-        path: PathBuf,
-    },
-    /// One file twice.
-    #[error("the disk {} is given twice", path.display())]
-    DiskTwice {
-        /// Its file.
-        path: PathBuf,
-    },
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_devices_there_is_no_bus() {
+        let mut hardware = Hardware::default();
+        Devices::default().equip(&mut hardware);
+        assert_eq!(hardware, Hardware::default());
+    }
+
+    #[test]
+    fn every_device_has_a_transport_and_plugging_takes_a_bus() {
+        let mut devices = Devices {
+            transport: Transport::Mmio,
+            nets: vec![Net::User, Net::Tap("tap0".into())],
+            status_port: true,
+            rng: true,
+            ..Devices::default()
+        };
+        let mut hardware = Hardware::default();
+        devices.equip(&mut hardware);
+        assert_eq!((hardware.virtio, hardware.pci), (4, false));
+        devices.hotplug_slots = 1;
+        devices.equip(&mut hardware);
+        assert_eq!((hardware.virtio, hardware.pci), (4, true));
+        devices.transport = Transport::Pci;
+        let mut hardware = Hardware::default();
+        devices.equip(&mut hardware);
+        assert_eq!((hardware.virtio, hardware.pci), (0, true));
+        assert_eq!(devices.names(), ["net 0", "net 1", "console", "rng"]);
+    }
 }

@@ -1,6 +1,6 @@
 //! How a guest's run ends.
 
-use crate::arch::SeatError;
+use crate::AllocateError;
 use crate::engine::qemu::QemuError;
 use crate::{DeviceError, PolicyError, PostMortem};
 use firstlight_base::{VcpuId, VcpuState};
@@ -71,7 +71,7 @@ pub enum CrashKind {
 pub enum RunError {
     /// No memory for the guest.
     #[error("cannot allocate the guest's memory")]
-    Allocate(#[from] firstlight_load::AllocateError),
+    Memory(#[from] firstlight_load::AllocateError),
     /// The plan's files are not what they were.
     #[error("cannot put the kernel into the guest's memory")]
     Place(#[from] firstlight_load::PlaceError),
@@ -89,7 +89,7 @@ pub enum RunError {
     Device(#[from] DeviceError),
     /// The machine has no room for a device.
     #[error("cannot give the guest its devices")]
-    Seat(#[from] SeatError),
+    Seat(#[from] AllocateError),
     /// The console's output cannot be written.
     #[error("cannot write the guest's console output")]
     Output(#[source] io::Error),

@@ -16,6 +16,7 @@ mod machine;
 mod panic_watch;
 mod pci;
 mod post_mortem;
+mod reports;
 mod session;
 mod signals;
 mod system_allocator;
@@ -29,7 +30,7 @@ mod virtio;
 pub use arch::{HostCpuError, HostCpus, LinuxArch};
 pub use console::{Console, ConsoleOutput};
 pub use cpu_set::{CpuSet, CpuSetError};
-pub use devices::{DeviceError, Devices, Disk, Transport};
+pub use devices::{ConsoleKind, DeviceError, Devices, Disk, Net, OpenDevices, Transport, Vsock};
 pub use ending::{Crash, CrashKind, Ending, RunError, Stop};
 pub use engine::qemu::QemuError;
 pub use engine::{Chosen, Engine, EngineChoice, Equipment, NoEngine, choose};
@@ -40,4 +41,4 @@ pub use system_allocator::{
     SystemAllocatorConfig,
 };
 pub use vcpu_policy::{Enforcement, PolicyError, VcpuAffinity, VcpuPolicy};
-pub use virtio::VirtioDevice;
+pub use virtio::{PasstError, TapError, VirtioDevice, VsockError};

@@ -1,11 +1,13 @@
 //! A machine that carries a plan, and the trait through which an engine serves it.
 
+use crate::arch::Expansion;
 use crate::{Console, ConsoleOutput, Ending, RunError, Stop, session};
 use firstlight_base::VcpuState;
 use firstlight_boot::BootPlan;
 use firstlight_load::GuestMemory;
 use rustix::event::{PollFd, PollFlags};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a guest may run, and how long it may stay silent before something is said about it.
@@ -28,6 +30,12 @@ impl Machine {
     #[must_use]
     pub fn new(running: Box<dyn Running>) -> Self {
         Self { running }
+    }
+
+    /// The machine's slots, to plug devices in while it runs; the kvm engine has them.
+    #[must_use]
+    pub fn expansion(&self) -> Option<Arc<Expansion>> {
+        self.running.expansion()
     }
 
     /// Runs the guest until it ends. The calling thread serves console, signals and limits.
@@ -89,6 +97,11 @@ pub trait Running {
 
     /// The guest's memory.
     fn memory(&self) -> &GuestMemory;
+
+    /// The machine's slots, to plug devices in while it runs, where the engine has them.
+    fn expansion(&self) -> Option<Arc<Expansion>> {
+        None
+    }
 
     /// Ends whatever runs: threads are joined, processes waited for.
     fn end(self: Box<Self>);

@@ -5,7 +5,7 @@ mod intx;
 mod root_port;
 mod virtio;
 
-pub(crate) use bus::{Legacy, PciBus, SLOTS};
+pub(crate) use bus::{Legacy, PciBus};
 pub(crate) use intx::{Intx, Pin};
 pub(crate) use root_port::RootPort;
 pub(crate) use virtio::VirtioFunction;

@@ -27,10 +27,10 @@ pub type Holder = Cow<'static, str>;
 pub struct SystemAllocatorConfig {
     /// I/O ports; `None` on a machine without.
     pub io: Option<PortRange>,
-    /// Addresses below 4 GiB for devices on PCI.
-    pub low_mmio: GpaRange,
-    /// Addresses above 4 GiB for devices on PCI.
-    pub high_mmio: GpaRange,
+    /// Addresses below 4 GiB for devices on PCI; `None` where there is no bus.
+    pub low_mmio: Option<GpaRange>,
+    /// Addresses above 4 GiB for devices on PCI; `None` where it has none.
+    pub high_mmio: Option<GpaRange>,
     /// Addresses for devices that are on no PCI bus; `None` where they have fixed ones only.
     pub platform_mmio: Option<GpaRange>,
     /// Interrupts.
@@ -55,8 +55,8 @@ impl SystemAllocatorConfig {
     #[must_use]
     pub const fn window(&self, window: MmioWindow) -> Option<GpaRange> {
         match window {
-            MmioWindow::Low => Some(self.low_mmio),
-            MmioWindow::High => Some(self.high_mmio),
+            MmioWindow::Low => self.low_mmio,
+            MmioWindow::High => self.high_mmio,
             MmioWindow::Platform => self.platform_mmio,
         }
     }

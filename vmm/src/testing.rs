@@ -3,6 +3,7 @@
 
 use crate::arch::Wiring;
 use crate::board::Board;
+use crate::reports::Reports;
 use crate::{Console, LinuxArch};
 use firstlight_base::MIB;
 use firstlight_boot::{BootPlan, Request};
@@ -36,7 +37,7 @@ pub(crate) fn plan(cpus: u32) -> (BootPlan, Vec<u8>) {
 pub(crate) fn board<A: LinuxArch>(script: &Script, platform: &A::Platform) -> Board {
     let vm = script.create_vm().unwrap();
     let lines = |irq| -> Result<Box<dyn IrqLine>, HvError> { Ok(Box::new(vm.irq_line(irq)?)) };
-    let mut board = Board::new().unwrap();
+    let mut board = Board::new(&Reports::new().unwrap());
     let mut wiring = Wiring {
         board: &mut board,
         lines: &lines,

@@ -18,15 +18,16 @@ mod vsock;
 
 pub(crate) use backend::{Backend, Io};
 pub(crate) use balloon::{BalloonControl, balloon};
-pub(crate) use block::disk;
-pub(crate) use console::{ConsoleLine, NamedPort, console, status_port};
-pub(crate) use net::{Passt, Tap, network};
+pub(crate) use console::{ConsoleLine, STATUS_PORT, StatusLine, console, status_port};
+pub(crate) use firstlight_devices::virtio::vsock::GuestCid;
+pub(crate) use net::{Carrier, Passt, Tap, network};
 pub use net::{PasstError, TapError};
 pub(crate) use rng::rng;
 pub(crate) use runner::{Interrupt, Runner};
 pub use vsock::VsockError;
 pub(crate) use vsock::vsock;
 
+use crate::{DeviceError, Disk};
 use firstlight_devices::virtio::Device;
 use std::fmt;
 
@@ -49,6 +50,15 @@ impl VirtioDevice {
             chip: Box::new(chip),
             backend: Box::new(backend),
         }
+    }
+
+    /// A disk, the guest's of that number; other guests are kept off it as long as this lives.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] where it is not to be had, or is no disk.
+    pub fn disk(disk: &Disk, number: usize) -> Result<Self, DeviceError> {
+        block::disk(disk, number)
     }
 
     /// What it is called.

@@ -9,6 +9,7 @@ mod peer;
 mod race;
 mod start;
 
+use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::failure::{Because, Failure, Outcome};
 use crate::process;
@@ -21,8 +22,24 @@ pub(crate) use race::inside_the_race;
 /// What can be measured.
 const BENCHES: [&str; 6] = ["size", "load", "start", "first", "count", "boot"];
 
-/// Measures what `which` names, or all, with `rounds` runs of each.
-pub(crate) fn run(project: &Project, cache: &Cache, which: &[String], rounds: usize) -> Outcome {
+/// What is to be measured.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    /// Names of benches; all if nothing is named.
+    pub(crate) which: &'a [String],
+    /// How many runs a median is taken of.
+    pub(crate) rounds: usize,
+    /// The only architecture on which loading is measured.
+    pub(crate) architecture: Option<Architecture>,
+}
+
+/// Measures it.
+pub(crate) fn run(project: &Project, cache: &Cache, wanted: &Wanted<'_>) -> Outcome {
+    let &Wanted {
+        which,
+        rounds,
+        architecture,
+    } = wanted;
     if let Some(unknown) = which.iter().find(|name| !BENCHES.contains(&name.as_str())) {
         return Err(Failure::new(format!(
             "there is no bench {unknown}; there are {}",
@@ -31,12 +48,15 @@ pub(crate) fn run(project: &Project, cache: &Cache, which: &[String], rounds: us
     }
     let wanted = |name: &str| which.is_empty() || which.iter().any(|other| other == name);
     println!("machine: {}", machine()?);
-    project.firstlight()?;
+    // The loader's bench is a program of its own.
+    if BENCHES.iter().any(|name| *name != "load" && wanted(name)) {
+        project.firstlight()?;
+    }
     if wanted("size") {
         size(project)?;
     }
     if wanted("load") {
-        load::run(project, cache)?;
+        load::run(project, cache, architecture)?;
     }
     if wanted("start") {
         start::wall(project, cache, rounds)?;

@@ -124,18 +124,32 @@ impl Cross {
         for package in packages {
             cargo.args(["--package", package]);
         }
-        let messages = process::output_of(&mut cargo)?;
-        let mut programs = Vec::new();
-        for line in messages.lines() {
-            let message: serde_json::Value = serde_json::from_str(line)
-                .because(|| format!("cannot read what cargo says: {line}"))?;
-            programs.extend(message["executable"].as_str().map(PathBuf::from));
-        }
+        let programs = built(&mut cargo)?;
         if programs.is_empty() {
             return Err(Failure::new(format!("no tests in {}", packages.join(", "))));
         }
         Ok(programs)
     }
+
+    /// Builds the bench `name` of `package`, and says where its program is.
+    pub(crate) fn bench(&self, project: &Project, package: &str, name: &str) -> Outcome<PathBuf> {
+        let words = ["--quiet", "--locked", "--no-run", "--message-format=json"];
+        let mut cargo = self.cargo(project, "bench", &words);
+        cargo.args(["--package", package, "--bench", name]);
+        let program = built(&mut cargo)?.pop();
+        program.ok_or_else(|| Failure::new(format!("no bench {name} in {package}")))
+    }
+}
+
+/// Runs `cargo`, and reads in its messages which programs it built.
+fn built(cargo: &mut Command) -> Outcome<Vec<PathBuf>> {
+    let mut programs = Vec::new();
+    for line in process::output_of(cargo)?.lines() {
+        let message: serde_json::Value = serde_json::from_str(line)
+            .because(|| format!("cannot read what cargo says: {line}"))?;
+        programs.extend(message["executable"].as_str().map(PathBuf::from));
+    }
+    Ok(programs)
 }
 
 /// Runs the compiler's program `name` with the C library that it was built for.

@@ -75,6 +75,16 @@ pub(crate) enum Board {
     OlderIrqchip,
 }
 
+/// What a lab's clock goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// The host's time, with two processors.
+    Host,
+    /// The instructions of its only processor, a nanosecond each: whatever else the host does, the
+    /// same work takes the same time. Slower.
+    Instructions,
+}
+
 /// A machine that is ready to be started.
 pub(crate) struct Lab {
     architecture: Architecture,
@@ -82,6 +92,8 @@ pub(crate) struct Lab {
     emulator: Vec<OsString>,
     /// The machine that it is.
     pub(crate) board: Board,
+    /// What its clock goes by.
+    pub(crate) clock: Clock,
     kernel: PathBuf,
     initrd: PathBuf,
     /// The longest it may run, in seconds.
@@ -94,6 +106,23 @@ pub(crate) struct Lab {
     pub(crate) readable: Vec<PathBuf>,
     /// Shows the messages of the lab's own kernel.
     pub(crate) verbose: bool,
+}
+
+impl Clock {
+    /// How QEMU is told.
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Host => &["-smp", "2", "-accel", "tcg,thread=multi"],
+            Self::Instructions => &[
+                "-smp",
+                "1",
+                "-accel",
+                "tcg,thread=single",
+                "-icount",
+                "shift=0,sleep=off",
+            ],
+        }
+    }
 }
 
 /// How a command in the lab ended.
@@ -137,6 +166,7 @@ impl Lab {
             architecture,
             emulator,
             board: Board::Newest,
+            clock: Clock::Host,
             kernel: kernel.file,
             initrd,
             time_limit: 600,
@@ -242,8 +272,9 @@ impl Lab {
             .args(&self.emulator)
             .args(["-nodefaults", "-no-user-config"])
             .args(["-display", "none", "-no-reboot", "-M", self.machine()])
-            .args(["-cpu", self.processor(), "-smp", "2"])
-            .args(["-accel", "tcg,thread=multi", "-m"])
+            .args(["-cpu", self.processor()])
+            .args(self.clock.words())
+            .arg("-m")
             .arg(self.memory.to_string())
             .args(["-chardev", "file,id=out,path=/proc/self/fd/1,append=on"])
             .args(["-device", "virtio-serial-pci"])

@@ -58,13 +58,16 @@ enum Task {
         #[arg(long)]
         list: bool,
     },
-    /// Measure: the program's size, start, guest instructions, and the race with QEMU on KVM.
+    /// Measure: the program's size, loading, start, guest instructions, and the race with QEMU on KVM.
     Bench {
-        /// What to measure: size, start, first, count, boot; all if nothing is named.
+        /// What to measure: size, load, start, first, count, boot; all if nothing is named.
         which: Vec<String>,
         /// How many runs a median is taken of.
         #[arg(long, default_value_t = 9)]
         rounds: usize,
+        /// Where `load` is measured: x86_64, arm64 or riscv64; on all of them if nothing is named.
+        #[arg(short, long)]
+        arch: Option<Architecture>,
     },
     /// Fuzz what takes bytes from outside; ends with 1 if something went wrong.
     Fuzz {
@@ -191,7 +194,18 @@ fn perform(task: Task) -> Outcome<u8> {
         Task::Test { list: false, only } => {
             test::run(&project, &cache, &only).map(|passed| u8::from(!passed))
         }
-        Task::Bench { which, rounds } => bench::run(&project, &cache, &which, rounds).map(|()| 0),
+        Task::Bench {
+            which,
+            rounds,
+            arch,
+        } => {
+            let wanted = bench::Wanted {
+                which: &which,
+                rounds,
+                architecture: arch,
+            };
+            bench::run(&project, &cache, &wanted).map(|()| 0)
+        }
         Task::Fuzz {
             targets,
             minutes,

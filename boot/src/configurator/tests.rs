@@ -39,6 +39,10 @@ impl Ram {
 }
 
 impl GuestMem for Ram {
+    fn holds(&self, range: GpaRange) -> bool {
+        usize::try_from(range.len()).is_ok_and(|len| self.part(range.start(), len).is_ok())
+    }
+
     fn read(&self, at: Gpa, into: &mut [u8]) -> core::result::Result<(), OutsideRam> {
         let part = self.part(at, into.len())?;
         into.copy_from_slice(&self.0.borrow()[part]);

@@ -177,9 +177,7 @@ fn of_riscv64(virt: &VirtRiscv64) -> Vec<Device> {
 }
 
 fn virtio(virtio: &VirtioMmio) -> Option<Device> {
-    let len = virtio.stride.saturating_mul(virtio.count.into());
-    let irq = Some(virtio.irq);
-    memory("virtio transports", virtio.base, len).map(|device| Device { irq, ..device })
+    Some(at("virtio transports", virtio.whole()?, Some(virtio.irq)))
 }
 
 fn pci(windows: &PciWindows) -> impl Iterator<Item = Device> {

@@ -25,6 +25,12 @@ impl VirtioMmio {
         Some(Self { count, ..self })
     }
 
+    /// The registers of all.
+    #[must_use]
+    pub fn whole(&self) -> Option<GpaRange> {
+        GpaRange::new(self.base, self.stride.checked_mul(self.count.into())?)
+    }
+
     /// The registers of transport `number`, and its line; `None` beyond the last.
     #[must_use]
     pub fn transport(&self, number: u32) -> Option<(GpaRange, Irq)> {

@@ -2,7 +2,7 @@
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum, value_parser};
-use firstlight_vmm::{Devices, Disk, Transport};
+use firstlight_vmm::{ConsoleKind, Devices, Disk, Net, Transport, Vsock};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -18,9 +18,32 @@ pub(crate) struct DeviceArgs {
     #[arg(long = "disk", value_name = "FILE[,readonly]", action = ArgAction::Append)]
     #[arg(value_parser = OsStringValueParser::new().try_map(disk))]
     disks: Vec<Disk>,
+    /// A network card: user for a network of the guest's own behind this host, without any rights;
+    /// tap=NAME for an interface of this host that is there already; none for none. May be given
+    /// several times
+    ///
+    /// Without it the guest has no network. On the kvm engine, user takes the program passt.
+    #[arg(long = "net", value_name = "user|tap=NAME|none", action = ArgAction::Append)]
+    #[arg(value_parser = network)]
+    nets: Vec<NetArg>,
+    /// Sockets between the guest, whose number this is, and programs on this host, which find them at
+    /// the path [default: vsock.sock in the folder where this runs]
+    ///
+    /// To connect to a port of the guest's, connect to the Unix socket at the path and write CONNECT,
+    /// a space, the port and a newline; what comes back is OK, and then what the guest sends. What
+    /// the guest connects to at port N of number 2 is the Unix socket at the path with _N behind it.
+    #[arg(long, value_name = "CID[,uds=PATH]")]
+    #[arg(value_parser = OsStringValueParser::new().try_map(vsock))]
+    vsock: Option<Vsock>,
+    /// What of the guest the terminal is joined to: its serial port, or its virtio console, hvc0
+    #[arg(long, value_enum, default_value = "serial")]
+    console: ConsoleArg,
     /// Give the guest a source of random numbers
     #[arg(long)]
     rng: bool,
+    /// Let the guest give memory back that it does not use
+    #[arg(long)]
+    balloon: bool,
     /// How the guest reaches these devices: as functions on a PCI Express bus, or by registers in
     /// memory
     #[arg(long, value_enum, default_value = "pci", value_name = "TRANSPORT")]
@@ -36,6 +59,19 @@ enum TransportArg {
     Mmio,
 }
 
+/// A network card as it is typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum NetArg {
+    None,
+    Card(Net),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ConsoleArg {
+    Serial,
+    Virtio,
+}
+
 impl DeviceArgs {
     /// What was asked for.
     pub(crate) fn devices(&self) -> Devices {
@@ -45,9 +81,31 @@ impl DeviceArgs {
                 TransportArg::Mmio => Transport::Mmio,
             },
             disks: self.disks.clone(),
+            nets: self.nets(),
+            console: match self.console {
+                ConsoleArg::Serial => ConsoleKind::Serial,
+                ConsoleArg::Virtio => ConsoleKind::Virtio,
+            },
+            status_port: false,
+            vsock: self.vsock.clone(),
             rng: self.rng,
+            balloon: self.balloon,
             hotplug_slots: self.hotplug_slots,
         }
+    }
+}
+
+impl DeviceArgs {
+    /// Its cards; `none` takes away those that were given before.
+    fn nets(&self) -> Vec<Net> {
+        let mut nets = Vec::new();
+        for net in &self.nets {
+            match net {
+                NetArg::None => nets.clear(),
+                NetArg::Card(card) => nets.push(card.clone()),
+            }
+        }
+        nets
     }
 }
 
@@ -92,6 +150,33 @@ fn disk(text: OsString) -> Result<Disk, String> {
     Ok(disk)
 }
 
+fn network(text: &str) -> Result<NetArg, String> {
+    match text.split_once('=') {
+        None if text == "none" => Ok(NetArg::None),
+        None if text == "user" => Ok(NetArg::Card(Net::User)),
+        Some(("tap", name)) if !name.is_empty() => Ok(NetArg::Card(Net::Tap(name.to_owned()))),
+        _ => Err("a network is `user`, `tap=NAME` or `none`".to_owned()),
+    }
+}
+
+/// Numbers below are the host's and the hypervisor's, the last one is nobody's (vsock(7)).
+const GUEST_CIDS: std::ops::Range<u32> = 3..u32::MAX;
+
+fn vsock(text: OsString) -> Result<Vsock, String> {
+    let (cid, words) = split(&text);
+    let cid = cid.to_str().and_then(|cid| cid.parse().ok());
+    let cid = cid.filter(|cid| GUEST_CIDS.contains(cid));
+    let cid = cid.ok_or("a guest's number is from 3 to 4294967294")?;
+    let mut path = PathBuf::from("vsock.sock");
+    for word in words {
+        match word.split_once('=') {
+            Some(("uds", to)) if !to.is_empty() => path = to.into(),
+            _ => return Err(format!("`{word}` is not known; `uds=PATH` is")),
+        }
+    }
+    Ok(Vsock { cid, path })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,5 +198,26 @@ mod tests {
         assert!(parsed("a.img,reedonly").unwrap_err().contains("reedonly"));
         assert!(parsed("").is_err());
         assert!(parsed(",readonly").is_err());
+    }
+
+    #[test]
+    fn a_network_is_one_of_three() {
+        assert_eq!(network("user"), Ok(NetArg::Card(Net::User)));
+        let tap = Net::Tap("tap0".into());
+        assert_eq!(network("tap=tap0"), Ok(NetArg::Card(tap)));
+        assert_eq!(network("none"), Ok(NetArg::None));
+        for wrong in ["", "tap", "tap=", "bridge", "user=1"] {
+            assert!(network(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_guest_has_a_number_of_its_own_and_a_socket() {
+        let parsed = |text: &str| vsock(text.into()).map(|vsock| (vsock.cid, vsock.path));
+        assert_eq!(parsed("3"), Ok((3, "vsock.sock".into())));
+        assert_eq!(parsed("9,uds=/a/b"), Ok((9, "/a/b".into())));
+        for wrong in ["", "2", "4294967295", "x", "3,path=/a", "3,uds="] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -46,7 +46,7 @@ fn group(stock: &Stock, role: &str) -> Outcome<f64> {
 fn start(stock: &Stock, role: &str) -> Outcome<Child> {
     let mut guest = Command::new(env::current_exe()?)
         .arg(format!("--as={role}"))
-        .args([&stock.path, &stock.vmlinux, &stock.cache])
+        .args([&stock.path, &stock.unpacked, &stock.cache])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
@@ -58,10 +58,10 @@ fn start(stock: &Stock, role: &str) -> Outcome<Child> {
 
 /// What a process does that was started as a guest: load, touch, and wait for the end.
 pub(crate) fn be(role: &str, words: &[String]) -> Outcome {
-    let [path, vmlinux, cache] = words else {
+    let [path, unpacked, cache] = words else {
         return Err("a guest has three words".into());
     };
-    let stock = Stock::of_guest(path.into(), vmlinux.into(), cache.into());
+    let stock = Stock::of_guest(path.into(), unpacked.into(), cache.into());
     if role == "loop" {
         for _ in 0..5000 {
             drop(load(&stock, Kaslr::Off)?);
@@ -75,7 +75,7 @@ pub(crate) fn be(role: &str, words: &[String]) -> Outcome {
     };
     let memory: Box<dyn std::any::Any> = if role.starts_with("copied") {
         let boot = stock.boot()?;
-        let memory = peer::elf(&stock.vmlinux)?;
+        let memory = peer::elf(&stock.unpacked)?;
         boot.touch_peer(&memory, what);
         Box::new(memory)
     } else {

@@ -5,14 +5,16 @@
 //! machine mean little on another. The goals are those of the project's performance reference.
 
 mod allocations;
+mod flat;
 mod guests;
 mod meter;
 mod peer;
 mod touch;
 
 use allocations::Allocations;
+use firstlight_base::Gpa;
 use firstlight_boot::{BootPlan, Kaslr, Request, plan};
-use firstlight_image::{Codec, Format, Image, Limits, testing};
+use firstlight_image::{Architecture, Format, Image, Limits, Packed, testing};
 use firstlight_load::{Backing, Cache, GuestMemory, Kind, Layer, Opened, Sources, place};
 use meter::{Cost, Meter, median};
 use std::error::Error;
@@ -28,6 +30,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// What the guests have.
 pub(crate) const MEMORY: u64 = 512 << 20;
+/// How many runs a median is taken of, where nobody says.
 const ROUNDS: usize = 31;
 const INITRD: usize = 100 << 20;
 
@@ -41,69 +44,102 @@ fn main() -> Outcome {
     {
         return guests::be(role, rest);
     }
-    if words.is_empty() {
+    let (rounds, kernels) = match words.as_slice() {
+        [first, rest @ ..] if first.starts_with("--rounds=") => {
+            (first.trim_start_matches("--rounds=").parse()?, rest)
+        }
+        all => (ROUNDS, all),
+    };
+    if kernels.is_empty() {
         println!("skipped: no kernel was named; `cargo xtask bench load` does");
         return Ok(());
     }
     let folder = env::temp_dir().join(format!("firstlight-bench-{}", process::id()));
     fs::create_dir(&folder)?;
-    let done = measure(&folder, &words);
+    let done = measure(&folder, kernels, rounds);
     fs::remove_dir_all(&folder)?;
     done
 }
 
-fn measure(folder: &Path, kernels: &[String]) -> Outcome {
-    for kernel in kernels {
-        let stock = Stock::prepare(folder, Path::new(kernel))?;
-        println!("\n== load: {}, {}", stock.path.display(), stock.is);
-        warm(&stock)?;
-        cold(&stock)?;
-        kaslr(&stock)?;
-        touches(&stock)?;
-        guests::share(&stock)?;
-        parsers(&stock)?;
+fn measure(folder: &Path, kernels: &[String], rounds: usize) -> Outcome {
+    let mut small = Vec::new();
+    for (index, kernel) in kernels.iter().enumerate() {
+        let folder = folder.join("kernel");
+        fs::create_dir(&folder)?;
+        let stock = Stock::prepare(&folder, "vmlinuz", &fs::read(kernel)?)?;
+        println!("\n== load: {kernel}, {}", stock.is);
+        small = smallest(stock.architecture);
+        match stock.architecture {
+            Architecture::Arm64 | Architecture::Riscv64 => {
+                flat::measure(&stock, rounds)?;
+                // Packing takes an emulated machine minutes, and one is like another.
+                if index + 1 == kernels.len() {
+                    flat::measure_packed(&folder, &stock, rounds)?;
+                }
+            }
+            _ => of_a_pc(&stock, rounds)?,
+        }
+        fs::remove_dir_all(&folder)?;
     }
     println!("\n== load: an initial ramdisk of {} MiB", INITRD >> 20);
-    initrd(folder)
+    initrd(folder, &small, rounds)
+}
+
+fn of_a_pc(stock: &Stock, rounds: usize) -> Outcome {
+    warm(stock, rounds)?;
+    cold(stock, rounds)?;
+    kaslr(stock)?;
+    touches(stock)?;
+    guests::share(stock)?;
+    parsers(stock, rounds)
+}
+
+/// A kernel of one page, for what does not depend on the kernel.
+fn smallest(architecture: Architecture) -> Vec<u8> {
+    match architecture {
+        Architecture::Arm64 => testing::arm64_image().build(),
+        Architecture::Riscv64 => testing::riscv_image().build(),
+        _ => testing::elf64()
+            .entry(0x100_0000)
+            .segment(0x100_0000, &[0xf4], 1)
+            .build(),
+    }
 }
 
 /// A kernel file, unpacked to a cache and to a file for the peer.
 pub(crate) struct Stock {
     pub(crate) path: PathBuf,
     is: String,
-    codec: Option<Codec>,
-    pub(crate) vmlinux: PathBuf,
+    architecture: Architecture,
+    pub(crate) unpacked: PathBuf,
     pub(crate) cache: PathBuf,
 }
 
 impl Stock {
     /// What another process has prepared.
-    pub(crate) fn of_guest(path: PathBuf, vmlinux: PathBuf, cache: PathBuf) -> Self {
+    pub(crate) fn of_guest(path: PathBuf, unpacked: PathBuf, cache: PathBuf) -> Self {
         Self {
             path,
             is: String::new(),
-            codec: None,
-            vmlinux,
+            architecture: Architecture::Unknown,
+            unpacked,
             cache,
         }
     }
 
-    fn prepare(folder: &Path, path: &Path) -> Outcome<Self> {
-        let cache = folder.join("cache");
-        let bytes = fs::read(path)?;
-        let image = Image::open(&bytes, &Limits::default())?;
-        let vmlinux = folder.join("vmlinux");
-        fs::write(&vmlinux, image.kernel().bytes())?;
-        let codec = image
-            .bzimage()
-            .and_then(|(_, bzimage)| bzimage.payload.as_ref());
+    /// Makes `file` one of that name in `folder`, so that no other filesystem has a part in this.
+    fn prepare(folder: &Path, name: &str, file: &[u8]) -> Outcome<Self> {
+        let image = Image::open(file, &Limits::default())?;
         let stock = Self {
-            path: path.to_path_buf(),
+            path: folder.join(name),
             is: image.to_string(),
-            codec: codec.map(|payload| payload.codec),
-            vmlinux,
-            cache,
+            architecture: image.architecture(),
+            unpacked: folder.join(format!("{name}.unpacked")),
+            cache: folder.join("cache"),
         };
+        fs::write(&stock.path, file)?;
+        fs::write(&stock.unpacked, image.kernel().bytes())?;
+        settle();
         // The first finds nothing.
         let opened = open(&stock)?;
         assert!(opened.note.is_none(), "{:?}", opened.note);
@@ -117,6 +153,11 @@ impl Stock {
         let plan = plan(&image, &request(Kaslr::Off))?;
         Ok(Boot::of(&image, &plan))
     }
+}
+
+/// Waits until a change of a file would be seen by its time.
+fn settle() {
+    std::thread::sleep(std::time::Duration::from_millis(30));
 }
 
 /// Everything from the name of a file to its layers.
@@ -157,11 +198,11 @@ fn fill(opened: &Opened, request: &Request) -> Outcome<(BootPlan, GuestMemory)> 
 }
 
 /// B1: a kernel that is in the cache, against the peer with one that is in memory.
-fn warm(stock: &Stock) -> Outcome {
+fn warm(stock: &Stock, rounds: usize) -> Outcome {
     let (mut ours, mut elf, mut bzimage) = (Vec::new(), Vec::new(), Vec::new());
     // In turns of several, so that each finds its own code and tables in the processor's caches.
     for _ in 0..3 {
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             let meter = Meter::start();
             let loaded = load(stock, Kaslr::Off)?;
             ours.push(meter.stop());
@@ -169,7 +210,7 @@ fn warm(stock: &Stock) -> Outcome {
         }
         for _ in 0..5 {
             let meter = Meter::start();
-            let loaded = peer::elf(&stock.vmlinux)?;
+            let loaded = peer::elf(&stock.unpacked)?;
             elf.push(meter.stop());
             drop(loaded);
         }
@@ -195,13 +236,13 @@ fn warm(stock: &Stock) -> Outcome {
         "   linux-loader, bzImage {bzimage}  {:.0} x (goal: 100)",
         bzimage.cpu / ours.cpu
     );
-    steps(stock)
+    steps(stock, rounds)
 }
 
 /// What of the warm load takes how long.
-fn steps(stock: &Stock) -> Outcome {
+pub(crate) fn steps(stock: &Stock, rounds: usize) -> Outcome {
     let mut parts = [const { Vec::new() }; 5];
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let mut part = 0;
         let mut next = |cost: Cost| {
             parts[part].push(cost);
@@ -238,19 +279,16 @@ fn steps(stock: &Stock) -> Outcome {
 }
 
 /// B2: nothing in the cache, against the decompressor alone.
-fn cold(stock: &Stock) -> Outcome {
+pub(crate) fn cold(stock: &Stock, rounds: usize) -> Outcome {
+    const ENOUGH: usize = 5;
     let bytes = fs::read(&stock.path)?;
     let image = Image::open(&bytes, &Limits::default())?;
-    let Some((layer, bzimage)) = image.bzimage() else {
+    let Some((packed, payload)) = payload(&image) else {
         return Ok(());
     };
-    let Some(payload) = &bzimage.payload else {
-        return Ok(());
-    };
-    let packed = image.layers()[layer].bytes();
     let unpacked_len = image.kernel().bytes().len();
     let (mut raw, mut ours, mut kept) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..5 {
+    for _ in 0..rounds.min(ENOUGH) {
         // With a byte to spare, as it asks for.
         ALLOCATOR.warm_up(unpacked_len + 1);
         let meter = Meter::start();
@@ -268,12 +306,9 @@ fn cold(stock: &Stock) -> Outcome {
         kept.push(meter.stop());
         drop(loaded);
     }
-    let codec = stock
-        .codec
-        .map_or("none".to_owned(), |codec| codec.to_string());
     let (raw, ours, kept) = (Cost::median(&raw), Cost::median(&ours), Cost::median(&kept));
     println!("B2 cold load (goal: 1.10 x the decompressor into warm memory)");
-    println!("   {codec:<21} {raw}");
+    println!("   {:<21} {raw}", payload.codec);
     println!(
         "   without a cache       {ours}  {:.2} x",
         ours.cpu / raw.cpu
@@ -283,6 +318,26 @@ fn cold(stock: &Stock) -> Outcome {
         kept.cpu / raw.cpu
     );
     Ok(())
+}
+
+/// What of `image` is packed, and the layer that it is in.
+fn payload<'a>(image: &'a Image<'_>) -> Option<(&'a [u8], &'a Packed)> {
+    image.layers().iter().find_map(|layer| {
+        let payload = match layer.format() {
+            Format::BzImage(bzimage) => bzimage.payload.as_ref(),
+            Format::Zboot(zboot) => Some(&zboot.payload),
+            Format::Packed(packed) => Some(packed),
+            Format::Arm64(_)
+            | Format::Riscv(_)
+            | Format::Elf(_)
+            | Format::Multiboot(_)
+            | Format::Uki(_)
+            | Format::UImage(_)
+            | Format::Android(_)
+            | Format::Other(_) => None,
+        };
+        Some((layer.bytes(), payload?))
+    })
 }
 
 /// B5: what random addresses cost more.
@@ -339,7 +394,7 @@ fn touches(stock: &Stock) -> Outcome {
         shifted.push(meter.stop());
         drop(memory);
         let meter = Meter::start();
-        let memory = peer::elf(&stock.vmlinux)?;
+        let memory = peer::elf(&stock.unpacked)?;
         boot.touch_peer(&memory, What::All);
         theirs.push(meter.stop());
     }
@@ -372,11 +427,11 @@ fn kib(kib: i64) -> f64 {
 }
 
 /// B14: what finding out what an image is costs, once it is unpacked.
-fn parsers(stock: &Stock) -> Outcome {
+fn parsers(stock: &Stock, rounds: usize) -> Outcome {
     let layers = open(stock)?;
     let (mut reopen, mut relocations) = (Vec::new(), Vec::new());
     let mut counted = None;
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let before = ALLOCATOR.count();
         let meter = Meter::start();
         let image = Image::reopen(layers.layers.for_image())?;
@@ -404,23 +459,18 @@ fn parsers(stock: &Stock) -> Outcome {
 }
 
 /// B8: what a large initial ramdisk that is in the cache costs more, against reading it.
-fn initrd(folder: &Path) -> Outcome {
+fn initrd(folder: &Path, kernel: &[u8], rounds: usize) -> Outcome {
     let path = folder.join("initrd");
     fs::write(&path, large_archive())?;
     let cache = Cache::open(&folder.join("cache"), Cache::BOUND)?;
-    // Until a change of the file would be seen by its time.
-    std::thread::sleep(std::time::Duration::from_millis(30));
+    settle();
     let open = || {
         let file = File::open(&path)?;
         cache.get(Kind::Initrd, &file, &path, || {
             Ok::<_, Box<dyn Error>>(vec![Layer::new(fs::read(&path)?)])
         })
     };
-    let kernel = testing::elf64()
-        .entry(0x100_0000)
-        .segment(0x100_0000, &[0xf4], 1)
-        .build();
-    let image = Image::open(&kernel, &Limits::default())?;
+    let image = Image::open(kernel, &Limits::default())?;
     let len = open()?.layers.bytes()[0].len() as u64;
     let plan = |initrd| {
         let request = request(Kaslr::Off);
@@ -428,9 +478,9 @@ fn initrd(folder: &Path) -> Outcome {
     };
     let (without, with) = (plan(None)?, plan(Some(len))?);
     let (mut ours, mut none, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let sources = Sources {
-            layers: &[&kernel],
+            layers: &[kernel],
             ..Sources::default()
         };
         let memory = GuestMemory::allocate(without.platform().ram(), Backing::Private)?;
@@ -451,7 +501,7 @@ fn initrd(folder: &Path) -> Outcome {
         ours.push(meter.stop());
         drop(memory);
         if theirs.len() < 9 {
-            let memory = peer::memory()?;
+            let memory = peer::memory(Gpa::new(0))?;
             let meter = Meter::start();
             peer::read_initrd(&memory, &path)?;
             theirs.push(meter.stop());

@@ -1,29 +1,37 @@
 //! The same with linux-loader 0.14 and vm-memory: the loader of Firecracker and Cloud Hypervisor.
+//!
+//! It has loaders for the host's architecture only, so the host chooses a module here. Both have
+//! the same names; what linux-loader does not have there is an error.
+
+#[cfg(not(target_arch = "x86_64"))]
+mod image;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) use image::{bzimage, elf, pe};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{bzimage, elf, pe};
 
 use crate::{MEMORY, Outcome};
-use linux_loader::loader::{BzImage, Elf, KernelLoader};
+use firstlight_base::Gpa;
 use std::fs::File;
 use std::path::Path;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-/// Fresh guest memory.
-pub(crate) fn memory() -> Outcome<GuestMemoryMmap> {
+/// An `Image`, loaded.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) memory: GuestMemoryMmap,
+    /// Where its first byte is.
+    pub(crate) kernel: Gpa,
+}
+
+/// Fresh guest memory from `start` on.
+pub(crate) fn memory(start: Gpa) -> Outcome<GuestMemoryMmap> {
     let len = usize::try_from(MEMORY)?;
-    Ok(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), len)])?)
-}
-
-/// An unpacked kernel, loaded; the zero page is not counted.
-pub(crate) fn elf(vmlinux: &Path) -> Outcome<GuestMemoryMmap> {
-    let memory = memory()?;
-    Elf::load(&memory, None, &mut File::open(vmlinux)?, None)?;
-    Ok(memory)
-}
-
-/// A packed one, which the guest is to unpack.
-pub(crate) fn bzimage(path: &Path) -> Outcome<GuestMemoryMmap> {
-    let memory = memory()?;
-    BzImage::load(&memory, None, &mut File::open(path)?, None)?;
-    Ok(memory)
+    let start = GuestAddress(start.get());
+    Ok(GuestMemoryMmap::from_ranges(&[(start, len)])?)
 }
 
 /// A ramdisk, read into memory as VMMs with this library do.

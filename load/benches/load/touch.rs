@@ -1,12 +1,13 @@
-//! What a boot of Linux 6.1 reads and writes up to its init, page by page, as it was counted once:
-//! of its image it writes to half (alternatives, return thunks, data), of other
+//! What a boot of Linux reads and writes up to its init, page by page, as it was counted once: of its
+//! image it writes to half (alternatives, return thunks, data), or two thirds on arm64, of other
 //! memory to 24 MiB (the map of pages, slabs).
 
 use firstlight_base::{Gpa, GuestMem};
 use firstlight_boot::{BootPlan, Content, Piece};
-use firstlight_image::Image;
+use firstlight_image::{Architecture, Image};
 use firstlight_load::GuestMemory;
 use std::collections::BTreeSet;
+use std::hint::black_box;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 /// Of each segment of the kernel, in thousandths: 3121 of 6179 pages of text and constants, 372 of
@@ -15,6 +16,11 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 const WRITTEN: [u64; 4] = [505, 238, 1000, 601];
 /// The same of a kernel whose per-CPU data is not a segment of its own.
 const WRITTEN_WITHOUT_PER_CPU: [u64; 3] = [505, 238, 601];
+/// The same of an `Image`, which is one piece: 6151 of 9212 pages for arm64, 3538 of 7610 for
+/// riscv64. Counted with Debian's Linux 6.12, whose memory at init's first line was compared with its
+/// file.
+const WRITTEN_OF_ARM64: [u64; 1] = [667];
+const WRITTEN_OF_RISCV64: [u64; 1] = [464];
 /// Of the pages with places in the relocation table, one in so many is not written to: 293 of 3327.
 const LEFT_ALONE: usize = 11;
 /// Pages elsewhere.
@@ -36,19 +42,29 @@ impl Boot {
         let pieces: Vec<&Piece> = pieces
             .filter(|piece| matches!(piece.content, Content::Image { .. }))
             .collect();
-        let written = if pieces.len() == WRITTEN_WITHOUT_PER_CPU.len() {
-            WRITTEN_WITHOUT_PER_CPU.as_slice()
-        } else {
-            WRITTEN.as_slice()
+        let written = match image.architecture() {
+            Architecture::Arm64 => WRITTEN_OF_ARM64.as_slice(),
+            Architecture::Riscv64 => &WRITTEN_OF_RISCV64,
+            _ if pieces.len() == WRITTEN_WITHOUT_PER_CPU.len() => &WRITTEN_WITHOUT_PER_CPU,
+            _ => &WRITTEN,
         };
         let image = pieces
             .into_iter()
             .zip(written.iter().cycle())
             .flat_map(|(piece, thousandths)| pages(piece, *thousandths, &relocated))
             .collect();
-        let other = |page| (Gpa::new((256 << 20) + page * PAGE), true);
+        let start = plan.platform().ram()[0].start().get() + (256 << 20);
+        let other = |page| (Gpa::new(start + page * PAGE), true);
         let others = (0..OTHERS).map(other).collect();
         Self { image, others }
+    }
+
+    /// One that reads the same and writes nothing.
+    pub(crate) fn without_writes(mut self) -> Self {
+        for (_, written) in self.image.iter_mut().chain(&mut self.others) {
+            *written = false;
+        }
+        self
     }
 
     /// The same boot of a kernel that lies so much higher.
@@ -66,6 +82,8 @@ impl Boot {
             memory
                 .read(at, &mut byte)
                 .expect("the plan is for this memory");
+            // What nobody looks at would not be read.
+            black_box(&mut byte);
             if write {
                 memory
                     .write(at, &byte)
@@ -78,7 +96,7 @@ impl Boot {
     pub(crate) fn touch_peer(&self, memory: &GuestMemoryMmap, what: What) {
         self.each(what, |at, write| {
             let at = GuestAddress(at.get());
-            let byte: u8 = memory.read_obj(at).expect("the same memory");
+            let byte: u8 = black_box(memory.read_obj(at).expect("the same memory"));
             if write {
                 memory.write_obj(byte, at).expect("the same memory");
             }

@@ -2,8 +2,9 @@
 
 use super::memory::{ArchMemoryLayout, GuestMemoryRegion, regions};
 use super::{LinuxArch, Wiring};
-use crate::RunError;
 use crate::board::{Place, now};
+use crate::{RunError, SystemAllocatorConfig};
+use firstlight_base::Irq;
 use firstlight_boot::platform::{Gic, VirtArm64};
 use firstlight_devices::{Pl011, Pl031};
 use firstlight_hv::{Features, Irqchip};
@@ -26,6 +27,10 @@ impl LinuxArch for Aarch64 {
 
     fn guest_memory_layout(layout: &ArchMemoryLayout) -> Vec<GuestMemoryRegion> {
         regions(layout)
+    }
+
+    fn get_system_allocator_config(virt: &VirtArm64) -> SystemAllocatorConfig {
+        super::allocation::config(virt.pci.as_ref(), None, (Irq(0), 224))
     }
 
     fn irqchip(virt: &VirtArm64) -> Option<Irqchip> {

@@ -1,7 +1,7 @@
 //! What a machine is made of.
 
-use crate::VcpuPolicy;
-use crate::virtio::VirtioDevice;
+use super::Allocation;
+use crate::{OpenDevices, VcpuPolicy};
 use firstlight_base::VcpuState;
 
 /// What a machine is made of, beside its memory.
@@ -13,10 +13,10 @@ pub struct VmComponents<P> {
     pub cpus: u32,
     /// The registers that its boot vCPU begins with.
     pub boot_vcpu: VcpuState,
-    /// Its virtio devices, in order.
-    pub devices: Vec<VirtioDevice>,
-    /// Into how many slots devices can be plugged while it runs.
-    pub hotplug_slots: u8,
+    /// Who has what of it, and where its virtio devices are.
+    pub allocation: Allocation,
+    /// Its virtio devices, in the order of the allocation.
+    pub devices: OpenDevices,
     /// How its vCPUs' threads are scheduled.
     pub policy: VcpuPolicy,
 }

@@ -1,17 +1,18 @@
 //! The devices that a machine has beside those of every such machine, and those that are plugged in
 //! while it runs.
 
-use crate::RunError;
+use super::allocation::{Allocation, Seat};
 use crate::board::{Board, Lines, Place};
-use crate::pci::{PciBus, Pin, RootPort, SLOTS, VirtioFunction};
-use crate::virtio::VirtioDevice;
+use crate::pci::{Legacy, PciBus, Pin, RootPort, VirtioFunction};
 use crate::virtio::mmio::{Transport, Wiring};
-use firstlight_base::Port;
+use crate::virtio::{BalloonControl, VirtioDevice};
+use crate::{RunError, SystemAllocator};
+use firstlight_base::{KIB, Port};
 use firstlight_boot::platform::{PciWindows, VirtioMmio};
 use firstlight_devices::pci::{Address, Attachment};
 use firstlight_hv::Interconnect;
 use firstlight_load::GuestMemory;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A machine's further devices: what is in its slots, and what can be plugged in.
 pub struct Expansion {
@@ -19,9 +20,13 @@ pub struct Expansion {
     interconnect: Arc<dyn Interconnect>,
     transports: Vec<Arc<Transport>>,
     bus: Option<Arc<PciBus>>,
-    /// One plugs or pulls at a time.
-    plugging: Mutex<()>,
+    pub(super) balloon: Option<BalloonControl>,
+    /// Who has what of the machine; held while something is plugged in or pulled out.
+    allocator: Mutex<SystemAllocator>,
 }
+
+/// What a balloon counts in (virtio 1.2, section 5.5.6).
+const PAGE: u64 = 4 * KIB;
 
 /// What a machine's slots are wired to.
 pub(super) struct Backplane<'a> {
@@ -38,22 +43,6 @@ pub(super) struct Rows {
     pub(super) pci: Option<PciWindows>,
     /// The ports of PCI's configuration mechanism 1, on machines with ports.
     pub(super) legacy: Option<Port>,
-    pub(super) hotplug_slots: u8,
-}
-
-/// A device that no slot is left for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SeatError {
-    /// More devices than slots.
-    #[error("{wanted} devices were asked for, and this machine has room for {room} ({what})")]
-    Room {
-        /// How many were asked for.
-        wanted: usize,
-        /// How many there can be.
-        room: usize,
-        /// What they were to go into.
-        what: &'static str,
-    },
 }
 
 /// Why a device cannot be plugged in or pulled out.
@@ -73,107 +62,85 @@ pub enum HotplugError {
     Host(#[from] RunError),
 }
 
-impl Rows {
-    /// Where `count` devices go, as numbers of slots: of the row of transports where there is one, else
-    /// of the root bus. There the bridge has the first slot, and what is plugged in the last.
-    pub(super) fn seats(&self, count: usize) -> Result<std::ops::Range<u8>, SeatError> {
-        let (first, room, what) = match (self.virtio, self.pci) {
-            (Some(row), _) => {
-                let room = usize::try_from(row.count).unwrap_or(usize::MAX);
-                (0, room, "virtio transports")
-            }
-            (None, Some(_)) => {
-                let room = SLOTS - 1 - usize::from(self.hotplug_slots).min(SLOTS - 1);
-                (1, room, "slots of the PCI bus")
-            }
-            (None, None) => (0, 0, "it was planned without any"),
-        };
-        let wanted = count;
-        let room_error = SeatError::Room { wanted, room, what };
-        let count = u8::try_from(count).ok().filter(|_| wanted <= room);
-        let count = count.ok_or(room_error)?;
-        Ok(first..first + count)
-    }
-
-    /// The slots of the root bus that ports are in.
-    fn ports(&self) -> std::ops::Range<u8> {
-        let slots = u8::try_from(SLOTS).expect("a bus has 32 slots");
-        slots - self.hotplug_slots.min(slots - 1)..slots
-    }
-}
-
 impl Expansion {
-    /// Puts `devices` into the machine's slots and attaches these to the board.
+    /// Puts devices into the slots that they have, and attaches these to the board.
     pub(super) fn build(
         rows: &Rows,
-        devices: Vec<VirtioDevice>,
+        (devices, allocation): (Vec<VirtioDevice>, Allocation),
         mut backplane: Backplane<'_>,
     ) -> Result<Self, RunError> {
-        let seats = rows.seats(devices.len())?;
+        let Allocation {
+            allocator,
+            seats,
+            ports,
+        } = allocation;
+        let bus = rows
+            .pci
+            .map(|windows| PciBus::new(windows, backplane.lines));
         let mut expansion = Self {
             memory: Arc::clone(backplane.memory),
             interconnect: Arc::clone(&backplane.interconnect),
             transports: Vec::new(),
-            bus: None,
-            plugging: Mutex::default(),
+            bus: bus.transpose()?,
+            balloon: None,
+            allocator: Mutex::new(allocator),
         };
-        let mut seated = seats.zip(devices);
-        if let Some(row) = rows.virtio {
-            expansion.attach_transports(&row, &mut seated, &mut backplane)?;
+        assert_eq!(seats.len(), devices.len(), "every device has its place");
+        for (seat, device) in seats.into_iter().zip(devices) {
+            match seat {
+                Seat::Transport(number) => {
+                    expansion.attach_transport(rows, (number, device), &mut backplane)?;
+                }
+                Seat::Function(at) => expansion.insert(at, device)?,
+            }
         }
-        if let Some(windows) = rows.pci {
-            expansion.attach_bus(rows, windows, &mut seated, &mut backplane)?;
-        }
+        expansion.attach_bus(rows, &ports, backplane.board);
         Ok(expansion)
     }
 
-    fn attach_transports(
+    fn attach_transport(
         &mut self,
-        row: &VirtioMmio,
-        devices: impl Iterator<Item = (u8, VirtioDevice)>,
+        rows: &Rows,
+        (number, device): (u32, VirtioDevice),
         backplane: &mut Backplane<'_>,
     ) -> Result<(), RunError> {
-        for (number, device) in devices {
-            let transport = row.transport(number.into());
-            let (registers, irq) = transport.expect("seats are of the row");
-            let wiring = Wiring {
-                registers: registers.start(),
-                line: (backplane.lines)(irq)?,
-                interconnect: Arc::clone(&self.interconnect),
-                memory: &self.memory,
-            };
-            let transport = Transport::new(device, wiring)?;
-            self.transports.push(Arc::clone(&transport));
-            backplane.board.attach(Place::of(registers), transport);
-        }
+        let transport = rows.virtio.and_then(|row| row.transport(number));
+        let (registers, irq) = transport.expect("places are of the platform's row");
+        let wiring = Wiring {
+            registers: registers.start(),
+            line: (backplane.lines)(irq)?,
+            interconnect: Arc::clone(&self.interconnect),
+            memory: &self.memory,
+        };
+        let transport = Transport::new(device, wiring)?;
+        self.transports.push(Arc::clone(&transport));
+        backplane.board.attach(Place::of(registers), transport);
         Ok(())
     }
 
-    fn attach_bus(
-        &mut self,
-        rows: &Rows,
-        windows: PciWindows,
-        devices: impl Iterator<Item = (u8, VirtioDevice)>,
-        backplane: &mut Backplane<'_>,
-    ) -> Result<(), RunError> {
-        let bus = PciBus::new(windows, backplane.lines)?;
-        for (slot, device) in devices {
-            let pin = Pin::new(bus.line(slot));
-            bus.insert(slot, self.function(device, (Attachment::RootComplex, pin))?);
-        }
-        for slot in rows.ports() {
-            let pin = Pin::new(bus.line(slot));
-            bus.insert_port(slot, &RootPort::new(slot, pin, &self.interconnect));
+    fn insert(&self, at: Address, device: VirtioDevice) -> Result<(), RunError> {
+        let bus = self.bus.as_ref().expect("who is on a bus has one");
+        let pin = Pin::new(bus.line(at.device()));
+        let place = (Attachment::RootComplex, pin);
+        bus.insert(at.device(), self.function(device, place)?);
+        Ok(())
+    }
+
+    fn attach_bus(&self, rows: &Rows, ports: &[Address], board: &mut Board) {
+        let Some(bus) = &self.bus else {
+            return;
+        };
+        for port in ports {
+            let pin = Pin::new(bus.line(port.device()));
+            let port = RootPort::new(*port, pin, &self.interconnect);
+            bus.insert_port(&port);
         }
         for (range, window) in bus.windows() {
-            backplane.board.attach(Place::of(range), window);
+            board.attach(Place::of(range), window);
         }
         if let Some(ports) = rows.legacy {
-            let legacy = Arc::new(crate::pci::Legacy::new(&bus));
-            backplane.board.attach(Place::Ports(ports, 8), legacy);
+            board.attach(Place::Ports(ports, 8), Arc::new(Legacy::new(bus)));
         }
-        self.bus = Some(bus);
-        Ok(())
     }
 
     fn function(
@@ -184,9 +151,9 @@ impl Expansion {
         VirtioFunction::new(device, place, &self.interconnect, &self.memory)
     }
 
-    /// Plugs a device into a free slot.
+    /// Plugs a device into a free slot, and says which port that is behind.
     pub(crate) fn plug(&self, device: VirtioDevice) -> Result<Address, HotplugError> {
-        let _one = self.plugging.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.allocator();
         let bus = self.bus.as_ref().ok_or(HotplugError::NoSlots)?;
         let ports = bus.ports();
         if ports.is_empty() {
@@ -197,7 +164,7 @@ impl Expansion {
         let function = self.function(device, (Attachment::Slot, port.pin()))?;
         port.plug(function);
         bus.survey();
-        Ok(port.slot_address())
+        Ok(port.address())
     }
 
     /// Pulls the device out of the slot behind the port at `port`.
@@ -206,13 +173,38 @@ impl Expansion {
     ///
     /// [`HotplugError::Nobody`] where nothing was plugged in there.
     pub fn unplug(&self, port: Address) -> Result<(), HotplugError> {
-        let _one = self.plugging.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.allocator();
         let bus = self.bus.as_ref().ok_or(HotplugError::NoSlots)?;
         let ports = bus.ports();
-        let port_there = ports.iter().find(|other| other.slot_address() == port);
-        let pulled = port_there.and_then(|port| port.unplug());
+        let there = ports.iter().find(|other| other.address() == port);
+        let pulled = there.and_then(|port| port.unplug());
         bus.survey();
         pulled.map(|_device| ()).ok_or(HotplugError::Nobody(port))
+    }
+
+    /// Asks the guest to give so many bytes of its memory back, in pages of 4 KiB, and says whether it
+    /// has what it takes for that.
+    pub fn inflate_balloon(&self, bytes: u64) -> bool {
+        let Some(balloon) = &self.balloon else {
+            return false;
+        };
+        balloon.set_target(u32::try_from(bytes / PAGE).unwrap_or(u32::MAX));
+        true
+    }
+
+    /// How many bytes of its memory the guest was asked for, and how many it says that it has given;
+    /// `None` without a balloon.
+    #[must_use]
+    pub fn balloon(&self) -> Option<(u64, u64)> {
+        let bytes = |pages| u64::from(pages) * PAGE;
+        let balloon = self.balloon.as_ref()?;
+        Some((bytes(balloon.target()), bytes(balloon.actual())))
+    }
+
+    fn allocator(&self) -> MutexGuard<'_, SystemAllocator> {
+        self.allocator
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stops all devices, for good.

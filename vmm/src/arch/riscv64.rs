@@ -2,9 +2,10 @@
 
 use super::memory::{ArchMemoryLayout, GuestMemoryRegion, regions};
 use super::{LinuxArch, Wiring};
-use crate::RunError;
 use crate::board::serial::{Ns16550, Trigger};
 use crate::board::{Place, now};
+use crate::{RunError, SystemAllocatorConfig};
+use firstlight_base::Irq;
 use firstlight_boot::platform::{RiscvIrqchip, VirtRiscv64};
 use firstlight_devices::{Finisher, GoldfishRtc};
 use firstlight_hv::{Aia, Features, Irqchip};
@@ -27,6 +28,10 @@ impl LinuxArch for Riscv64 {
 
     fn guest_memory_layout(layout: &ArchMemoryLayout) -> Vec<GuestMemoryRegion> {
         regions(layout)
+    }
+
+    fn get_system_allocator_config(virt: &VirtRiscv64) -> SystemAllocatorConfig {
+        super::allocation::config(virt.pci.as_ref(), None, (Irq(1), VirtRiscv64::SOURCES - 1))
     }
 
     fn irqchip(virt: &VirtRiscv64) -> Option<Irqchip> {

@@ -4,7 +4,8 @@ use super::expansion::{Backplane, Expansion, Rows};
 use super::{LinuxArch, VmComponents, Wiring};
 use crate::board::plic::{Plic, PlicLine};
 use crate::board::{Board, Place};
-use crate::{RunError, VcpuPolicy};
+use crate::virtio::ConsoleLine;
+use crate::{OpenDevices, RunError, VcpuPolicy};
 use firstlight_base::{Irq, VcpuState};
 use firstlight_boot::platform::VirtRiscv64;
 use firstlight_hv::{HvError, Hypervisor, IrqLine, Vcpu, Vm};
@@ -16,6 +17,8 @@ pub struct RunnableLinuxVm<V: Vm> {
     pub(crate) memory: Arc<GuestMemory>,
     pub(crate) board: Arc<Board>,
     pub(crate) expansion: Arc<Expansion>,
+    /// The terminal's end of the virtio console, where the terminal is joined to it.
+    pub(crate) console: Option<Arc<ConsoleLine>>,
     /// In order.
     pub(crate) vcpus: Vec<V::Vcpu>,
     pub(crate) boot_vcpu: VcpuState,
@@ -48,8 +51,8 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         platform,
         boot_vcpu,
         cpus,
+        allocation,
         devices,
-        hotplug_slots,
         policy,
     } = components;
     let mut vm = hypervisor.create_vm()?;
@@ -59,7 +62,7 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         vm.create_irqchip(irqchip)?;
     }
     let vcpus = vm.create_vcpus(cpus, A::vcpu_features(&platform))?;
-    let mut board = Board::new()?;
+    let mut board = Board::new(&devices.reports);
     let plic = match supplied {
         Some(_) => None,
         None => Some(plic(&vcpus, &mut board)?),
@@ -82,7 +85,6 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         virtio: layout.virtio,
         pci: layout.pci,
         legacy: A::PCI_CONFIG,
-        hotplug_slots,
     };
     let backplane = Backplane {
         board: &mut board,
@@ -90,11 +92,19 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         memory: &memory,
         interconnect: vm.interconnect(),
     };
-    let expansion = Expansion::build(&rows, devices, backplane)?;
+    let OpenDevices {
+        list,
+        console,
+        balloon,
+        ..
+    } = devices;
+    let mut expansion = Expansion::build(&rows, (list, allocation), backplane)?;
+    expansion.balloon = balloon;
     Ok(RunnableLinuxVm {
         memory,
         board: Arc::new(board),
         expansion: Arc::new(expansion),
+        console,
         vcpus,
         boot_vcpu,
         policy,

@@ -2,10 +2,10 @@
 
 use super::memory::{ArchMemoryLayout, GuestMemoryRegion, regions};
 use super::{LinuxArch, Wiring};
-use crate::RunError;
 use crate::board::serial::{Ns16550, Trigger};
 use crate::board::{Place, now};
-use firstlight_base::{GpaRange, Port};
+use crate::{RunError, SystemAllocatorConfig};
+use firstlight_base::{GpaRange, Irq, Port};
 use firstlight_boot::Pc;
 use firstlight_devices::{AcpiRegs, Cmos, DebugExit, I8042, Pvpanic};
 use firstlight_hv::{Features, Irqchip};
@@ -34,6 +34,10 @@ impl LinuxArch for X8664 {
 
     fn guest_memory_layout(layout: &ArchMemoryLayout) -> Vec<GuestMemoryRegion> {
         regions(layout)
+    }
+
+    fn get_system_allocator_config(pc: &Pc) -> SystemAllocatorConfig {
+        super::allocation::config(pc.pci.as_ref(), Some((Port(0), 0x1_0000)), (Irq(0), 24))
     }
 
     fn irqchip(_pc: &Pc) -> Option<Irqchip> {

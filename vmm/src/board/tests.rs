@@ -57,7 +57,10 @@ impl Bench {
     }
 
     fn bell_rings(&self) -> bool {
-        readable(self.board.bell().as_fd(), Some(&Timespec::default()))
+        readable(
+            self.board.reports().bell().as_fd(),
+            Some(&Timespec::default()),
+        )
     }
 
     /// Types `typed` as the session does, to a guest that reads what there is whenever the line
@@ -73,7 +76,7 @@ impl Bench {
             received.extend(std::iter::from_fn(&mut read));
             assert_eq!(self.driven(line).last(), Some(&false));
             assert_eq!(self.bell_rings(), !rest.is_empty());
-            self.board.bell().answer();
+            self.board.reports().bell().answer();
         }
         received
     }

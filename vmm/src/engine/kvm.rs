@@ -5,9 +5,12 @@ mod hardware;
 mod sbi;
 
 use super::{Equipment, Unfit};
-use crate::arch::{Aarch64, Expansion, Riscv64, RunnableLinuxVm, VmComponents, X8664, mapped};
+use crate::arch::{
+    Aarch64, Allocation, Expansion, Riscv64, RunnableLinuxVm, VmComponents, X8664, allocate, mapped,
+};
 use crate::board::Board;
-use crate::{ConsoleOutput, LinuxArch, RunError, Running, Stop, VcpuPolicy, VirtioDevice};
+use crate::virtio::ConsoleLine;
+use crate::{ConsoleOutput, LinuxArch, OpenDevices, RunError, Running, Stop, VcpuPolicy};
 use crew::Crew;
 use firstlight_base::VcpuState;
 use firstlight_boot::{BootPlan, Hardware, Platform};
@@ -104,12 +107,16 @@ where
     H::Vm: 'static,
 {
     // What can be refused is refused before memory is filled.
-    let devices = equipment.devices.open()?;
+    let wanted = &equipment.devices;
+    let platform = plan.platform();
+    let allocation = allocate(platform, &wanted.names(), wanted.hotplug_slots)?;
+    let memory = platform.ram().iter().map(|range| range.len()).sum();
     let build = Build {
         hypervisor,
         plan,
-        devices,
-        equipment,
+        allocation,
+        devices: wanted.open(memory)?,
+        policy: equipment.policy.clone(),
     };
     match plan.platform() {
         Platform::Pc(pc) => build.machine::<X8664>(pc, fill),
@@ -122,8 +129,9 @@ where
 struct Build<'a, H> {
     hypervisor: &'a H,
     plan: &'a BootPlan,
-    devices: Vec<VirtioDevice>,
-    equipment: &'a Equipment,
+    allocation: Allocation,
+    devices: OpenDevices,
+    policy: VcpuPolicy,
 }
 
 impl<H: Hypervisor> Build<'_, H>
@@ -143,9 +151,9 @@ where
             platform: platform.clone(),
             cpus: self.plan.platform().cpus(),
             boot_vcpu: self.plan.boot_vcpu().clone(),
+            allocation: self.allocation,
             devices: self.devices,
-            hotplug_slots: self.equipment.devices.hotplug_slots,
-            policy: self.equipment.policy.clone(),
+            policy: self.policy,
         };
         let vm = A::build_vm(self.hypervisor, Arc::new(memory), components)?;
         Ok(Box::new(KvmMachine::<A, _>::new(vm)))
@@ -157,6 +165,8 @@ struct KvmMachine<A, V: Vm> {
     memory: Arc<GuestMemory>,
     board: Arc<Board>,
     expansion: Arc<Expansion>,
+    /// The terminal's end of the virtio console, where the terminal is joined to it.
+    console: Option<Arc<ConsoleLine>>,
     state: State<V::Vcpu>,
     /// What the vCPUs belong to; dropped last.
     _vm: V,
@@ -175,6 +185,7 @@ impl<A: LinuxArch, V: Vm> KvmMachine<A, V> {
             memory,
             board,
             expansion,
+            console,
             vcpus,
             boot_vcpu,
             policy,
@@ -184,6 +195,7 @@ impl<A: LinuxArch, V: Vm> KvmMachine<A, V> {
             memory,
             board,
             expansion,
+            console,
             state: State::Ready(vcpus, Box::new((boot_vcpu, policy))),
             _vm: vm,
             _arch: PhantomData,
@@ -194,6 +206,9 @@ impl<A: LinuxArch, V: Vm> KvmMachine<A, V> {
 impl<A: LinuxArch, V: Vm> Running for KvmMachine<A, V> {
     fn start(&mut self, output: &ConsoleOutput) -> Result<(), RunError> {
         self.board.connect(output);
+        if let Some(console) = &self.console {
+            console.connect(output);
+        }
         let state = std::mem::replace(&mut self.state, State::Over);
         let State::Ready(vcpus, how) = state else {
             unreachable!("the session starts a machine once");
@@ -207,7 +222,7 @@ impl<A: LinuxArch, V: Vm> Running for KvmMachine<A, V> {
 
     fn waits(&self) -> Vec<PollFd<'_>> {
         let clocks = self.board.clocks().iter().map(|clock| clock.fd());
-        [self.board.bell().as_fd()]
+        [self.board.reports().bell().as_fd()]
             .into_iter()
             .chain(clocks)
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
@@ -215,18 +230,19 @@ impl<A: LinuxArch, V: Vm> Running for KvmMachine<A, V> {
     }
 
     fn ready(&mut self, _ready: &[PollFlags]) -> Result<Option<Stop>, RunError> {
-        self.board.bell().answer();
+        self.board.reports().bell().answer();
         for clock in self.board.clocks() {
             clock.ring();
         }
-        self.board.take_report().transpose()
+        self.board.reports().take().transpose()
     }
 
     fn send_input(&mut self, bytes: &[u8]) -> Result<usize, RunError> {
-        Ok(self
-            .board
-            .console()
-            .map_or(bytes.len(), |uart| uart.send(bytes)))
+        if let Some(console) = &self.console {
+            return Ok(console.send(bytes));
+        }
+        let uart = self.board.console();
+        Ok(uart.map_or(bytes.len(), |uart| uart.send(bytes)))
     }
 
     fn examine(&mut self) -> Option<VcpuState> {
@@ -238,6 +254,10 @@ impl<A: LinuxArch, V: Vm> Running for KvmMachine<A, V> {
 
     fn memory(&self) -> &GuestMemory {
         &self.memory
+    }
+
+    fn expansion(&self) -> Option<Arc<Expansion>> {
+        Some(Arc::clone(&self.expansion))
     }
 
     fn end(self: Box<Self>) {

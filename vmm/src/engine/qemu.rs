@@ -13,13 +13,16 @@ mod monitor;
 mod process;
 mod program;
 mod register_dump;
+mod status_socket;
 mod timer_frequency;
 
 pub use error::QemuError;
 pub(crate) use timer_frequency::cmdline;
 
 use super::Unfit;
-use crate::{ConsoleOutput, Crash, CrashKind, Devices, RunError, Running, Stop};
+use crate::{
+    ConsoleKind, ConsoleOutput, Crash, CrashKind, DeviceError, Devices, RunError, Running, Stop,
+};
 use command::Handed;
 use debugger::Debugger;
 use firstlight_base::{GuestMem, VcpuId, VcpuState};
@@ -33,6 +36,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 use rustix::io::{Errno, pread};
+use status_socket::StatusSocket;
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -88,7 +92,10 @@ struct QemuMachine {
     process: Process,
     monitor: Monitor,
     debugger: Debugger,
-    console: UnixStream,
+    /// What the guest prints by: its serial port, and its virtio console where the terminal is joined
+    /// to it. What is typed goes to the last.
+    consoles: Vec<UnixStream>,
+    status: Option<StatusSocket>,
     /// QEMU's log, which tells a triple fault from other resets.
     log: OwnedFd,
     output: Option<ConsoleOutput>,
@@ -103,7 +110,11 @@ impl QemuMachine {
         let rom = rom(plan)?;
         let log = file("qemu-log", &[]).map_err(RunError::host("make QEMU's log"))?;
         let memory = GuestMemory::allocate(platform.ram(), Backing::Shared)?;
+        refuse_unknown(devices)?;
         let (console, their_console) = sockets()?;
+        let wants_console = devices.console == ConsoleKind::Virtio;
+        let hvc = wants_console.then(sockets).transpose()?;
+        let status = devices.status_port.then(sockets).transpose()?;
         let (monitor, their_monitor) = sockets()?;
         let (debugger, their_debugger) = sockets()?;
         let ram = ram_file(&memory, platform)?;
@@ -115,6 +126,8 @@ impl QemuMachine {
             monitor: their_monitor.as_raw_fd(),
             debugger: their_debugger.as_raw_fd(),
             log: their_log.as_raw_fd(),
+            virtio_console: hvc.as_ref().map(|(_, theirs)| theirs.as_raw_fd()),
+            status: status.as_ref().map(|(_, theirs)| theirs.as_raw_fd()),
         };
         let mut inherited = vec![
             ram,
@@ -124,6 +137,15 @@ impl QemuMachine {
             their_log,
         ];
         inherited.extend(rom);
+        let mut consoles = vec![console];
+        if let Some((ours, theirs)) = hvc {
+            consoles.push(ours);
+            inherited.push(theirs.into());
+        }
+        let status = status.map(|(ours, theirs)| {
+            inherited.push(theirs.into());
+            StatusSocket::new(ours)
+        });
         let process = Process::start(
             &program,
             &command::arguments(platform, devices, &handed),
@@ -137,7 +159,8 @@ impl QemuMachine {
             process,
             monitor,
             debugger: Debugger::new(debugger),
-            console,
+            consoles,
+            status,
             log,
             output: None,
             input_waits: false,
@@ -184,18 +207,8 @@ impl QemuMachine {
         let Some(output) = &self.output else {
             return Ok(());
         };
-        let mut bytes = [0; 4096];
-        while all || !output.is_full() {
-            match (&self.console).read(&mut bytes) {
-                // QEMU has closed it, which its other socket tells about.
-                Ok(0) => break,
-                Ok(len) => output.offer(bytes.get(..len).unwrap_or(&[])),
-                Err(error) => match error.kind() {
-                    io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionReset => break,
-                    _ => return Err(RunError::host("read the guest's console")(error)),
-                },
-            }
+        for console in &self.consoles {
+            read_console(console, output, all)?;
         }
         Ok(())
     }
@@ -280,6 +293,42 @@ impl QemuMachine {
     }
 }
 
+/// Takes what has been printed on one of the consoles.
+fn read_console(
+    mut console: &UnixStream,
+    output: &ConsoleOutput,
+    all: bool,
+) -> Result<(), RunError> {
+    let mut bytes = [0; 4096];
+    while all || !output.is_full() {
+        match console.read(&mut bytes) {
+            // QEMU has closed it, which its other socket tells about.
+            Ok(0) => break,
+            Ok(len) => output.offer(bytes.get(..len).unwrap_or(&[])),
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionReset => break,
+                _ => return Err(RunError::host("read the guest's console")(error)),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// The devices that QEMU cannot have without more rights than ours.
+fn refuse_unknown(devices: &Devices) -> Result<(), DeviceError> {
+    let engine = "qemu";
+    if devices.vsock.is_some() {
+        let what = "sockets between guest and host";
+        return Err(DeviceError::Engine { engine, what });
+    }
+    if devices.hotplug_slots > 0 {
+        let what = "slots to plug devices into while the guest runs";
+        return Err(DeviceError::Engine { engine, what });
+    }
+    Ok(())
+}
+
 /// The guest's status in QEMU's: `isa-debug-exit` doubles it and adds 1 (`hw/misc/debugexit.c`).
 fn exit_code(status: i32) -> Option<u8> {
     let status = u8::try_from(status).ok()?;
@@ -309,14 +358,22 @@ impl Running for QemuMachine {
         console.set(PollFlags::OUT, self.input_waits);
         let full = self.output.as_ref().is_some_and(ConsoleOutput::is_full);
         console.set(PollFlags::IN, !full);
-        vec![
-            PollFd::new(&self.monitor, self.monitor.interest()),
-            PollFd::new(&self.console, console),
-        ]
+        let mut waits = vec![PollFd::new(&self.monitor, self.monitor.interest())];
+        for socket in &self.consoles {
+            waits.push(PollFd::new(socket, console));
+        }
+        let status = self.status.as_ref();
+        waits.extend(status.map(|status| PollFd::from_borrowed_fd(status.as_fd(), PollFlags::IN)));
+        waits
     }
 
     fn ready(&mut self, _ready: &[PollFlags]) -> Result<Option<Stop>, RunError> {
         self.read_console(false)?;
+        if let Some(status) = self.status.as_mut().and_then(StatusSocket::read) {
+            // What was printed before it is in the sockets.
+            self.read_console(true)?;
+            return Ok(Some(Stop::ExitCode(status)));
+        }
         let Some(event) = self.monitor.next_event() else {
             return Ok(None);
         };
@@ -328,7 +385,8 @@ impl Running for QemuMachine {
 
     fn send_input(&mut self, bytes: &[u8]) -> Result<usize, RunError> {
         self.input_waits = false;
-        match (&self.console).write(bytes) {
+        let mut console = self.consoles.last().expect("there is a serial port");
+        match console.write(bytes) {
             Ok(len) => {
                 self.input_waits = len < bytes.len();
                 Ok(len)

@@ -30,7 +30,7 @@ struct Slots {
 }
 
 /// So many devices a bus has room for.
-pub(crate) const SLOTS: usize = 32;
+const SLOTS: usize = 32;
 
 struct BarPlace {
     range: GpaRange,
@@ -66,10 +66,10 @@ impl PciBus {
         *slot = Some(function);
     }
 
-    /// Puts a port into a free slot.
-    pub(crate) fn insert_port(&self, device: u8, port: &Arc<RootPort>) {
+    /// Puts a port into the free slot that it is for.
+    pub(crate) fn insert_port(&self, port: &Arc<RootPort>) {
         let function: Arc<dyn PciDevice> = Arc::<RootPort>::clone(port);
-        self.insert(device, function);
+        self.insert(port.address().device(), function);
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         slots.ports.push(Arc::clone(port));
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A port on the root bus, with a slot behind it.
 pub(crate) struct RootPort {
     works: Mutex<Works>,
-    slot: u8,
+    at: Address,
     pin: Pin,
     interconnect: Arc<dyn Interconnect>,
 }
@@ -23,15 +23,15 @@ struct Works {
 }
 
 impl RootPort {
-    /// A port in that slot of the root bus; the empty slot behind it has the same number.
-    pub(crate) fn new(slot: u8, pin: Pin, interconnect: &Arc<dyn Interconnect>) -> Arc<Self> {
+    /// A port at `at` on the root bus; the empty slot behind it has the number of its device.
+    pub(crate) fn new(at: Address, pin: Pin, interconnect: &Arc<dyn Interconnect>) -> Arc<Self> {
         Arc::new(Self {
             works: Mutex::new(Works {
-                chip: firstlight_devices::pci::RootPort::new(slot),
+                chip: firstlight_devices::pci::RootPort::new(at.device()),
                 address: None,
                 plugged: None,
             }),
-            slot,
+            at,
             pin,
             interconnect: Arc::clone(interconnect),
         })
@@ -39,8 +39,8 @@ impl RootPort {
 
     /// Where the port is on the root bus, by which its slot is known before the guest has numbered the
     /// bus behind it.
-    pub(crate) fn slot_address(&self) -> Address {
-        Address::new(0, self.slot, 0).expect("a slot of the root bus")
+    pub(crate) fn address(&self) -> Address {
+        self.at
     }
 
     /// What is in the slot.

@@ -21,8 +21,8 @@ const LOW: u64 = 0xd000_0000;
 fn config() -> SystemAllocatorConfig {
     SystemAllocatorConfig {
         io: PortRange::new(Port(0xc000), 0x4000),
-        low_mmio: range(LOW, MIB),
-        high_mmio: range(8 * GIB, GIB),
+        low_mmio: Some(range(LOW, MIB)),
+        high_mmio: Some(range(8 * GIB, GIB)),
         platform_mmio: None,
         irqs: IrqRange::new(Irq(9), 15).unwrap(),
         last_bus: 3,
@@ -352,7 +352,7 @@ proptest! {
         let whole = Room { len: MIB, align: 1 };
         prop_assert_eq!(
             allocator.allocate_mmio(MmioWindow::Low, whole, "all"),
-            Ok(config().low_mmio)
+            Ok(config().low_mmio.unwrap())
         );
     }
 }

@@ -2,6 +2,7 @@
 
 use super::runner::Interrupt;
 use crate::bell::Bell;
+use firstlight_devices::virtio::queue::ChainError;
 use firstlight_devices::virtio::{Cause, Chain, Queue, QueueError};
 use firstlight_load::GuestMemory;
 use rustix::event::{PollFd, PollFlags};
@@ -63,35 +64,32 @@ impl<'a> Io<'a> {
     }
 
     /// Hands every request that waits in `queue` to `serve`, which says how many bytes it wrote, and
-    /// tells the driver where it wants to know.
+    /// tells the driver of each where it wants to know.
     pub(crate) fn serve(
         &mut self,
         queue: usize,
-        mut serve: impl FnMut(&Chain, &GuestMemory) -> u32,
+        mut serve: impl FnMut(&Chain, &GuestMemory) -> Result<u32, ChainError>,
     ) -> Result<(), QueueError> {
         let memory = self.memory;
-        let (Some(Some(ring)), Some(bell)) = (self.queues.get_mut(queue), self.bells.get(queue))
-        else {
-            return Ok(());
-        };
         let mut left = TURN;
-        ring.ignore(memory)?;
-        loop {
-            while left > 0 && ring.pop(memory, self.chain)? {
-                let written = serve(self.chain, memory);
-                ring.push(memory, self.chain.token(), written)?;
-                left -= 1;
-            }
-            if left == 0 {
-                // The rest is for the next turn.
-                bell.ring();
+        while let Some(Some(ring)) = self.queues.get_mut(queue) {
+            ring.ignore(memory)?;
+            if !ring.pop(memory, self.chain)? {
+                if ring.listen(memory)? {
+                    continue;
+                }
                 break;
             }
-            if !ring.listen(memory)? {
+            let written = serve(self.chain, memory)?;
+            ring.push(memory, self.chain.token(), written)?;
+            self.tell(queue)?;
+            left -= 1;
+            if left == 0 {
+                self.ring(queue);
                 break;
             }
         }
-        self.tell(queue)
+        Ok(())
     }
 
     /// Rings the doorbell of `queue`: what is left to do is for the next turn.

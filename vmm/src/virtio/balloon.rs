@@ -124,7 +124,7 @@ impl Backend for BalloonBackend {
                 take_reported(request, memory);
             }
             // Pages that the guest takes back are there again as it touches them.
-            0
+            Ok(0)
         })
     }
 

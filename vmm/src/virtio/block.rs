@@ -4,8 +4,10 @@ use super::{Backend, Io, VirtioDevice};
 use crate::{DeviceError, Disk};
 use firstlight_base::GpaRange;
 use firstlight_devices::virtio::block::{
-    self, Access, Block, BlockSize, Command, Request, SECTOR, SERIAL_LEN, Segment, Status,
+    self, Access, Block, BlockFeatures, BlockSize, Command, Request, SECTOR, SERIAL_LEN, Segment,
+    Status,
 };
+use firstlight_devices::virtio::queue::ChainError;
 use firstlight_devices::virtio::{Chain, QueueError};
 use firstlight_load::GuestMemory;
 use rustix::fs::{
@@ -37,6 +39,7 @@ pub(crate) fn disk(disk: &Disk, number: usize) -> Result<VirtioDevice, DeviceErr
     let backend = Store {
         file,
         disk: told,
+        is_cached: false,
         ranges: Vec::new(),
     };
     Ok(VirtioDevice::new(
@@ -125,11 +128,18 @@ fn serial(number: usize) -> [u8; SERIAL_LEN] {
 struct Store {
     file: File,
     disk: block::Disk,
+    /// Whether the driver knows that what it writes is kept only when it flushes.
+    is_cached: bool,
     /// Kept from request to request, so that they do not allocate.
     ranges: Vec<GpaRange>,
 }
 
 impl Backend for Store {
+    fn started(&mut self, features: u64) {
+        let features = BlockFeatures::from_bits_retain(features);
+        self.is_cached = features.contains(BlockFeatures::FLUSH);
+    }
+
     fn rung(&mut self, queue: usize, io: &mut Io<'_>) -> Result<(), QueueError> {
         io.serve(queue, |chain, memory| self.answer(chain, memory))
     }
@@ -137,32 +147,26 @@ impl Backend for Store {
 
 impl Store {
     /// Does what is asked for, and says how many bytes of the request were written.
-    fn answer(&mut self, chain: &Chain, memory: &GuestMemory) -> u32 {
-        // A request without a place for an answer is given back as it is.
-        let Ok(Request { command, reply }) = Request::parse(chain, memory, &self.disk) else {
-            return 0;
-        };
+    fn answer(&mut self, chain: &Chain, memory: &GuestMemory) -> Result<u32, ChainError> {
+        let Request { command, reply } = Request::parse(chain, memory, &self.disk)?;
         let done = match command {
             Command::Read { offset, ranges } => self.read(offset, ranges, memory),
             Command::Write { offset, ranges } => self.write(offset, ranges, memory),
             Command::Flush => fdatasync(&self.file).map_err(io::Error::from),
             Command::Discard(segments) => each(segments.as_slice(), |segment| self.punch(segment)),
             Command::WriteZeroes(segments) => {
-                each(segments.as_slice(), |segment| self.zero(segment))
+                each(segments.as_slice(), |segment| self.zero(segment)).and_then(|()| self.keep())
             }
             Command::TellSerial => {
-                return reply
-                    .finish_with_serial(memory, &self.disk)
-                    .unwrap_or_default();
+                return reply.finish_with_serial(memory, &self.disk);
             }
-            Command::Refuse(status) => return reply.finish(memory, status).unwrap_or_default(),
+            Command::Refuse(status) => return Ok(reply.finish(memory, status)?),
         };
         let status = match done {
             Ok(()) => Status::Ok,
             Err(_) => Status::IoError,
         };
-        // It was memory when the request was parsed, and memory does not go away.
-        reply.finish(memory, status).unwrap_or_default()
+        Ok(reply.finish(memory, status)?)
     }
 
     fn read(
@@ -184,7 +188,17 @@ impl Store {
     ) -> io::Result<()> {
         self.gather(ranges);
         let written = memory.write_file(&self.file, offset, &self.ranges)?;
-        self.check_whole(written)
+        self.check_whole(written)?;
+        self.keep()
+    }
+
+    /// Keeps what was written before it is said to be, for a driver that will not flush (section
+    /// 5.2.6.2).
+    fn keep(&self) -> io::Result<()> {
+        if self.is_cached {
+            return Ok(());
+        }
+        Ok(fdatasync(&self.file)?)
     }
 
     fn gather(&mut self, ranges: impl Iterator<Item = GpaRange>) {

@@ -7,7 +7,7 @@ mod status;
 mod tests;
 
 pub(crate) use line::ConsoleLine;
-pub(crate) use status::status_port;
+pub(crate) use status::{NAME as STATUS_PORT, StatusLine, status_port};
 
 use super::{Backend, Io, VirtioDevice};
 use firstlight_devices::virtio::console::{Console, PortKind, Ports, QueueRole, ScreenSize};
@@ -104,7 +104,7 @@ impl ConsoleBackend {
         };
         io.serve(QueueRole::Transmit(port).queue(), |request, memory| {
             read_all(request.reader(memory), &mut pass_on);
-            0
+            Ok(0)
         })
     }
 
@@ -116,7 +116,7 @@ impl ConsoleBackend {
             if request.reader(memory).read_exact(&mut message).is_ok() {
                 ports.receive(&message);
             }
-            0
+            Ok(0)
         })
     }
 

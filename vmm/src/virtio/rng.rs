@@ -14,10 +14,7 @@ struct Source;
 
 impl Backend for Source {
     fn rung(&mut self, queue: usize, io: &mut Io<'_>) -> Result<(), QueueError> {
-        // What was memory when the request came still is.
-        io.serve(queue, |chain, memory| {
-            answer(chain, memory, fill).unwrap_or_default()
-        })
+        io.serve(queue, |chain, memory| answer(chain, memory, fill))
     }
 }
 

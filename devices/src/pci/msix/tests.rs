@@ -127,7 +127,7 @@ fn the_function_mask_holds_all_vectors_back() {
     let mut function = Function::running(3);
     function.control(0xc000);
     assert_eq!((function.raise(2), function.raise(0)), (None, None));
-    assert_eq!(function.take(), []);
+    assert!(function.take().is_empty());
     function.control(0x8000);
     assert_eq!(function.take(), [0, 2]);
 }

@@ -31,7 +31,7 @@ pub struct Chain {
     has_writable: bool,
 }
 
-/// The most bytes of a chain (sections 2.7.5.2 and 2.8.5).
+/// The most bytes of a chain (section 2.7.5.2).
 const MOST_BYTES: u64 = 1 << 32;
 
 /// A descriptor, as far as it tells of a buffer.

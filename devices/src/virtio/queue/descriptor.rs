@@ -1,4 +1,4 @@
-//! Descriptors, and the tables of them (virtio 1.2 sections 2.7.5 and 2.8.5).
+//! Descriptors, and the tables of them (virtio 1.2 sections 2.7.5 and 2.8.13).
 
 use super::QueueError;
 use firstlight_base::{Gpa, GuestMem, OutsideRam};

@@ -63,7 +63,10 @@ pub enum QueueError {
     /// A descriptor leads to a table and to another descriptor.
     #[error("an indirect descriptor that has a next one")]
     IndirectNext,
-    /// A descriptor in a table leads to a table.
+    /// A packed ring's descriptor leads to a table behind others of its chain.
+    #[error("an indirect descriptor behind others of a packed ring")]
+    IndirectBehindOthers,
+    /// A descriptor in a split ring's table leads to a table.
     #[error("an indirect descriptor in the table at {table}")]
     IndirectNested {
         /// Where the outer one is.

@@ -172,6 +172,10 @@ impl Packed {
                 flags = Flags::from_bits_truncate(found.fourth);
             }
             if flags.contains(Flags::INDIRECT) {
+                // Lists are of one kind (section 2.8.5).
+                if descriptors > 1 {
+                    return Err(QueueError::IndirectBehindOthers);
+                }
                 self.add_table(memory, Table::behind(&found, flags, self.indirect)?, chain)?;
             } else {
                 chain.add(memory, Buffer::of(&found, flags), self.size)?;
@@ -185,7 +189,8 @@ impl Packed {
         Err(QueueError::ChainLength { most: self.size })
     }
 
-    /// Adds the buffers of all of a table's descriptors, which follow one another (section 2.8.7).
+    /// Adds the buffers of all of a table's descriptors. They follow one another, and all of their
+    /// flags but that for writing "are reserved and are ignored by the device" (section 2.8.7).
     fn add_table(
         &self,
         memory: &impl GuestMem,
@@ -195,16 +200,13 @@ impl Packed {
         for index in 0..table.len() {
             let found = table.get(memory, index)?;
             let flags = Flags::from_bits_truncate(found.fourth);
-            if flags.contains(Flags::INDIRECT) {
-                return Err(QueueError::IndirectNested { table: found.at });
-            }
             chain.add(memory, Buffer::of(&found, flags), self.size)?;
         }
         Ok(())
     }
 
     /// Writes used descriptors over the next ones, the first one's flags last: until then the driver
-    /// looks at none.
+    /// looks at none (section 2.8.9).
     pub(super) fn push(
         &mut self,
         memory: &impl GuestMem,
@@ -221,7 +223,7 @@ impl Packed {
         store(memory, flags_at, flags.bits())
     }
 
-    /// Writes the next used descriptor but for its flags (section 2.8.8). Returns what they are, and
+    /// Writes the next used descriptor but for its flags (sections 2.8.3 and 2.8.4). Returns what they are, and
     /// where.
     fn write_used(
         &mut self,

@@ -160,7 +160,7 @@ impl Split {
             return Ok(false);
         }
         // What was pushed is seen before we look whether the driver waits for it, or the driver
-        // finds it itself (section 2.7.10).
+        // finds it itself (section 2.7.7).
         fence(Ordering::SeqCst);
         if !self.event_idx {
             return Ok(load(memory, self.interrupt_wish())? & QUIET == 0);
@@ -177,7 +177,7 @@ impl Split {
             store(memory, behind(self.used, WISH), 0)?;
         }
         // The driver sees that before we look whether it has made something available (section
-        // 2.7.13.3).
+        // 2.7.10).
         fence(Ordering::SeqCst);
         self.look(memory)
     }

@@ -176,6 +176,23 @@ fn a_packed_ring_need_not_be_a_power_of_two() {
 }
 
 #[test]
+fn only_the_first_request_allocates() {
+    for layout in LAYOUTS {
+        let mut rig = Rig::new(&setup(layout, 8));
+        rig.serve_one();
+        let room = rig.chain.readable().as_ptr();
+        for count in [8, 1, 8, 3] {
+            let buffers: Vec<_> = (0..count).map(|at| Buffer::readable(at, 1)).collect();
+            rig.offer(&buffers);
+            assert_eq!(rig.pop(), Ok(true));
+            assert_eq!(rig.chain.readable().as_ptr(), room);
+            rig.push(rig.chain.token(), 0);
+            assert!(rig.driver.take_used(&rig.ram).is_some());
+        }
+    }
+}
+
+#[test]
 fn the_largest_queues_work() {
     for layout in LAYOUTS {
         let setup = queue_at(0x1_0000, 0x8000, layout);
@@ -436,6 +453,10 @@ fn requests_that_go_back_together_are_seen_together() {
     }
 
     impl GuestMem for Watched<'_> {
+        fn holds(&self, range: GpaRange) -> bool {
+            self.ram.holds(range)
+        }
+
         fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), OutsideRam> {
             self.ram.read(at, into)
         }

@@ -133,7 +133,7 @@ impl Packed {
         let written = u32::from_le_bytes(bytes[..4].try_into().expect("four bytes"));
         let id = u16::from_le_bytes(bytes[4..].try_into().expect("two bytes"));
         let has_written = load(ram, at + 14) & WRITE != 0;
-        assert_eq!(has_written, written > 0, "section 2.8.4");
+        assert_eq!(has_written, written > 0, "section 2.8.3");
         let count = core::mem::take(&mut self.under_way[usize::from(id)]);
         assert!(count > 0, "{id} came back and was not under way");
         self.used.advance(count, self.setup.size);

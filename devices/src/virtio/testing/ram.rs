@@ -103,6 +103,11 @@ impl Ram {
 }
 
 impl GuestMem for Ram {
+    fn holds(&self, range: GpaRange) -> bool {
+        usize::try_from(range.len())
+            .is_ok_and(|len| self.part(range.start(), len, |_part| ()).is_ok())
+    }
+
     fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), OutsideRam> {
         self.part(at, into.len(), |part| into.copy_from_slice(part))
     }

@@ -71,7 +71,7 @@ impl Crew {
 
     /// Stops every vCPU and waits for its thread.
     pub(super) fn dismiss(self, board: &Board) {
-        board.stop();
+        board.reports().stop();
         for (kicker, _) in &self.members {
             kicker.kick();
         }
@@ -85,7 +85,7 @@ impl Crew {
     /// The boot vCPU's registers while it runs.
     pub(super) fn examine_boot_vcpu(&self, board: &Board) -> Option<VcpuState> {
         let (kicker, _) = self.members.first()?;
-        if board.is_stopping() {
+        if board.reports().is_stopping() {
             return None;
         }
         let mut request = self.desk.lock();
@@ -138,18 +138,18 @@ impl<V: Vcpu> Member<V> {
     fn work<A: LinuxArch>(mut self, configuration: &VcpuConfiguration, board: &Board) {
         let _alarm = Alarm(board);
         if let Err(error) = A::configure_vcpu(&mut self.vcpu, configuration) {
-            board.report(Err(error));
+            board.reports().report(Err(error));
             return;
         }
-        while !board.is_stopping() {
+        while !board.reports().is_stopping() {
             match self.step(board) {
                 Ok(None) => {}
                 Ok(Some(stop)) => {
-                    board.report(Ok(stop));
+                    board.reports().report(Ok(stop));
                     return;
                 }
                 Err(error) => {
-                    board.report(Err(error.into()));
+                    board.reports().report(Err(error.into()));
                     return;
                 }
             }
@@ -256,7 +256,7 @@ struct Alarm<'a>(&'a Board);
 impl Drop for Alarm<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.report(Err(RunError::Host {
+            self.0.reports().report(Err(RunError::Host {
                 doing: "go on: a vCPU's thread panicked",
                 source: io::Error::other("panic"),
             }));

@@ -290,7 +290,7 @@ fn input_larger_than_the_fifo_waits_for_the_guest_and_arrives_whole() {
     };
     let rings = || {
         let mut fds = [PollFd::from_borrowed_fd(
-            board.bell().as_fd(),
+            board.reports().bell().as_fd(),
             PollFlags::IN,
         )];
         poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
@@ -309,7 +309,7 @@ fn input_larger_than_the_fifo_waits_for_the_guest_and_arrives_whole() {
             received.push(read(0));
         }
         assert_eq!(rings(), !rest.is_empty());
-        board.bell().answer();
+        board.reports().bell().answer();
     }
     assert_eq!(received, typed);
     assert!(script.record().contains(&Record::Irq(Pc::COM1.irq, true)));

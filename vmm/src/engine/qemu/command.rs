@@ -24,6 +24,10 @@ pub(super) struct Handed {
     pub(super) debugger: RawFd,
     /// Where the log goes.
     pub(super) log: RawFd,
+    /// The virtio console, where the terminal is joined to it.
+    pub(super) virtio_console: Option<RawFd>,
+    /// The port on which the guest writes a status of its own.
+    pub(super) status: Option<RawFd>,
 }
 
 /// What the process may not do once the guest runs.
@@ -46,6 +50,8 @@ pub(super) fn arguments(platform: &Platform, equipment: &Devices, handed: &Hande
         monitor,
         debugger,
         log,
+        virtio_console: _,
+        status: _,
     } = handed;
     let bytes = ram_bytes(platform);
     let mut arguments: Vec<String> = [
@@ -95,7 +101,7 @@ pub(super) fn arguments(platform: &Platform, equipment: &Devices, handed: &Hande
     option("-chardev", format!("socket,id=console,fd={console}"));
     for (name, value) in devices(platform)
         .into_iter()
-        .chain(virtio::options(equipment))
+        .chain(virtio::options(equipment, handed))
     {
         option(name, value);
     }
@@ -142,6 +148,8 @@ mod tests {
         monitor: 13,
         debugger: 14,
         log: 15,
+        virtio_console: None,
+        status: None,
     };
 
     fn line(platform: &Platform) -> String {

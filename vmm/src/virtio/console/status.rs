@@ -3,7 +3,7 @@
 use super::NamedPort;
 
 /// How programs in the guest find the port.
-const NAME: &str = "org.firstlight.status";
+pub(crate) const NAME: &str = "org.firstlight.status";
 
 /// The port, and what is to be done with the status.
 pub(crate) fn status_port(mut ended: impl FnMut(u8) + Send + 'static) -> NamedPort {
@@ -22,16 +22,19 @@ pub(crate) fn status_port(mut ended: impl FnMut(u8) + Send + 'static) -> NamedPo
 
 /// The line that is being written: a number so far, or nothing that is one.
 #[derive(Debug, Default, PartialEq, Eq)]
-enum StatusLine {
+pub(crate) enum StatusLine {
+    /// Nothing was written yet.
     #[default]
     Empty,
+    /// This number was.
     Number(u8),
+    /// What was written is no status.
     NoNumber,
 }
 
 impl StatusLine {
     /// Reads on; the status, where a line ends that is one.
-    fn read(&mut self, byte: u8) -> Option<u8> {
+    pub(crate) fn read(&mut self, byte: u8) -> Option<u8> {
         let digit = char::from(byte).to_digit(10).map(u8::try_from);
         *self = match (&*self, digit) {
             (Self::Number(number), _) if byte == b'\n' => {

@@ -76,7 +76,7 @@ fn a_queue_keeps_still_once_the_driver_is_ready() {
                 }
                 let kept = before == queues(&mut function);
                 assert!(kept || status != 15, "{width} {value:#x}");
-                assert_eq!(function.status(), status.into());
+                assert_eq!(function.status(), u64::from(status));
             }
         }
     }
@@ -95,7 +95,7 @@ fn in_status(status: u8) -> VirtioPci {
             function.set(STATUS, step);
         }
     }
-    assert_eq!(function.status(), status.into());
+    assert_eq!(function.status(), u64::from(status));
     function
 }
 
@@ -134,7 +134,7 @@ fn a_queue_that_there_is_not_has_no_size_and_takes_nothing() {
     let mut function = in_status(11);
     for queue in 0..=u16::MAX {
         function.select(queue);
-        assert_eq!(function.get(QUEUE_SELECT, 2), queue.into());
+        assert_eq!(function.get(QUEUE_SELECT, 2), u64::from(queue));
         function.set(QUEUE_VECTOR, 1_u16);
         function.set(QUEUE_SIZE, 8_u16);
         function.set(QUEUE_DESCRIPTORS, u64::MAX);
@@ -158,7 +158,7 @@ fn a_vector_that_there_is_not_reads_back_as_none() {
         for vector in 0..=u16::MAX {
             function.set(at, vector);
             let wanted = if vector < 3 { vector } else { 0xffff };
-            assert_eq!(function.get(at, 2), wanted.into());
+            assert_eq!(function.get(at, 2), u64::from(wanted));
         }
     }
 }

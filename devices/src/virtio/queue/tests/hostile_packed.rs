@@ -113,7 +113,7 @@ fn in_a_table_only_whether_a_buffer_is_written_counts() {
     descriptor(&rig.ram, 0, 3, AVAILABLE | 4);
     rig.ram.put_u16(0x1008, 16);
     rig.ram.put_u64(0x8000, 0x9000);
-    rig.ram.put_u64(0x8008, 2 | 0xfffb << 48 | 0xeeee << 32);
+    rig.ram.put_u64(0x8008, 2 | 0xffff << 48 | 0xeeee << 32);
     assert_eq!(rig.pop(), Ok(true));
     assert_eq!(rig.chain.writable(), [range(0x9000, 2)]);
     assert_eq!(rig.chain.token().id, 3);

@@ -1,10 +1,13 @@
 //! The virtio devices, in the slots in which KVM's machines have them.
 
-use crate::{Devices, Disk, Transport};
+use super::Handed;
+use crate::devices::mac;
+use crate::virtio::STATUS_PORT;
+use crate::{Devices, Disk, Net, Transport};
 use serde_json::json;
 
-/// The options that make `devices`.
-pub(super) fn options(devices: &Devices) -> Vec<(&'static str, String)> {
+/// The options that make `devices`, with sockets of those that are handed over.
+pub(super) fn options(devices: &Devices, handed: &Handed) -> Vec<(&'static str, String)> {
     let mut options = Vec::new();
     let mut slot = 0;
     let mut device = |kind: &str, more: &str| {
@@ -24,8 +27,34 @@ pub(super) fn options(devices: &Devices) -> Vec<(&'static str, String)> {
         let more = format!(",drive=disk{number},serial=firstlight-{number}");
         options.push(device("blk", &more));
     }
+    for (number, net) in devices.nets.iter().enumerate() {
+        options.push(("-netdev", network(net, number)));
+        let [a, b, c, d, e, f] = mac(u8::try_from(number).unwrap_or(u8::MAX));
+        let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+        options.push(device("net", &format!(",netdev=net{number},mac={mac}")));
+    }
+    if devices.has_console() {
+        options.push(device("serial", ",id=ports"));
+    }
+    let ports = [
+        (handed.virtio_console, "hvc", "virtconsole,nr=0".to_owned()),
+        (
+            handed.status,
+            "status",
+            format!("virtserialport,nr=1,name={STATUS_PORT}"),
+        ),
+    ];
+    for (socket, name, port) in ports {
+        if let Some(socket) = socket {
+            options.push(("-chardev", format!("socket,id={name},fd={socket}")));
+            options.push(("-device", format!("{port},bus=ports.0,chardev={name}")));
+        }
+    }
     if devices.rng {
         options.push(device("rng", ""));
+    }
+    if devices.balloon {
+        options.push(device("balloon", ",free-page-reporting=on"));
     }
     if !options.is_empty() {
         // Its transports in memory are those of before virtio 1 otherwise.
@@ -52,6 +81,16 @@ fn block(disk: &Disk, number: usize) -> String {
         },
     })
     .to_string()
+}
+
+fn network(net: &Net, number: usize) -> String {
+    match net {
+        Net::User => format!("user,id=net{number}"),
+        Net::Tap(name) => {
+            let name = name.replace(',', ",,");
+            format!("tap,id=net{number},ifname={name},script=no,downscript=no")
+        }
+    }
 }
 
 fn is_block_device(disk: &Disk) -> bool {

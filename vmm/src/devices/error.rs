@@ -1,0 +1,79 @@
+//! What keeps a device from being had.
+
+use crate::virtio::{PasstError, TapError, VsockError};
+use std::io;
+use std::path::PathBuf;
+
+/// A device that cannot be had from the host.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// A disk cannot be opened.
+    #[error("cannot open the disk {}", path.display())]
+    OpenDisk {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A disk is not something with bytes at offsets.
+    #[error("{} is {is}, which cannot be a disk", path.display())]
+    NoDisk {
+        /// Its file.
+        path: PathBuf,
+        /// What it is.
+        is: &'static str,
+    },
+    /// A disk is too short, or does not end with a whole sector.
+    #[error(
+        "{} has {len} bytes; a disk has a whole number of sectors of 512 bytes, and at least one",
+        path.display()
+    )]
+    DiskLength {
+        /// Its file.
+        path: PathBuf,
+        /// How long it is.
+        len: u64,
+    },
+    /// A guest has the disk, perhaps this one.
+    #[error(
+        "the disk {} is in use by a guest; disks are shared only where all have them read-only",
+        path.display()
+    )]
+    DiskInUse {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// A network card's interface is not to be had.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// A network card's program is not to be had.
+    #[error(transparent)]
+    Passt(#[from] PasstError),
+    /// The host's end of the sockets is not to be had.
+    #[error(transparent)]
+    Vsock(#[from] VsockError),
+    /// The engine has no such device.
+    #[error("the {engine} engine has no {what}; the kvm engine has")]
+    Engine {
+        /// The engine's name.
+        engine: &'static str,
+        /// What it has not.
+        what: &'static str,
+    },
+}
+
+impl DeviceError {
+    /// Whether it is what was asked for that is wrong, and not the host.
+    #[must_use]
+    pub const fn is_usage(&self) -> bool {
+        match self {
+            Self::NoDisk { .. } | Self::DiskLength { .. } => true,
+            Self::OpenDisk { .. }
+            | Self::DiskInUse { .. }
+            | Self::Tap(_)
+            | Self::Passt(_)
+            | Self::Vsock(_)
+            | Self::Engine { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Devices that have been opened on the host.
+
+use super::{ConsoleKind, DeviceError, Devices, Net};
+use crate::reports::Reports;
+use crate::virtio::{self, BalloonControl, Carrier, ConsoleLine, GuestCid, Passt, Tap};
+use crate::{RunError, Stop, VirtioDevice};
+use firstlight_base::KIB;
+use std::process;
+use std::sync::Arc;
+
+/// A machine's virtio devices, with what they are on the host, and what its threads tell the session.
+pub struct OpenDevices {
+    /// In the order in which the guest finds them.
+    pub(crate) list: Vec<VirtioDevice>,
+    /// The terminal's end of the virtio console, where the terminal is joined to it.
+    pub(crate) console: Option<Arc<ConsoleLine>>,
+    /// What the balloon is controlled by.
+    pub(crate) balloon: Option<BalloonControl>,
+    pub(crate) reports: Arc<Reports>,
+}
+
+impl OpenDevices {
+    /// No devices.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] where the host has no descriptors left.
+    pub fn none() -> Result<Self, RunError> {
+        Ok(Self {
+            list: Vec::new(),
+            console: None,
+            balloon: None,
+            reports: Reports::new()?,
+        })
+    }
+
+    fn add(&mut self, device: VirtioDevice) {
+        self.list.push(device);
+    }
+}
+
+impl std::fmt::Debug for OpenDevices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenDevices")
+            .field("list", &self.list)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Devices {
+    /// Opens them on the host, for a guest with that many bytes of memory.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] for the first that is not to be had.
+    pub fn open(&self, memory: u64) -> Result<OpenDevices, RunError> {
+        let mut open = OpenDevices::none()?;
+        for (disk, number) in self.disks.iter().zip(0..) {
+            open.add(VirtioDevice::disk(disk, number)?);
+        }
+        for (net, number) in self.nets.iter().zip(0..) {
+            open.add(network(net, number)?);
+        }
+        if self.has_console() {
+            self.open_console(&mut open)?;
+        }
+        if let Some(vsock) = &self.vsock {
+            let cid = GuestCid::new(vsock.cid.into()).expect("checked where it was asked for");
+            open.add(virtio::vsock(cid, &vsock.path).map_err(DeviceError::from)?);
+        }
+        if self.rng {
+            open.add(virtio::rng());
+        }
+        if self.balloon {
+            let pages = u32::try_from(memory / (4 * KIB)).unwrap_or(u32::MAX);
+            let (balloon, control) = virtio::balloon(pages)?;
+            open.add(balloon);
+            open.balloon = Some(control);
+        }
+        Ok(open)
+    }
+
+    fn open_console(&self, open: &mut OpenDevices) -> Result<(), RunError> {
+        let line = ConsoleLine::new(None, open.reports.bell())?;
+        let reports = Arc::clone(&open.reports);
+        let ended = move |status| reports.report(Ok(Stop::ExitCode(status)));
+        let named = self.status_port.then(|| virtio::status_port(ended));
+        open.add(virtio::console(&line, named.into_iter().collect()));
+        open.console = (self.console == ConsoleKind::Virtio).then_some(line);
+        Ok(())
+    }
+}
+
+fn network(net: &Net, number: u8) -> Result<VirtioDevice, DeviceError> {
+    match net {
+        Net::Tap(name) => Ok(card(Tap::open(name)?, number)),
+        Net::User => {
+            let mut passt = Passt::start()?;
+            passt.check()?;
+            Ok(card(passt, number))
+        }
+    }
+}
+
+fn card(carrier: impl Carrier + 'static, number: u8) -> VirtioDevice {
+    let say = move |why: &str| eprintln!("\r\nfirstlight: net {number} has lost its link: {why}\r");
+    virtio::network(&format!("net {number}"), mac(number), carrier, say)
+}
+
+/// An address that no maker gives out, and that no other card of this host's guests has.
+pub(crate) fn mac(number: u8) -> [u8; 6] {
+    /// Given out locally, to one card.
+    const LOCAL: u8 = 0x02;
+    let [a, b, c, _] = process::id().to_le_bytes();
+    [LOCAL, 0xf1, c, b, a, number]
+}
