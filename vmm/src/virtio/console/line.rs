@@ -65,10 +65,6 @@ impl ConsoleLine {
     }
 
     /// The screen has another size. The guest hears of it where the screen had one.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "nobody watches the terminal's size yet")
-    )]
     pub(crate) fn resize(&self, size: ScreenSize) {
         let mut input = self.input();
         if input.size.is_some() {
