@@ -15,7 +15,7 @@ use rustix::pipe::pipe;
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{env, thread};
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (screen, output) = pipe()?;
     let mut console = Console::new(input, output)?;
     let disk = disk.clone();
-    let person = thread::spawn(move || attend(File::from(screen), &expansion, disk));
+    let person = thread::spawn(move || attend(File::from(screen), &expansion, &disk));
     let limits = Limits {
         timeout: Some(Duration::from_secs(240)),
         boot_watchdog: None,
@@ -93,7 +93,7 @@ enum Seen {
 }
 
 /// Shows what the guest prints, and does what it waits for.
-fn attend(screen: File, expansion: &Arc<Expansion>, disk: PathBuf) -> Result<Seen, String> {
+fn attend(screen: File, expansion: &Arc<Expansion>, disk: &Path) -> Result<Seen, String> {
     let mut seen = Seen::Nothing;
     let mut at: Option<Address> = None;
     for line in BufReader::new(screen).lines() {
@@ -102,7 +102,7 @@ fn attend(screen: File, expansion: &Arc<Expansion>, disk: PathBuf) -> Result<See
         match (seen, line.trim()) {
             (Seen::Nothing, "READY") => {
                 let disk = Disk {
-                    path: disk.clone(),
+                    path: disk.to_owned(),
                     readonly: false,
                 };
                 let disk = VirtioDevice::disk(&disk, 0).map_err(|error| error.to_string())?;
