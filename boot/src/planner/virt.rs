@@ -25,7 +25,7 @@ pub(super) fn plan(
     let platform = platform(rules.protocol, request)?;
     let mut told = fdt::Told {
         bootargs: &request.cmdline,
-        // Wherever that will be: the first tree is only made to be measured.
+        // Wherever that will be: a tree that is only made to be measured.
         initrd: request.initrd.and(platform.ram().first().copied()),
         rng_seed: &request.rng_seed,
         kaslr_seed: match request.kaslr {
@@ -35,10 +35,14 @@ pub(super) fn plan(
         base: request.dtb.as_deref(),
         overlays: &request.overlays,
     };
-    let tree_len = fdt::tree(&platform, &told)?.len() as u64;
+    let tree = match request.fdt_position {
+        FdtPosition::AfterPayload => TreePlace::Behind,
+        FdtPosition::Start => TreePlace::First(fdt::tree(&platform, &told)?.len() as u64),
+        FdtPosition::End => TreePlace::Last(fdt::tree(&platform, &told)?.len() as u64),
+    };
     let memory_map = memory_map(&platform);
     let usable = usable(&memory_map);
-    let mut layout = Layout::survey(&platform, usable, rules, (request.fdt_position, tree_len))?;
+    let mut layout = Layout::survey(&platform, usable, rules, tree)?;
     let kernel_range = layout.put_kernel(kernel, request.load_address)?;
     told.initrd = match request.initrd {
         Some(len) => Some(layout.put_initrd(kernel_range, len)?),
@@ -133,6 +137,17 @@ fn usable(memory_map: &[E820Entry]) -> Vec<GpaRange> {
     ram.map(|line| line.range).collect()
 }
 
+/// Where the device tree goes, and how long it is where room has to be kept for it.
+#[derive(Clone, Copy)]
+enum TreePlace {
+    /// Behind kernel and initial ramdisk.
+    Behind,
+    /// At the beginning of memory.
+    First(u64),
+    /// At its end.
+    Last(u64),
+}
+
 /// Memory being given away.
 struct Layout<'a> {
     draft: Draft,
@@ -150,19 +165,18 @@ impl<'a> Layout<'a> {
         platform: &Platform,
         usable: Vec<GpaRange>,
         rules: &'a Rules,
-        (position, tree_len): (FdtPosition, u64),
+        tree: TreePlace,
     ) -> Result<Self, PlanError> {
         let ram = *platform.ram().first().expect("a machine has RAM");
         let draft = Draft::new(usable, platform.reserved().to_vec());
-        let need = tree_need(tree_len, ram);
-        let (tree, room) = match position {
-            FdtPosition::AfterPayload => (None, None),
-            FdtPosition::Start => {
-                let tree = draft.lowest(&need)?;
+        let (tree, room) = match tree {
+            TreePlace::Behind => (None, None),
+            TreePlace::First(len) => {
+                let tree = draft.lowest(&tree_need(len, ram))?;
                 (Some(tree), GpaRange::between(tree.end(), ram.end()))
             }
-            FdtPosition::End => {
-                let tree = draft.highest(&need)?;
+            TreePlace::Last(len) => {
+                let tree = draft.highest(&tree_need(len, ram))?;
                 (Some(tree), GpaRange::between(ram.start(), tree.start()))
             }
         };
