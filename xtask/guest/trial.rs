@@ -1,5 +1,7 @@
-//! What a test guest does that no shell can: sockets between guest and host, and writes that are told
-//! once they are on the disk. It is compiled by itself, linked statically.
+//! What a test guest does that no shell can. It is compiled by itself, linked statically.
+//!
+//! `trial page ADDRESS:PORT` fetches the page of the server there and sends it back. (A static
+//! busybox crashes where it looks a name up, even if that is an address.)
 //!
 //! `trial vsock GUEST_PORT HOST_PORT` connects to the host's port and sees that what it sends comes
 //! back, then sends back whatever the host sends to the guest's port.
@@ -11,9 +13,11 @@
 use std::ffi::c_int;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Error, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -23,6 +27,7 @@ fn main() -> ExitCode {
             (Ok(guest), Ok(host)) => vsock(guest, host),
             _ => Err(Error::other("a port is a number")),
         },
+        ["page", server] => page(server),
         ["blocks", name, file] => blocks(name, file),
         _ => Err(Error::other("what?")),
     };
@@ -35,12 +40,53 @@ fn main() -> ExitCode {
     }
 }
 
+/// The longest that a server may be silent.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn page(server: &str) -> io::Result<()> {
+    const LINE: &[u8] = b"firstlight\n";
+    let expected: Vec<u8> = LINE.iter().copied().cycle().take(1_000_000).collect();
+    let fetched = asked(server, "GET", &[])?;
+    if fetched != expected {
+        let message = format!("the page came changed: {} bytes", fetched.len());
+        return Err(Error::other(message));
+    }
+    let answer = asked(server, "POST", &fetched)?;
+    if answer != b"just so" {
+        return Err(Error::other(String::from_utf8_lossy(&answer)));
+    }
+    Ok(())
+}
+
+/// What the server answers (RFC 1945).
+fn asked(server: &str, method: &str, body: &[u8]) -> io::Result<Vec<u8>> {
+    let address: SocketAddr = server.parse().map_err(Error::other)?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let len = body.len();
+    write!(
+        stream,
+        "{method} / HTTP/1.0\r\nContent-Length: {len}\r\n\r\n"
+    )?;
+    stream.write_all(body)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let end = b"\r\n\r\n";
+    let end = answer.windows(end.len()).position(|window| window == end);
+    let end = end.ok_or_else(|| Error::other("the answer has no end of its header"))?;
+    Ok(answer.split_off(end + 4))
+}
+
 /// The size of a block, in bytes.
 const BLOCK: usize = 4096;
 
 fn blocks(name: &str, file: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).open(file)?;
+    let file = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(file)?;
     let mut place = 0;
     for number in 1_u64.. {
         let block = number.to_le_bytes().repeat(BLOCK / 8);

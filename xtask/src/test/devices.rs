@@ -29,8 +29,8 @@ pub(crate) fn prepare(
     cache: &Cache,
     architecture: crate::architecture::Architecture,
 ) -> Outcome {
-    let kernel = kernel::installed(cache, cases::release(architecture))?;
-    root::build(project, cache, (architecture, &kernel))
+    kernel::installed(cache, cases::release(architecture))?;
+    root::build(project, cache, architecture)
 }
 
 /// Boots every guest with devices that is tried in `setting` with the program `firstlight`.
@@ -297,7 +297,9 @@ impl Ground {
 /// Whether each MiB of the file at `path` is full of one of `letters`.
 fn looks(path: &Path, letters: &[u8]) -> Outcome {
     let bytes = fs::read(path).because(|| format!("cannot read {}", path.display()))?;
-    let expected = letters.iter().flat_map(|&letter| std::iter::repeat_n(letter, MIB));
+    let expected = letters
+        .iter()
+        .flat_map(|&letter| std::iter::repeat_n(letter, MIB));
     if let Some(place) = bytes
         .iter()
         .copied()

@@ -4,11 +4,9 @@ use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::failure::{Because, Failure, Outcome};
 use crate::guest_program;
-use crate::kernel::Kernel;
 use crate::package;
 use crate::process;
 use crate::project::Project;
-use firstlight_initramfs::modules::{self, ModuleTree};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -17,28 +15,21 @@ use std::process::Command;
 const DEVICES: &str = include_str!("../../../guest/devices");
 const LEASE: &str = include_str!("../../../guest/lease");
 
-/// What the guest's own programs need that Debian's kernels have as modules: DHCP, packets.
-const MODULES: [&str; 1] = ["af_packet"];
-
 /// Where the image is once it has been built.
 pub(super) fn file(project: &Project, architecture: Architecture) -> Outcome<PathBuf> {
     let name = format!("root-{}.ext4", architecture.name());
     Ok(project.scratch("devices")?.join(name))
 }
 
-/// Makes the image anew, for `kernel`.
-pub(super) fn build(
-    project: &Project,
-    cache: &Cache,
-    (architecture, kernel): (Architecture, &Kernel),
-) -> Outcome {
+/// Makes the image anew.
+pub(super) fn build(project: &Project, cache: &Cache, architecture: Architecture) -> Outcome {
     let folder = project
         .scratch("devices")?
         .join(format!("root-{}", architecture.name()));
     if folder.exists() {
         fs::remove_dir_all(&folder).because(|| format!("cannot remove {}", folder.display()))?;
     }
-    for name in "bin dev etc modules proc root sbin sys tmp var".split(' ') {
+    for name in "bin dev etc proc root sbin sys tmp var".split(' ') {
         let folder = folder.join(name);
         fs::create_dir_all(&folder).because(|| format!("cannot make {}", folder.display()))?;
     }
@@ -50,23 +41,7 @@ pub(super) fn build(
     put_program(&folder.join("sbin/init"), DEVICES.as_bytes())?;
     put_program(&folder.join("bin/lease"), LEASE.as_bytes())?;
     symlink("busybox", folder.join("bin/sh")).because(|| "cannot make bin/sh".to_owned())?;
-    put_modules(&folder.join("modules"), architecture, kernel)?;
     make_image(&folder, &file(project, architecture)?)
-}
-
-fn put_modules(folder: &Path, architecture: Architecture, kernel: &Kernel) -> Outcome {
-    let of = modules::Kernel {
-        architecture: architecture.of_images(),
-        version: Some(&kernel.version),
-    };
-    let modules = ModuleTree::open(&kernel.modules, of.version)
-        .and_then(|tree| tree.load_order(&MODULES, &of))
-        .because(|| format!("cannot collect modules in {}", kernel.modules.display()))?;
-    for module in modules {
-        let path = folder.join(format!("{}.ko", module.name));
-        fs::write(&path, &module.image).because(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
 }
 
 fn make_image(folder: &Path, image: &Path) -> Outcome {
