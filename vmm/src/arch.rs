@@ -182,3 +182,6 @@ impl std::fmt::Debug for Wiring<'_> {
         f.debug_struct("Wiring").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 mod boot;
 mod dependencies;
 mod devices;
+mod features;
 mod house;
 mod no_std;
 
@@ -83,7 +84,12 @@ const STEPS: [Step; 23] = [
     Step {
         name: "tests",
         what: "unit and integration tests",
-        run: |shop, tally| tally.check("tests", || rust_tests(shop, &["--workspace"])),
+        run: |shop, tally| {
+            let mut names = BTreeSet::new();
+            tally.check("tests", || rust_tests(shop, &["--workspace"], &mut names))?;
+            tally.names.extend(names);
+            Ok(())
+        },
     },
     Step {
         name: "vm-memory",
@@ -193,10 +199,15 @@ const STEPS: [Step; 23] = [
     },
     Step {
         name: "table",
-        what: "the README's table of what boots, against the guests that did",
+        what: "the README's tables of what boots and of what machines have, against what did",
         run: |shop, tally| {
             let passed = std::mem::take(&mut tally.names);
-            tally.check("table", || boot::table(shop.project, shop.cache, &passed))
+            tally.check("table of what boots", || {
+                boot::table::check(shop.project, shop.cache, &passed)
+            })?;
+            tally.check("table of what machines have", || {
+                features::check(shop.project, &passed)
+            })
         },
     },
     Step {
@@ -414,11 +425,19 @@ fn whole_output(command: &mut Command) -> Outcome<String> {
     )))
 }
 
-fn rust_tests(shop: &Workshop<'_>, packages: &[&str]) -> Checked {
+/// Runs the tests of `packages`, and adds the names of those that passed to `names`.
+fn rust_tests(
+    shop: &Workshop<'_>,
+    packages: &[&str],
+    names: &mut BTreeSet<String>,
+) -> Checked {
     let mut tests = shop.project.cargo(&["test", "--locked", "--no-fail-fast"]);
     let kernels = kernel::folder(shop.project, shop.cache)?;
     tests.args(packages).env("FIRSTLIGHT_KERNELS", kernels);
-    tests_passed(&whole_output(&mut tests)?)
+    let text = whole_output(&mut tests)?;
+    let passed = text.lines().filter_map(|line| line.strip_suffix(" ... ok"));
+    names.extend(passed.map(str::to_owned));
+    tests_passed(&text)
 }
 
 /// What there is to say about tests that passed, of which `text` tells.
@@ -443,7 +462,7 @@ fn with_vm_memory(shop: &Workshop<'_>) -> Checked {
     let mut clippy = shop.project.cargo(&["clippy", "--locked", "--all-targets"]);
     clippy.args(PACKAGE).args(["--", "--deny=warnings"]);
     whole_output(&mut clippy)?;
-    rust_tests(shop, &PACKAGE)
+    rust_tests(shop, &PACKAGE, &mut BTreeSet::new())
 }
 
 /// How many tests passed and were ignored, from what cargo printed.

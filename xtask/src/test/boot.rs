@@ -2,11 +2,10 @@
 
 mod cases;
 mod export;
-mod table;
+pub(super) mod table;
 mod uki;
 
 pub(crate) use export::run as exports;
-pub(crate) use table::check as table;
 
 use super::{Tally, Verdict};
 use crate::architecture::Architecture;

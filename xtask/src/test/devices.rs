@@ -7,15 +7,20 @@ mod network;
 mod root;
 mod socket;
 
+pub(super) use cases::{Transport, name};
+
 use super::boot::{self, Engine, Heard, Setting, Then};
 use super::{Tally, Verdict};
+use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::failure::{Because, Failure, Outcome};
 use crate::kernel::{self, Kernel};
+use crate::lab::Board;
 use crate::project::Project;
 use cases::{Case, Ends, STATUS, Try};
 use network::Server;
 use socket::Host;
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -23,11 +28,35 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+/// What a disk's coming and going in a running Linux is called, behind the setting's name.
+pub(super) const HOT_PLUG: &str = "a disk that comes and goes";
+
+/// All that guests with devices are tried in.
+pub(super) fn settings() -> impl Iterator<Item = Setting> {
+    let qemu = Architecture::ALL.map(|architecture| (Engine::Qemu, architecture));
+    let kvm = [Architecture::X86_64, Architecture::Arm64].map(|one| (Engine::Kvm, one));
+    let settings = qemu.into_iter().chain(kvm);
+    settings.map(|(engine, architecture)| Setting {
+        engine,
+        architecture,
+        board: Board::Newest,
+    })
+}
+
+/// Whether any guest of `setting` had success with something.
+pub(super) fn ran(setting: Setting, passed: &BTreeSet<String>) -> bool {
+    let mut cases = cases::of(setting).into_iter();
+    cases.any(|case| {
+        let mut tries = case.tries.iter();
+        tries.any(|one| passed.contains(&case.of(one.word())))
+    })
+}
+
 /// Fetches and builds all that guests with devices need: in the lab, nothing can be.
 pub(crate) fn prepare(
     project: &Project,
     cache: &Cache,
-    architecture: crate::architecture::Architecture,
+    architecture: Architecture,
 ) -> Outcome {
     kernel::installed(cache, cases::release(architecture))?;
     root::build(project, cache, architecture)
@@ -59,7 +88,7 @@ pub(crate) fn run(
         place.try_all(case, &tally);
     });
     let tally = tally.into_inner().expect("no guest's thread has panicked");
-    if is_lab && setting.architecture == crate::architecture::Architecture::X86_64 {
+    if is_lab && setting.architecture == Architecture::X86_64 {
         tally.check("kvm: what is written is there after SIGKILL", || {
             durability::check(&place, &Ground::make("durability")?)
         })?;

@@ -66,33 +66,41 @@ pub(crate) fn check(
             shown.extend(passed.filter_map(|case| case.shows));
         }
     }
+    hold(project, (BEGIN, END), &table(&shown))
+}
+
+/// Holds the README's table between two marks against `table`, or writes it.
+pub(in crate::test) fn hold(
+    project: &Project,
+    marks: (&str, &str),
+    table: &str,
+) -> Outcome<Verdict> {
     let path = project.root().join("README.md");
     let readme = fs::read_to_string(&path).because(|| format!("cannot read {}", path.display()))?;
-    let updated = with_table(&readme, &table(&shown))?;
+    let updated = with_table(&readme, marks, table)?;
     if updated == readme {
-        return Ok(Verdict::Passed(format!("({} ways in)", shown.len())));
+        return Ok(Verdict::Passed(format!("({} lines)", table.lines().count())));
     }
     if std::env::var_os(BLESS).is_some() {
         fs::write(&path, updated).because(|| format!("cannot write {}", path.display()))?;
         return Ok(Verdict::Passed("(rewritten)".into()));
     }
     Ok(Verdict::Failed(format!(
-        "the README's table is not what was seen; {BLESS}=1 rewrites it. Seen:\n{}",
-        table(&shown)
+        "the README's table is not what was seen; {BLESS}=1 rewrites it. Seen:\n{table}"
     )))
 }
 
 /// `readme` with `table` in the table's place.
-fn with_table(readme: &str, table: &str) -> Outcome<String> {
+fn with_table(readme: &str, (begin, end): (&str, &str), table: &str) -> Outcome<String> {
     let parts = readme
-        .split_once(BEGIN)
-        .and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+        .split_once(begin)
+        .and_then(|(before, rest)| Some((before, rest.split_once(end)?.1)));
     let (before, after) = parts.ok_or_else(|| {
         Failure::new(format!(
-            "the README has no place for the table: {BEGIN}{END}"
+            "the README has no place for the table: {begin}{end}"
         ))
     })?;
-    Ok(format!("{before}{BEGIN}{table}{END}{after}"))
+    Ok(format!("{before}{begin}{table}{end}{after}"))
 }
 
 /// A line for each image, in the order in which they come, a column for each way in.
@@ -148,8 +156,8 @@ mod tests {
     #[test]
     fn the_table_is_replaced_and_nothing_else() {
         let readme = format!("before\n{BEGIN}old\n{END}after\n");
-        let updated = with_table(&readme, "new\n").unwrap();
+        let updated = with_table(&readme, (BEGIN, END), "new\n").unwrap();
         assert_eq!(updated, format!("before\n{BEGIN}new\n{END}after\n"));
-        assert!(with_table("no place", "new\n").is_err());
+        assert!(with_table("no place", (BEGIN, END), "new\n").is_err());
     }
 }

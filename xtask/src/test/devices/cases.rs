@@ -15,7 +15,7 @@ pub(super) struct Case {
 
 /// How the guest reaches its devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transport {
+pub(in crate::test) enum Transport {
     Pci,
     Mmio,
 }
@@ -31,7 +31,7 @@ pub(super) enum Ends {
 
 /// What a guest tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Try {
+pub(super) enum Try {
     Root,
     Disk,
     ReadOnly,
@@ -56,7 +56,7 @@ impl Transport {
     }
 
     /// People's name for it.
-    pub(crate) fn title(self) -> &'static str {
+    fn title(self) -> &'static str {
         match self {
             Self::Pci => "PCI",
             Self::Mmio => "MMIO",
@@ -66,7 +66,7 @@ impl Transport {
 
 impl Try {
     /// What the guest's script calls it.
-    pub(crate) fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Root => "root",
             Self::Disk => "disk",
@@ -99,7 +99,7 @@ impl Case {
 }
 
 /// The name of a success with a device.
-pub(crate) fn name(setting: Setting, transport: Transport, what: &str) -> String {
+pub(in crate::test) fn name(setting: Setting, transport: Transport, what: &str) -> String {
     format!("{} {}: {what}", setting.name(), transport.title())
 }
 
