@@ -32,6 +32,8 @@ struct Works {
 
 /// The number by which its one BAR is known here.
 const ONLY: usize = 0;
+/// Command, status and BARs: what decides where a function answers lies below.
+const HEADER_END: u16 = 0x40;
 
 impl VirtioFunction {
     pub(crate) fn new(
@@ -156,7 +158,7 @@ impl PciDevice for VirtioFunction {
         self.settle(&mut works);
     }
 
-    fn write_config(&self, at: Address, register: u16, data: &[u8]) {
+    fn write_config(&self, at: Address, register: u16, data: &[u8]) -> bool {
         let event = {
             let mut works = self.works();
             works.address = Some(at);
@@ -166,6 +168,7 @@ impl PciDevice for VirtioFunction {
             event
         };
         self.serve(event);
+        register < HEADER_END
     }
 
     fn bars(&self) -> Vec<(usize, GpaRange)> {
@@ -202,7 +205,7 @@ impl PciDevice for VirtioFunction {
 
     fn retire(&self) {
         self.works().hung = None;
-        self.runner.stop();
+        self.runner.retire();
         self.pin.set(false);
     }
 }

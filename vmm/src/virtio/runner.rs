@@ -34,7 +34,7 @@ pub(crate) struct Runner {
 enum State {
     Idle(Box<dyn Backend>),
     Running(JoinHandle<Box<dyn Backend>>),
-    /// Between the two, and where the host gave no thread.
+    /// Between the two, after them, and where the host gave no thread.
     Absent,
 }
 
@@ -61,11 +61,14 @@ impl Runner {
         &self.bells
     }
 
-    /// Lets the backend serve the queues of `start`. A device whose queues cannot be served breaks down.
+    /// Lets the backend serve the queues of `start`. A device whose queues cannot be served breaks down;
+    /// one that has no backend any more does nothing.
     pub(crate) fn start(&self, start: &Start, interrupt: &Arc<dyn Interrupt>) {
         let mut state = self.state();
-        let State::Idle(backend) = mem::replace(&mut *state, State::Absent) else {
-            unreachable!("a driver starts a device that has stopped");
+        let backend = match mem::replace(&mut *state, State::Absent) {
+            State::Idle(backend) => backend,
+            State::Absent => return,
+            State::Running(_) => unreachable!("a driver starts a device that has stopped"),
         };
         let queues = start.queues.iter().map(|setup| {
             let setup = setup.as_ref();
@@ -101,8 +104,18 @@ impl Runner {
 
     /// Stops the backend, if it runs, and waits for it.
     pub(crate) fn stop(&self) {
+        self.stop_in(&mut self.state());
+    }
+
+    /// Stops the backend for good, and lets go of all that it has of the host.
+    pub(crate) fn retire(&self) {
         let mut state = self.state();
-        *state = match mem::replace(&mut *state, State::Absent) {
+        self.stop_in(&mut state);
+        *state = State::Absent;
+    }
+
+    fn stop_in(&self, state: &mut State) {
+        *state = match mem::replace(state, State::Absent) {
             State::Running(thread) => {
                 self.stop.ring();
                 match thread.join() {
