@@ -3,6 +3,8 @@
 mod bus;
 mod intx;
 mod root_port;
+#[cfg(test)]
+mod tests;
 mod virtio;
 
 pub(crate) use bus::{Legacy, PciBus};

@@ -1,6 +1,9 @@
 //! The devices that a machine has beside those of every such machine, and those that are plugged in
 //! while it runs.
 
+#[cfg(test)]
+mod tests;
+
 use super::allocation::{Allocation, Seat};
 use crate::board::{Board, Lines, Place};
 use crate::pci::{Legacy, PciBus, Pin, RootPort, VirtioFunction};

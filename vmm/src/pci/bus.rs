@@ -145,10 +145,10 @@ impl PciBus {
         if is_bridge(at.function) {
             let mut bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner);
             bridge.config_write(at.register, data);
-        } else if let Some(function) = self.function(at.function) {
-            if function.write_config(at.function, at.register, data) {
-                self.survey();
-            }
+        } else if let Some(function) = self.function(at.function)
+            && function.write_config(at.function, at.register, data)
+        {
+            self.survey();
         }
     }
 
