@@ -387,6 +387,8 @@ pub(crate) struct GuestArgs {
     /// first user, on the guest's console. When it ends, the machine is turned off. A command that a
     /// signal ends has status 128 and the signal's number, one that is not found 127, one that cannot
     /// be run 126; where the guest does not come so far, or ends without the command, it is 125.
+    /// Where standard input or output is no terminal, bytes come and go as they are: what is typed is
+    /// not echoed, and lines end with a newline alone. The end of the input is not told to the command.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
 }

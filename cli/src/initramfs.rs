@@ -10,8 +10,12 @@ use crate::kernel::Files;
 use crate::progress::Progress;
 use crate::root_image;
 use firstlight_image::Image;
-use firstlight_initramfs::{Command, INIT, Initramfs, InitramfsError, Root, Status, Then};
+use firstlight_initramfs::{
+    Command, Console, INIT, Initramfs, InitramfsError, Peer, Root, Status, Then,
+};
 use firstlight_vmm::Disk;
+use rustix::termios::isatty;
+use std::io;
 
 /// The port of the virtio console that takes a command's status.
 const STATUS_PORT: &str = "org.firstlight.status";
@@ -121,11 +125,10 @@ fn root(disk: &Disk, cmdline: &str) -> Result<Root, Failure> {
 
 fn then(args: &GuestArgs, cmdline: &str) -> Then {
     if args.runs_a_command() {
-        let arguments = args.command.clone();
-        let environment = Vec::new();
         return Then::Run(Command {
-            arguments,
-            environment,
+            arguments: args.command.clone(),
+            environment: Vec::new(),
+            console: console(),
         });
     }
     let default = match args.guest_init.rootfs {
@@ -134,6 +137,18 @@ fn then(args: &GuestArgs, cmdline: &str) -> Then {
     };
     let init = kernel_cmdline::value(cmdline, "init");
     Then::Init(init.unwrap_or(default).to_owned())
+}
+
+/// Ours is the guest's; that makes no initramfs longer or shorter.
+fn console() -> Console {
+    let peer = |is_terminal| match is_terminal {
+        true => Peer::Terminal,
+        false => Peer::File,
+    };
+    Console {
+        input: peer(isatty(io::stdin())),
+        output: peer(isatty(io::stdout())),
+    }
 }
 
 fn cannot_make(error: &InitramfsError) -> Failure {
