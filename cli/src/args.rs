@@ -2,6 +2,7 @@
 
 pub(crate) mod cpu;
 mod device;
+mod guest_init;
 mod virt;
 
 use crate::args::cpu::{CpuArgs, SchedulingArgs};
@@ -14,7 +15,8 @@ use firstlight_base::{Gpa, GpaRange};
 use firstlight_boot::platform::VirtRiscv64;
 use firstlight_boot::{Hardware, Kaslr, Protocol, ProtocolChoice, Unpack};
 use firstlight_image::Architecture;
-use firstlight_vmm::{Engine, EngineChoice, Equipment, VcpuPolicy};
+use firstlight_vmm::{Devices, Engine, EngineChoice, Equipment, VcpuPolicy};
+use guest_init::GuestInitArgs;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -27,6 +29,13 @@ const DEFAULT_CMDLINE: &str = "console=ttyS0 panic=-1";
 /// The same on a machine whose serial port is a PL011.
 const DEFAULT_CMDLINE_ARM64: &str = "console=ttyAMA0 panic=-1";
 
+/// What a command's guest has on its command line beside the default: so little of the kernel's
+/// log comes to the console that the command is alone there. A panic is always told.
+const COMMAND_CMDLINE: &str = "quiet loglevel=1";
+
+/// So long a console may be silent.
+const BOOT_WATCHDOG: Duration = Duration::from_secs(30);
+
 const ABOUT: &str = "Turns a kernel file into a running guest";
 const LONG_ABOUT: &str = "\
 Turns a kernel file into a running guest.
@@ -34,11 +43,11 @@ Turns a kernel file into a running guest.
 Finds out what the file is (inspect), works out where every byte and every register goes (plan), \
 and carries that out on KVM, or on QEMU where KVM cannot run it (boot).";
 
-const PLAN_USAGE: &str = "firstlight plan [OPTIONS] [--kernel] <FILE>";
-const DIFF_USAGE: &str = "firstlight diff [OPTIONS] <FILE> <FILE>";
+const PLAN_USAGE: &str = "firstlight plan [OPTIONS] [--kernel] <FILE> [-- <COMMAND>...]";
+const DIFF_USAGE: &str = "firstlight diff [OPTIONS] <FILE> <FILE> [-- <COMMAND>...]";
 const EXPORT_USAGE: &str =
     "firstlight export --format <FORMAT> --output <FILE> [OPTIONS] [--kernel] <FILE>";
-const BOOT_USAGE: &str = "firstlight boot [OPTIONS] [--kernel] <FILE>";
+const BOOT_USAGE: &str = "firstlight boot [OPTIONS] [--kernel] <FILE> [-- <COMMAND>...]";
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -211,6 +220,9 @@ pub(crate) enum ExportFormat {
 ///
 /// Standard input and output are the guest's serial console. On a terminal, Ctrl-A x ends the
 /// guest and Ctrl-A h lists what else there is.
+///
+/// With a command behind --, that is run in the guest instead of a system, and its exit status is
+/// this one's: `firstlight boot vmlinuz --rootfs root.ext4 -- uname -r`.
 #[derive(Debug, Args)]
 #[command(args_override_self = true, override_usage = BOOT_USAGE)]
 #[command(after_long_help = ExitStatus::table())]
@@ -223,10 +235,12 @@ pub(crate) struct BootArgs {
     /// End the guest after this many seconds, with status 124; 0 is never
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "0")]
     timeout: Duration,
-    /// Say what the guest is doing when its console is still silent after so many seconds; 0 is never
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
-    boot_watchdog: Duration,
-    /// End, with status 0, when the guest resets; otherwise it is booted again
+    /// Say what the guest is doing when its console is still silent after so many seconds; 0 is
+    /// never [default: 30, and never where a command is run]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    boot_watchdog: Option<Duration>,
+    /// End, with status 0, when the guest resets; otherwise it is booted again, unless a command is
+    /// run
     #[arg(long)]
     pub(crate) no_reboot: bool,
     /// Let the guest end its machine with a status of its own, which is handed on
@@ -262,13 +276,24 @@ impl BootArgs {
     /// What the machine is given beside its plan.
     pub(crate) fn equipment(&self) -> Equipment {
         Equipment {
-            devices: self.guest.device.devices(),
+            devices: self.guest.devices(),
             policy: self.policy(),
         }
     }
 
     pub(crate) fn boot_watchdog(&self) -> Option<Duration> {
-        (!self.boot_watchdog.is_zero()).then_some(self.boot_watchdog)
+        let unless_given = match self.guest.runs_a_command() {
+            // How much a command says, and when, is its own affair.
+            true => Duration::ZERO,
+            false => BOOT_WATCHDOG,
+        };
+        let patience = self.boot_watchdog.unwrap_or(unless_given);
+        (!patience.is_zero()).then_some(patience)
+    }
+
+    /// Whether the guest is booted again when it resets.
+    pub(crate) fn reboots(&self) -> bool {
+        !self.no_reboot && !self.guest.runs_a_command()
     }
 }
 
@@ -308,7 +333,9 @@ pub(crate) struct GuestArgs {
     /// panic=-1]
     ///
     /// The kernel gets it exactly as it is written here. On the qemu engine a word goes in front:
-    /// tsc_early_khz=, the speed of a clock that the kernel cannot measure dependably there.
+    /// tsc_early_khz=, the speed of a clock that the kernel cannot measure dependably there. Where a
+    /// root, drivers or a command are asked for, rdinit= does. With a command, quiet loglevel=1 is
+    /// behind the default, unless --verbose wants to see the kernel's log.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     cmdline: Option<String>,
     /// Guest memory, in bytes or with K, M, G or T
@@ -349,9 +376,21 @@ pub(crate) struct GuestArgs {
     #[command(flatten)]
     pub(crate) cpu: CpuArgs,
     #[command(flatten)]
-    pub(crate) device: DeviceArgs,
+    pub(crate) guest_init: GuestInitArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
     #[command(flatten)]
     pub(crate) virt: VirtArgs,
+    /// A command that is run in the guest, and what it is given; its exit status is handed on
+    ///
+    /// It is run in the root of --rootfs, or in the initial ramdisk, without any init of these, by the
+    /// first user, on the guest's console. When it ends, the machine is turned off. A command that a
+    /// signal ends has status 128 and the signal's number, one that is not found 127, one that cannot
+    /// be run 126; where the guest does not come so far, or ends without the command, it is 125.
+    /// Where standard input or output is no terminal, bytes come and go as they are: what is typed is
+    /// not echoed, and lines end with a newline alone. The end of the input is not told to the command.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
 }
 
 impl GuestArgs {
@@ -368,11 +407,48 @@ impl GuestArgs {
         given.unwrap_or_else(|| default_cmdline(architecture).to_owned())
     }
 
+    /// The same, with which the kernel says nothing on the console where that is our choice.
+    pub(crate) fn silent_cmdline(
+        &self,
+        of_image: Option<String>,
+        architecture: Architecture,
+    ) -> String {
+        let is_ours = self.cmdline.is_none() && of_image.is_none();
+        let cmdline = self.cmdline(of_image, architecture);
+        match is_ours {
+            true => format!("{cmdline} {COMMAND_CMDLINE}"),
+            false => cmdline,
+        }
+    }
+
     /// What is asked for of a machine that would otherwise have what `offered` says.
     pub(crate) fn hardware(&self, offered: Hardware) -> Hardware {
         let mut hardware = self.virt.hardware(offered);
-        self.device.devices().equip(&mut hardware);
+        self.devices().equip(&mut hardware);
         hardware
+    }
+
+    /// The virtio devices of the machine: those that were asked for, with the root as the first disk,
+    /// and what a command's status comes by.
+    pub(crate) fn devices(&self) -> Devices {
+        let mut devices = self.device.devices();
+        devices.disks.splice(0..0, self.guest_init.rootfs.clone());
+        devices.status_port |= self.runs_a_command();
+        devices
+    }
+
+    /// Whether the guest is there for one command.
+    pub(crate) fn runs_a_command(&self) -> bool {
+        !self.command.is_empty()
+    }
+
+    /// Whether the guest needs an initramfs of ours.
+    pub(crate) fn needs_initramfs(&self) -> bool {
+        let GuestInitArgs {
+            rootfs,
+            module_tree,
+        } = &self.guest_init;
+        self.runs_a_command() || rootfs.is_some() || module_tree.is_some()
     }
 
     pub(crate) fn cmdline_is_default(&self) -> bool {
@@ -590,6 +666,57 @@ mod tests {
         let args = boot(&["k", "--timeout", "1.5"]);
         assert_eq!(args.timeout(), Some(Duration::from_millis(1500)));
         assert_eq!(args.boot_watchdog(), Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn a_command_is_all_that_is_behind_two_hyphens() {
+        for words in [
+            &["k", "--cpus", "2", "--", "ls", "-l", "--", "--help"][..],
+            &[
+                "--cpus", "2", "--kernel", "k", "--", "ls", "-l", "--", "--help",
+            ],
+        ] {
+            let guest = boot(words).guest;
+            assert_eq!((guest.kernel(), guest.cpus), (&"k".into(), 2));
+            assert_eq!(guest.command, ["ls", "-l", "--", "--help"]);
+        }
+        assert!(Cli::try_parse_from(["firstlight", "boot", "--", "ls"]).is_err());
+        assert!(Cli::try_parse_from(["firstlight", "boot", "k", "ls"]).is_err());
+        assert!(!boot(&["k", "--"]).guest.needs_initramfs());
+    }
+
+    #[test]
+    fn a_guest_with_a_command_is_not_booted_again_and_may_be_silent() {
+        let args = boot(&["k", "--", "sleep", "60"]);
+        assert_eq!((args.reboots(), args.boot_watchdog()), (false, None));
+        let devices = args.equipment().devices;
+        assert!(devices.status_port && devices.disks.is_empty());
+        let args = boot(&["k", "--boot-watchdog=9", "--", "sleep", "60"]);
+        assert_eq!(args.boot_watchdog(), Some(Duration::from_secs(9)));
+        assert!(boot(&["k"]).reboots() && !boot(&["k", "--no-reboot"]).reboots());
+    }
+
+    #[test]
+    fn the_root_is_the_first_disk() {
+        let args = boot(&["k", "--disk", "a", "--rootfs", "b,readonly", "--disk", "c"]);
+        let disks = args.equipment().devices.disks;
+        let disks = disks.iter().map(|disk| (disk.path.to_str(), disk.readonly));
+        let expected = [(Some("b"), true), (Some("a"), false), (Some("c"), false)];
+        assert_eq!(Vec::from_iter(disks), expected);
+    }
+
+    #[test]
+    fn only_a_default_command_line_is_made_silent() {
+        let silent = |words: &[&str], of_image: Option<&str>| {
+            let of_image = of_image.map(str::to_owned);
+            boot(words)
+                .guest
+                .silent_cmdline(of_image, Architecture::X86_64)
+        };
+        let default = "console=ttyS0 panic=-1 quiet loglevel=1";
+        assert_eq!(silent(&["k"], None), default);
+        assert_eq!(silent(&["k"], Some("a")), "a");
+        assert_eq!(silent(&["k", "--cmdline", "b"], Some("a")), "b");
     }
 
     #[test]

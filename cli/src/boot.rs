@@ -78,7 +78,7 @@ fn prepare(
         kaslr: args
             .guest
             .kaslr(|| kernel::fresh_seed().map(u64::from_le_bytes))?,
-        ..kernel::request(&args.guest, files, &image, initrd.as_ref().map(Initrd::len))
+        ..kernel::request(&args.guest, files, &image, initrd.as_ref())
     };
     // What no engine could boot is said before an engine is looked for.
     let plan = kernel::plan(files.kernel(), &image, &request)?;
@@ -146,7 +146,13 @@ fn find_engine(
         .step("probing the host", || choose(args.engine(), architecture))
         .map_err(|error| Failure::new(ExitStatus::NoEngine, error.to_string()))?;
     refuse_policy_without_threads(args, &chosen)?;
-    say(args, &format!("{}: {}", chosen.engine, chosen.why));
+    let engine = format!("{}: {}", chosen.engine, chosen.why);
+    if args.guest.runs_a_command() {
+        // Whoever runs a command wants to see what that says.
+        progress.say(&engine);
+    } else {
+        say(args, &engine);
+    }
     if console.is_interactive() {
         say(args, "Ctrl-A x ends the guest, Ctrl-A h helps");
     }
@@ -171,7 +177,11 @@ fn refuse_policy_without_threads(args: &BootArgs, chosen: &Chosen) -> Result<(),
 /// How the command ends after `ending`; `None` where the guest is to be booted again.
 fn outcome(ending: &Ending, args: &BootArgs) -> Option<Outcome> {
     let status = match ending {
-        Ending::Reset if !args.no_reboot => return None,
+        Ending::Reset if args.reboots() => return None,
+        Ending::PowerOff | Ending::Reset if args.guest.runs_a_command() => {
+            note("error: the guest has ended without the command's status");
+            ExitStatus::NoCommandStatus
+        }
         Ending::PowerOff | Ending::Reset => ExitStatus::Done,
         Ending::Left => {
             if !args.quiet {

@@ -62,11 +62,14 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<Cli, Refusal> {
 /// The command where the kernel may be named by the file.
 fn with_kernel_elsewhere(command: Command) -> Command {
     command.mut_subcommands(|verb| {
-        if verb.get_arguments().any(|arg| arg.get_id() == "config") {
-            verb.mut_arg("file", |file| file.required_unless_present("config"))
-        } else {
-            verb
+        if verb.get_arguments().all(|arg| arg.get_id() != "config") {
+            return verb;
         }
+        // Each keeps its place: `mut_arg` would make the kernel the last of what has no name.
+        verb.mut_args(|arg| match arg.get_id() == "file" {
+            true => arg.required_unless_present("config"),
+            false => arg,
+        })
     })
 }
 

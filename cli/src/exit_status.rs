@@ -3,7 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
-/// Why the command ended. A guest's own status under `--exit-from-guest` is none of these.
+/// Why the command ended. A guest's own status under `--exit-from-guest`, or that of a command in it,
+/// is none of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExitStatus {
     Done,
@@ -16,11 +17,12 @@ pub(crate) enum ExitStatus {
     Panicked,
     Watchdog,
     TimedOut,
+    NoCommandStatus,
 }
 
 impl ExitStatus {
     /// All of them, as help, manual and documentation list them.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Done,
         Self::Host,
         Self::Usage,
@@ -31,6 +33,7 @@ impl ExitStatus {
         Self::Panicked,
         Self::Watchdog,
         Self::TimedOut,
+        Self::NoCommandStatus,
     ];
 
     pub(crate) const fn code(self) -> u8 {
@@ -45,6 +48,7 @@ impl ExitStatus {
             Self::Panicked => 34,
             Self::Watchdog => 36,
             Self::TimedOut => 124,
+            Self::NoCommandStatus => 125,
         }
     }
 
@@ -61,6 +65,9 @@ impl ExitStatus {
             Self::Panicked => "the guest's kernel panicked",
             Self::Watchdog => "a watchdog fired",
             Self::TimedOut => "--timeout ran out",
+            Self::NoCommandStatus => {
+                "the guest ended, or could not go on, without the command's status"
+            }
         }
     }
 
@@ -69,7 +76,8 @@ impl ExitStatus {
         let lines =
             Self::ALL.map(|status| format!("  {:>3}  {}\n", status.code(), status.meaning()));
         format!(
-            "Exit status:\n{}\nWith --exit-from-guest the guest's own status is handed on instead.",
+            "Exit status:\n{}\nWith --exit-from-guest the guest's own status is handed on instead, and with -- \
+             COMMAND the command's.",
             lines.concat()
         )
     }

@@ -20,18 +20,14 @@ use std::path::Path;
 /// Writes what `args` describe.
 pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<(), Failure> {
     refuse_terminal(args)?;
+    refuse_command(args)?;
     let files = Files::open(&args.guest)?;
     let opened = Store::open(progress).kernel(files.kernel(), &args.guest)?;
     let image = kernel::image(files.kernel(), &opened, &args.guest)?;
-    let initrd = Initrd::packed(&files, &image, progress)?;
+    let initrd = Initrd::packed(&files, &image, &args.guest, progress)?;
     let request = Request {
         rng_seed: kernel::fresh_seed()?,
-        ..kernel::request(
-            &args.guest,
-            &files,
-            &image,
-            initrd.as_ref().map(Initrd::len),
-        )
+        ..kernel::request(&args.guest, &files, &image, initrd.as_ref())
     };
     let modules = files.read_modules(progress)?;
     let modules: Vec<&[u8]> = modules.iter().map(Vec::as_slice).collect();
@@ -118,6 +114,17 @@ fn refuse_terminal(args: &ExportArgs) -> Result<(), Failure> {
     Err(Failure::new(
         ExitStatus::Usage,
         "standard output is a terminal, which is no place for a file of this kind",
+    ))
+}
+
+/// What takes a command's status is a device that no other VMM has.
+fn refuse_command(args: &ExportArgs) -> Result<(), Failure> {
+    if !args.guest.runs_a_command() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ExitStatus::Usage,
+        "a command cannot be exported: nobody would hand its status on",
     ))
 }
 

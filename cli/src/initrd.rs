@@ -4,6 +4,7 @@ use crate::args::GuestArgs;
 use crate::cache::{Store, chain};
 use crate::failure::Failure;
 use crate::file::InputFile;
+use crate::initramfs::{self, OwnInitramfs};
 use crate::kernel::{self, Files};
 use crate::progress::Progress;
 use firstlight_boot::Unpack;
@@ -13,7 +14,14 @@ use std::path::Path;
 
 /// An initial ramdisk as the guest is to get it.
 #[derive(Debug)]
-pub(crate) enum Initrd {
+pub(crate) struct Initrd {
+    archive: Archive,
+    /// The kernel's whole command line, where it starts something of ours in the ramdisk.
+    cmdline: Option<String>,
+}
+
+#[derive(Debug)]
+enum Archive {
     /// Of so many bytes that it need not be read: no plan has room for it.
     TooLarge(u64),
     /// Open.
@@ -29,56 +37,93 @@ impl Initrd {
         image: &Image<'_>,
         args: &GuestArgs,
     ) -> Result<Option<Self>, Failure> {
-        let Some(source) = Source::of(files, image) else {
-            return Ok(None);
-        };
-        let progress = store.progress();
-        if source.len() > args.memory {
-            return Ok(Some(Self::TooLarge(source.len())));
-        }
-        if args.unpack() == Unpack::Guest {
-            return source.packed(progress).map(Some);
-        }
-        let unpacked = Self::Opened(source.unpacked(store)?);
-        // The guest unpacks it once more, to files, while the archive is still there.
-        if unpacked.len() > args.memory / 4 && unpacked.len() > source.len() {
-            progress.say("the initial ramdisk is left packed, for the guest's memory is small");
-            return source.packed(progress).map(Some);
-        }
-        Ok(Some(unpacked))
+        let own = initramfs::of(args, files, image, store.progress())?;
+        let given = Source::of(files, image, args);
+        let given = given.map(|source| source.open(store, args)).transpose()?;
+        Ok(Self::of(given, own))
     }
 
     /// The initial ramdisk of a boot as it is in the files.
     pub(crate) fn packed(
         files: &Files,
         image: &Image<'_>,
+        args: &GuestArgs,
         progress: Progress,
     ) -> Result<Option<Self>, Failure> {
-        Source::of(files, image)
-            .map(|source| source.packed(progress))
-            .transpose()
+        let own = initramfs::of(args, files, image, progress)?;
+        let given = Source::of(files, image, args);
+        let given = given.map(|source| source.packed(progress)).transpose()?;
+        Ok(Self::of(given, own))
+    }
+
+    /// What is given, and our own behind it.
+    fn of(given: Option<Archive>, own: Option<OwnInitramfs>) -> Option<Self> {
+        let (archive, cmdline) = match (given, own) {
+            (given, None) => (given?, None),
+            (None, Some(own)) => (Archive::in_memory(own.archive), Some(own.cmdline)),
+            (Some(given), Some(own)) => (given.followed_by(&own.archive), Some(own.cmdline)),
+        };
+        Some(Self { archive, cmdline })
+    }
+
+    /// The kernel's whole command line, where it is another with this ramdisk.
+    pub(crate) fn cmdline(&self) -> Option<&str> {
+        self.cmdline.as_deref()
     }
 
     /// How many bytes the guest is to get.
     pub(crate) fn len(&self) -> u64 {
+        self.archive.len()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.archive.bytes()
+    }
+
+    /// The file of the cache that it is in.
+    pub(crate) fn kept(&self) -> Option<&Kept> {
+        match &self.archive {
+            Archive::TooLarge(_) => None,
+            Archive::Opened(opened) => opened.layers.file(),
+        }
+    }
+}
+
+impl Archive {
+    fn in_memory(bytes: Vec<u8>) -> Self {
+        Self::Opened(Opened::without_cache(vec![Layer::new(bytes)]))
+    }
+
+    fn len(&self) -> u64 {
         match self {
             Self::TooLarge(len) => *len,
             Self::Opened(_) => self.bytes().len() as u64,
         }
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
+    fn bytes(&self) -> &[u8] {
         match self {
             Self::TooLarge(_) => &[],
             Self::Opened(opened) => opened.layers.bytes().first().copied().unwrap_or(&[]),
         }
     }
 
-    /// The file of the cache that it is in.
-    pub(crate) fn kept(&self) -> Option<&Kept> {
-        match self {
-            Self::TooLarge(_) => None,
-            Self::Opened(opened) => opened.layers.file(),
+    /// This archive with `other` behind it.
+    ///
+    /// A plan has one piece for the initial ramdisk, whose bytes are in one place. So what was kept
+    /// unpacked in a file is copied here, and not mapped into the guest.
+    fn followed_by(self, other: &[u8]) -> Self {
+        match &self {
+            Self::TooLarge(len) => Self::TooLarge(len.saturating_add(other.len() as u64)),
+            Self::Opened(_) => {
+                let first = self.bytes();
+                let aligned = first.len().next_multiple_of(ALIGN);
+                let mut bytes = Vec::with_capacity(aligned + other.len());
+                bytes.extend_from_slice(first);
+                bytes.resize(aligned, 0);
+                bytes.extend_from_slice(other);
+                Self::in_memory(bytes)
+            }
         }
     }
 }
@@ -97,9 +142,13 @@ struct Source<'a> {
 const ALIGN: usize = 4;
 
 impl<'a> Source<'a> {
-    /// None where there is no initial ramdisk.
-    fn of(files: &'a Files, image: &'a Image<'a>) -> Option<Self> {
-        let parts = image.parts().initrds;
+    /// None where there is no initial ramdisk. Beside a root that is named, the image's own would
+    /// only take memory: nothing in it is started.
+    fn of(files: &'a Files, image: &'a Image<'a>, args: &GuestArgs) -> Option<Self> {
+        let parts = match args.guest_init.rootfs {
+            Some(_) => Vec::new(),
+            None => image.parts().initrds,
+        };
         let file = files.initrd();
         (file.is_some() || !parts.is_empty()).then_some(Self {
             kernel: files.kernel(),
@@ -137,9 +186,26 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn packed(&self, progress: Progress) -> Result<Initrd, Failure> {
-        let layers = vec![Layer::new(self.read(progress)?)];
-        Ok(Initrd::Opened(Opened::without_cache(layers)))
+    /// Unpacked, or as it is where that is better.
+    fn open(&self, store: &Store, args: &GuestArgs) -> Result<Archive, Failure> {
+        let progress = store.progress();
+        if self.len() > args.memory {
+            return Ok(Archive::TooLarge(self.len()));
+        }
+        if args.unpack() == Unpack::Guest {
+            return self.packed(progress);
+        }
+        let unpacked = Archive::Opened(self.unpacked(store)?);
+        // The guest unpacks it once more, to files, while the archive is still there.
+        if unpacked.len() > args.memory / 4 && unpacked.len() > self.len() {
+            progress.say("the initial ramdisk is left packed, for the guest's memory is small");
+            return self.packed(progress);
+        }
+        Ok(unpacked)
+    }
+
+    fn packed(&self, progress: Progress) -> Result<Archive, Failure> {
+        self.read(progress).map(Archive::in_memory)
     }
 
     /// What comes from one file is kept by that file's name.

@@ -4,6 +4,7 @@ use crate::args::GuestArgs;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::file::InputFile;
+use crate::initrd::Initrd;
 use crate::output;
 use crate::progress::Progress;
 use firstlight_boot::platform::Topology;
@@ -146,13 +147,15 @@ pub(crate) fn request(
     args: &GuestArgs,
     files: &Files,
     image: &Image<'_>,
-    initrd: Option<u64>,
+    initrd: Option<&Initrd>,
 ) -> Request {
+    let given = || args.cmdline(image.parts().cmdline, image.architecture());
+    let with_initrd = initrd.and_then(Initrd::cmdline).map(str::to_owned);
     Request {
         memory: args.memory,
         cpus: args.cpus,
-        cmdline: args.cmdline(image.parts().cmdline, image.architecture()),
-        initrd,
+        cmdline: with_initrd.unwrap_or_else(given),
+        initrd: initrd.map(Initrd::len),
         modules: files.modules(args),
         protocol: args.protocol(),
         unpack: args.unpack(),

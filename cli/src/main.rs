@@ -11,6 +11,7 @@ mod exit_status;
 mod export;
 mod failure;
 mod file;
+mod initramfs;
 mod initrd;
 mod inspect;
 mod json;
@@ -20,6 +21,7 @@ mod memory_size;
 mod output;
 mod plan;
 mod progress;
+mod root_image;
 
 use crate::args::Verb;
 use crate::boot::Outcome;

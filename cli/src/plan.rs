@@ -24,12 +24,7 @@ pub(crate) fn plan(args: &PlanArgs, progress: Progress) -> Result<(), Failure> {
     // The request is taken as it is: a plan for reading is the same every time it is made, and
     // only a boot needs a seed that nobody knows.
     let initrd = Initrd::open(&store, &files, &image, &args.guest)?;
-    let request = kernel::request(
-        &args.guest,
-        &files,
-        &image,
-        initrd.as_ref().map(Initrd::len),
-    );
+    let request = kernel::request(&args.guest, &files, &image, initrd.as_ref());
     let plan = kernel::plan(files.kernel(), &image, &request)?;
     kernel::dump_dtb(&args.guest, &plan)?;
     if args.devices {
@@ -64,7 +59,11 @@ fn cmdline_notes(args: &PlanArgs, image: &Image<'_>) -> String {
         Architecture::Arm64 | Architecture::Riscv64 => "",
         _ => "On the qemu engine a boot puts tsc_early_khz= in front of the command line.\n",
     };
-    format!("\n{default}{clock}")
+    let init = match args.guest.needs_initramfs() {
+        true => "In front of it is what starts Firstlight's own initramfs.\n",
+        false => "",
+    };
+    format!("\n{default}{init}{clock}")
 }
 
 /// The terminal's width within what is pleasant to read; a fixed one for everything else.

@@ -31,6 +31,11 @@ impl Progress {
         terminal: false,
     };
 
+    /// Whether everything is told.
+    pub(crate) fn is_verbose(self) -> bool {
+        self.verbose
+    }
+
     /// Says `what` where steps are told.
     pub(crate) fn say(self, what: &str) {
         if self.verbose {

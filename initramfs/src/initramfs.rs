@@ -56,6 +56,28 @@ pub struct Command {
     pub arguments: Vec<String>,
     /// Variables, as `NAME=value`, beside `PATH`, `HOME` and `TERM`, or in their stead.
     pub environment: Vec<String>,
+    /// What its console is joined to.
+    pub console: Console,
+}
+
+/// What a command's console is joined to outside of the machine. The [default](Self::default) is a
+/// person at a terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Console {
+    /// What it reads from.
+    pub input: Peer,
+    /// What it writes to.
+    pub output: Peer,
+}
+
+/// What is at one end of a console.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Peer {
+    /// A terminal: it is shown what is typed, and lines end with a carriage return, too.
+    #[default]
+    Terminal,
+    /// A file, a pipe or another program: bytes stay as they are.
+    File,
 }
 
 /// What takes a command's status. Where the command cannot be got to, that is 125.

@@ -28,4 +28,4 @@ mod initramfs;
 pub mod modules;
 
 pub use firstlight_image::Architecture;
-pub use initramfs::{Command, INIT, Initramfs, InitramfsError, Root, Status, Then};
+pub use initramfs::{Command, Console, INIT, Initramfs, InitramfsError, Peer, Root, Status, Then};

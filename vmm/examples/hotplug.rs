@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (screen, output) = pipe()?;
     let mut console = Console::new(input, output)?;
     let disk = disk.clone();
-    let person = thread::spawn(move || attend(File::from(screen), &expansion, disk));
+    let person = thread::spawn(move || attend(File::from(screen), &expansion, &disk));
     let limits = Limits {
         timeout: Some(Duration::from_secs(240)),
         boot_watchdog: None,
@@ -94,7 +94,7 @@ enum Seen {
 }
 
 /// Shows what the guest prints, and does what it waits for.
-fn attend(screen: File, expansion: &Arc<Expansion>, disk: PathBuf) -> Result<Seen, String> {
+fn attend(screen: File, expansion: &Arc<Expansion>, disk: &Path) -> Result<Seen, String> {
     let mut seen = Seen::Nothing;
     let mut at: Option<Address> = None;
     for line in BufReader::new(screen).lines() {
@@ -102,7 +102,7 @@ fn attend(screen: File, expansion: &Arc<Expansion>, disk: PathBuf) -> Result<See
         println!("{}", line.trim_end());
         match (seen, line.trim()) {
             (Seen::Nothing | Seen::Pulled, "READY") => {
-                at = Some(plug(expansion, &disk)?);
+                at = Some(plug(expansion, disk)?);
                 seen = Seen::Ready;
             }
             (Seen::Ready, "PLUGGED") => {

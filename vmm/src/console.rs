@@ -4,10 +4,12 @@ use crate::RunError;
 use crate::escape::{EscapeParser, HELP, Key};
 use crate::panic_watch::{PanicWatch, Said};
 use crate::terminal::{RawMode, is_ours};
+use firstlight_devices::virtio::console::ScreenSize;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::termios::isatty;
+use rustix::termios::tcgetwinsize;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
@@ -106,6 +108,16 @@ impl Console {
     pub(crate) fn detach(&mut self) {
         self.output.flush();
         self.raw = None;
+    }
+
+    /// How large the terminal is, where somebody sits at one.
+    pub(crate) fn screen_size(&self) -> Option<ScreenSize> {
+        let terminal = self.input.as_ref().filter(|_| self.is_interactive())?;
+        let size = tcgetwinsize(terminal).ok()?;
+        Some(ScreenSize {
+            columns: size.ws_col,
+            rows: size.ws_row,
+        })
     }
 
     /// What to wait for, if input may still come.

@@ -8,6 +8,7 @@ pub use open::OpenDevices;
 pub(crate) use open::mac;
 
 use firstlight_boot::Hardware;
+pub use firstlight_devices::virtio::vsock::GuestCid;
 use std::path::PathBuf;
 
 /// The virtio devices of a machine, as they are asked for. The [default](Self::default) is none.
@@ -68,8 +69,8 @@ pub enum Net {
 /// Sockets between guest and host (`AF_VSOCK`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vsock {
-    /// The guest's address, from 3 on.
-    pub cid: u32,
+    /// The guest's address.
+    pub cid: GuestCid,
     /// The Unix socket by which programs on the host reach the guest's ports; what the guest connects to
     /// has a path that begins with this one.
     pub path: PathBuf,

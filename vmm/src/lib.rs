@@ -30,7 +30,9 @@ mod virtio;
 pub use arch::{HostCpuError, HostCpus, LinuxArch};
 pub use console::{Console, ConsoleOutput};
 pub use cpu_set::{CpuSet, CpuSetError};
-pub use devices::{ConsoleKind, DeviceError, Devices, Disk, Net, OpenDevices, Transport, Vsock};
+pub use devices::{
+    ConsoleKind, DeviceError, Devices, Disk, GuestCid, Net, OpenDevices, Transport, Vsock,
+};
 pub use ending::{Crash, CrashKind, Ending, RunError, Stop};
 pub use engine::qemu::QemuError;
 pub use engine::{Chosen, Engine, EngineChoice, Equipment, NoEngine, choose};

@@ -4,6 +4,7 @@ use crate::arch::Expansion;
 use crate::{Console, ConsoleOutput, Ending, RunError, Stop, session};
 use firstlight_base::VcpuState;
 use firstlight_boot::BootPlan;
+use firstlight_devices::virtio::console::ScreenSize;
 use firstlight_load::GuestMemory;
 use rustix::event::{PollFd, PollFlags};
 use std::fmt;
@@ -91,6 +92,9 @@ pub trait Running {
     ///
     /// [`RunError`] where the host failed; the machine has stopped then.
     fn send_input(&mut self, bytes: &[u8]) -> Result<usize, RunError>;
+
+    /// The terminal has this size now, which the guest is told where its console has one.
+    fn resize(&mut self, _size: ScreenSize) {}
 
     /// The boot vCPU's registers as they are now, where they can be had while the guest runs.
     fn examine(&mut self) -> Option<VcpuState>;

@@ -71,6 +71,7 @@ struct Woken {
 impl Session<'_> {
     fn serve(&mut self) -> Result<Ending, RunError> {
         self.console.attach()?;
+        self.tell_size();
         self.running.start(self.console.output())?;
         trim::give_back_start_up_pages();
         loop {
@@ -139,9 +140,16 @@ impl Session<'_> {
             match signal {
                 Signal::End(number) => return Ok(Some(Ending::Signalled(number))),
                 Signal::Continued => self.console.attach()?,
+                Signal::Resized => self.tell_size(),
             }
         }
         Ok(None)
+    }
+
+    fn tell_size(&mut self) {
+        if let Some(size) = self.console.screen_size() {
+            self.running.resize(size);
+        }
     }
 
     fn send_typed(&mut self) -> Result<(), RunError> {

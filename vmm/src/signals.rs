@@ -6,7 +6,7 @@
     reason = "signal masks and signalfd are only to be had from libc"
 )]
 
-use libc::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, c_int, sigset_t};
+use libc::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH, c_int, sigset_t};
 use rustix::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use std::io;
@@ -23,6 +23,8 @@ pub(crate) enum Signal {
     End(i32),
     /// Nothing: the program was stopped and goes on, perhaps with another terminal mode.
     Continued,
+    /// Nothing: the terminal has another size.
+    Resized,
 }
 
 /// The calling thread's signals, blocked as long as this lives.
@@ -79,10 +81,10 @@ impl Signals {
         }
         let [a, b, c, d, ..] = info;
         let number = i32::from_ne_bytes([a, b, c, d]);
-        Ok(Some(if number == SIGCONT {
-            Signal::Continued
-        } else {
-            Signal::End(number)
+        Ok(Some(match number {
+            SIGCONT => Signal::Continued,
+            SIGWINCH => Signal::Resized,
+            _ => Signal::End(number),
         }))
     }
 }
@@ -106,7 +108,8 @@ fn restore(mask: &Mask) {
     debug_assert_eq!(error, 0, "a mask that was in force can be again");
 }
 
-/// The signals to take: those that end programs, unless somebody had us ignore them.
+/// The signals to take: those that end programs, unless somebody had us ignore them, and those that
+/// tell of the terminal.
 ///
 /// A signal that is both blocked and ignored would still reach the descriptor, so it must not be
 /// in the set.
@@ -117,7 +120,7 @@ fn wanted_set() -> sigset_t {
     // SAFETY: sigemptyset has filled it.
     let mut set = unsafe { set.assume_init() };
     let wanted = ENDING.into_iter().filter(|&number| !is_ignored(number));
-    for number in wanted.chain([SIGCONT]) {
+    for number in wanted.chain([SIGCONT, SIGWINCH]) {
         // SAFETY: `set` is an initialised set and the number that of a signal.
         unsafe { libc::sigaddset(&raw mut set, number) };
     }

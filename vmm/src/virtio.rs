@@ -19,7 +19,6 @@ mod vsock;
 pub(crate) use backend::{Backend, Io};
 pub(crate) use balloon::{BalloonControl, balloon};
 pub(crate) use console::{ConsoleLine, STATUS_PORT, StatusLine, console, status_port};
-pub(crate) use firstlight_devices::virtio::vsock::GuestCid;
 pub(crate) use net::{Carrier, Passt, Tap, network};
 pub use net::{PasstError, TapError};
 pub(crate) use rng::rng;

@@ -2,7 +2,7 @@
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum, value_parser};
-use firstlight_vmm::{ConsoleKind, Devices, Disk, Net, Transport, Vsock};
+use firstlight_vmm::{ConsoleKind, Devices, Disk, GuestCid, Net, Transport, Vsock};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -131,7 +131,8 @@ fn split(text: &OsString) -> (PathBuf, Vec<String>) {
     (OsString::from_vec(name).into(), words)
 }
 
-fn disk(text: OsString) -> Result<Disk, String> {
+/// A disk as it is typed.
+pub(super) fn disk(text: OsString) -> Result<Disk, String> {
     let (path, words) = split(&text);
     if path.as_os_str().is_empty() {
         return Err("the file's name is missing".to_owned());
@@ -159,13 +160,10 @@ fn network(text: &str) -> Result<NetArg, String> {
     }
 }
 
-/// Numbers below are the host's and the hypervisor's, the last one is nobody's (vsock(7)).
-const GUEST_CIDS: std::ops::Range<u32> = 3..u32::MAX;
-
 fn vsock(text: OsString) -> Result<Vsock, String> {
     let (cid, words) = split(&text);
     let cid = cid.to_str().and_then(|cid| cid.parse().ok());
-    let cid = cid.filter(|cid| GUEST_CIDS.contains(cid));
+    let cid = cid.and_then(GuestCid::new);
     let cid = cid.ok_or("a guest's number is from 3 to 4294967294")?;
     let mut path = PathBuf::from("vsock.sock");
     for word in words {
@@ -214,8 +212,9 @@ mod tests {
     #[test]
     fn a_guest_has_a_number_of_its_own_and_a_socket() {
         let parsed = |text: &str| vsock(text.into()).map(|vsock| (vsock.cid, vsock.path));
-        assert_eq!(parsed("3"), Ok((3, "vsock.sock".into())));
-        assert_eq!(parsed("9,uds=/a/b"), Ok((9, "/a/b".into())));
+        let cid = |number| GuestCid::new(number).unwrap();
+        assert_eq!(parsed("3"), Ok((cid(3), "vsock.sock".into())));
+        assert_eq!(parsed("9,uds=/a/b"), Ok((cid(9), "/a/b".into())));
         for wrong in ["", "2", "4294967295", "x", "3,path=/a", "3,uds="] {
             assert!(parsed(wrong).is_err(), "{wrong}");
         }

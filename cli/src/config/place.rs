@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 /// `value` with its relative paths made to begin at `folder`. Which parts are paths is said by what
-/// the help calls the value: `FILE`, `FILE[=TEXT]`, `PATH[,readonly]`, `CID[,uds=PATH]`.
+/// the help calls the value: `FILE`, `FILE[=TEXT]`, `IMAGE[,readonly]`, `CID[,uds=PATH]`.
 pub(super) fn anchored(folder: &Path, value_name: &str, value: &str) -> OsString {
     let name = value_name.replace(['[', ']'], "");
     let Some((head, options)) = name.split_once(',') else {
@@ -38,7 +38,7 @@ pub(super) fn anchored(folder: &Path, value_name: &str, value: &str) -> OsString
 }
 
 fn is_path(name: &str) -> bool {
-    ["FILE", "PATH", "DIR"].contains(&name)
+    ["FILE", "PATH", "DIR", "IMAGE"].contains(&name)
 }
 
 /// The path ends at the first equals sign that is not written twice; so must those of the folder
@@ -78,6 +78,8 @@ mod tests {
             ("FILE[=TEXT]", "xen=dom0 a=b", "/vm/xen=dom0 a=b"),
             ("PATH[,readonly]", "disk,readonly", "/vm/disk,readonly"),
             ("PATH[,readonly]", "/disk", "/disk"),
+            ("IMAGE[,readonly]", "root", "/vm/root"),
+            ("DIR", "modules", "/vm/modules"),
             ("CID[,uds=PATH]", "3,uds=sock", "3,uds=/vm/sock"),
             ("CID[,uds=PATH]", "3,uds=/run/sock", "3,uds=/run/sock"),
             ("CID[,uds=PATH]", "3", "3"),

@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 
 /// The machine's windows, and what is given of it, as `args` want it.
 pub(super) fn show(plan: &BootPlan, args: &PlanArgs) -> Result<String, Failure> {
-    let wanted = args.guest.device.devices();
+    let wanted = args.guest.devices();
     let allocation = allocate(plan.platform(), &wanted.names(), wanted.hotplug_slots);
     let allocation = allocation.map_err(|error| {
         Failure::because(ExitStatus::Plan, "cannot give the devices a place", &error)

@@ -60,7 +60,7 @@ fn boot(test: &str, code: &[u8], options: &[&str], check: impl Fn(&Run)) {
 }
 
 /// The same for a guest that need not come so far as to speak.
-fn boot_silent(test: &str, code: &[u8], options: &[&str], check: impl Fn(&Run)) {
+pub(crate) fn boot_silent(test: &str, code: &[u8], options: &[&str], check: impl Fn(&Run)) {
     let kernel = kernel(test, code);
     for engine in engines(test) {
         let words = ["boot", "--engine", engine, &kernel, GUARD[0], GUARD[1]];

@@ -1,6 +1,6 @@
 //! Exported boots, compared boots, and what they say where they cannot be.
 
-use crate::kernels::vmlinuz;
+use crate::kernels::{vmlinux, vmlinuz};
 use crate::run::{file, firstlight, folder};
 use std::fs;
 use std::path::Path;
@@ -62,6 +62,15 @@ fn a_kernel_does_not_differ_from_itself() {
     let json: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
     assert_eq!(json["schema"], "firstlight.diff/1");
     assert_eq!(json["same"], true);
+}
+
+#[test]
+fn the_first_of_two_kernels_is_the_one_before() {
+    let first = file("diff-first", &vmlinuz().build());
+    let second = file("diff-second", &vmlinux().build());
+    let told = firstlight(&["diff", &first, &second]).succeeded();
+    let lines = ["- bzImage 2.15", "+ ELF64 x86-64"];
+    assert!(lines.iter().all(|line| told.contains(line)), "{told}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod cache;
 mod config;
 mod export;
 mod golden;
+mod initramfs;
 mod kernels;
 mod run;
 mod uki;

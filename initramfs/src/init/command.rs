@@ -3,7 +3,7 @@
 use super::Init;
 use super::call::Call;
 use super::program::{Done, Operation, Place, Value, Word};
-use crate::initramfs::{Command, Root};
+use crate::initramfs::{Command, Console, Peer, Root};
 
 /// Errors (`include/uapi/asm-generic/errno-base.h`).
 const ENOENT: u64 = 2;
@@ -14,6 +14,18 @@ const SIGKILL: u64 = 9;
 const SIGCHLD: u64 = 17;
 /// `TIOCSCTTY` (`include/uapi/asm-generic/ioctls.h`)
 const TIOCSCTTY: u64 = 0x540e;
+const TCGETS: u64 = 0x5401;
+const TCSETS: u64 = 0x5402;
+
+/// Flags of a terminal (`include/uapi/asm-generic/termbits.h` and `termbits-common.h`): what Linux
+/// has for new ones (`tty_std_termios`), and what of it is not for files.
+const OPOST: u64 = 0o1;
+const ONLCR: u64 = 0o4;
+const LOCAL: u64 = 0o105_073;
+/// `ECHO`, `ECHOE`, `ECHOK`, `ECHOCTL` and `ECHOKE`
+const ALL_ECHO: u64 = 0o10 | 0o20 | 0o40 | 0o1000 | 0o4000;
+/// The words that `struct termios` fits in.
+const TERMIOS: usize = 5;
 
 /// The statuses of commands that cannot be run, and of those that a signal ended, as shells have
 /// them (POSIX, Shell Command Language, section 2.8.2).
@@ -124,6 +136,7 @@ impl Init {
         self.program.call(Call::Setsid, &[]);
         let take = [0.into(), TIOCSCTTY.into(), 0.into()];
         self.program.call(Call::Ioctl, &take);
+        self.set_console(command.console);
         let name = command.arguments.first().map_or("", String::as_str);
         for path in candidates(name, &environment) {
             let path = self.program.text(&path);
@@ -137,6 +150,34 @@ impl Init {
         self.program.bind(not_allowed);
         self.say(&format!("firstlight: {name}: permission denied\n"));
         self.program.call(Call::ExitGroup, &[NOT_EXECUTABLE.into()]);
+    }
+
+    /// Has the console treat bytes as suits whoever is at its other end. Its speed and the like stay.
+    fn set_console(&mut self, console: Console) {
+        let output = match console.output {
+            Peer::Terminal => OPOST | ONLCR,
+            Peer::File => 0,
+        };
+        let local = match console.input {
+            Peer::Terminal => LOCAL,
+            Peer::File => LOCAL & !ALL_ECHO,
+        };
+        let no_terminal = self.program.label();
+        let termios = self.program.words(&[Word::Number(0); TERMIOS]);
+        let get = [0.into(), TCGETS.into(), termios.into()];
+        let get = self.program.call(Call::Ioctl, &get);
+        self.program.on_error(get, no_terminal);
+        // Four numbers of four bytes: input, output, control and local flags.
+        for (word, flags) in [(termios, output), (termios.behind(8), local)] {
+            let first = [Value::Contents(word), 0.into(), 0xffff_ffff.into()];
+            let first = self.program.step(Operation::Field, &first);
+            let both = [first.into(), flags.into(), (1 << 32).into()];
+            let both = self.program.step(Operation::MultiplyAdd, &both);
+            self.program.store(word, both);
+        }
+        let set = [0.into(), TCSETS.into(), termios.into()];
+        self.program.call(Call::Ioctl, &set);
+        self.program.bind(no_terminal);
     }
 
     /// Runs the file, or goes on where it is not there or must not be run, which is kept.

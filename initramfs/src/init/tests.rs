@@ -250,6 +250,7 @@ fn command(arguments: &[&str], environment: &[&str]) -> Then {
     Then::Run(Command {
         arguments: owned(arguments),
         environment: owned(environment),
+        ..Command::default()
     })
 }
 

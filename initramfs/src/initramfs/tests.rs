@@ -13,6 +13,7 @@ fn sample() -> Initramfs {
         then: Then::Run(Command {
             arguments: vec!["true".to_owned()],
             environment: vec!["A=b".to_owned()],
+            console: Console::default(),
         }),
         status: Status::Port("org.firstlight.status".to_owned()),
     }
@@ -93,6 +94,24 @@ fn a_debug_exit_port_is_for_x86() {
         error.to_string(),
         "a machine for riscv64 has no debug-exit port"
     );
+}
+
+#[test]
+fn an_archive_is_as_long_for_any_console() {
+    let archive = |console| {
+        let mut it = sample();
+        if let Then::Run(command) = &mut it.then {
+            command.console = console;
+        }
+        it.build(Architecture::X86_64).unwrap()
+    };
+    let (input, output) = (Peer::File, Peer::File);
+    let (terminal, files) = (
+        archive(Console::default()),
+        archive(Console { input, output }),
+    );
+    assert_ne!(terminal, files);
+    assert_eq!(terminal.len(), files.len());
 }
 
 #[test]

@@ -141,3 +141,6 @@ pub(super) fn config(
             .unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests;

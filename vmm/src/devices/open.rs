@@ -2,9 +2,10 @@
 
 use super::{ConsoleKind, DeviceError, Devices, Net};
 use crate::reports::Reports;
-use crate::virtio::{self, BalloonControl, Carrier, ConsoleLine, GuestCid, Passt, Tap};
+use crate::virtio::{self, BalloonControl, Carrier, ConsoleLine, Passt, Tap};
 use crate::{RunError, Stop, VirtioDevice};
 use firstlight_base::KIB;
+use firstlight_devices::virtio::console::ScreenSize;
 use std::process;
 use std::sync::Arc;
 
@@ -65,8 +66,8 @@ impl Devices {
             self.open_console(&mut open)?;
         }
         if let Some(vsock) = &self.vsock {
-            let cid = GuestCid::new(vsock.cid.into()).expect("checked where it was asked for");
-            open.add(virtio::vsock(cid, &vsock.path).map_err(DeviceError::from)?);
+            let device = virtio::vsock(vsock.cid, &vsock.path);
+            open.add(device.map_err(DeviceError::from)?);
         }
         if self.rng {
             open.add(virtio::rng());
@@ -81,15 +82,23 @@ impl Devices {
     }
 
     fn open_console(&self, open: &mut OpenDevices) -> Result<(), RunError> {
-        let line = ConsoleLine::new(None, open.reports.bell())?;
+        let is_terminals = self.console == ConsoleKind::Virtio;
+        let size = is_terminals.then_some(USUAL_SIZE);
+        let line = ConsoleLine::new(size, open.reports.bell())?;
         let reports = Arc::clone(&open.reports);
         let ended = move |status| reports.report(Ok(Stop::ExitCode(status)));
         let named = self.status_port.then(|| virtio::status_port(ended));
         open.add(virtio::console(&line, named.into_iter().collect()));
-        open.console = (self.console == ConsoleKind::Virtio).then_some(line);
+        open.console = is_terminals.then_some(line);
         Ok(())
     }
 }
+
+/// What a console is taken for until the terminal says what it has.
+const USUAL_SIZE: ScreenSize = ScreenSize {
+    columns: 80,
+    rows: 24,
+};
 
 fn network(net: &Net, number: u8) -> Result<VirtioDevice, DeviceError> {
     match net {

@@ -14,6 +14,7 @@ use crate::{ConsoleOutput, LinuxArch, OpenDevices, RunError, Running, Stop, Vcpu
 use crew::Crew;
 use firstlight_base::VcpuState;
 use firstlight_boot::{BootPlan, Hardware, Platform};
+use firstlight_devices::virtio::console::ScreenSize;
 use firstlight_hv::kvm::Kvm;
 use firstlight_hv::probe::{self, Verdict};
 use firstlight_hv::{HvError, Hypervisor, Vm};
@@ -243,6 +244,12 @@ impl<A: LinuxArch, V: Vm> Running for KvmMachine<A, V> {
         }
         let uart = self.board.console();
         Ok(uart.map_or(bytes.len(), |uart| uart.send(bytes)))
+    }
+
+    fn resize(&mut self, size: ScreenSize) {
+        if let Some(console) = &self.console {
+            console.resize(size);
+        }
     }
 
     fn examine(&mut self) -> Option<VcpuState> {

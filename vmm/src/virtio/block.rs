@@ -160,13 +160,15 @@ impl Store {
             Command::TellSerial => {
                 return reply.finish_with_serial(memory, &self.disk);
             }
-            Command::Refuse(status) => return Ok(reply.finish(memory, status)?),
+            Command::Refuse(status) => {
+                return reply.finish(memory, status);
+            }
         };
         let status = match done {
             Ok(()) => Status::Ok,
             Err(_) => Status::IoError,
         };
-        Ok(reply.finish(memory, status)?)
+        reply.finish(memory, status)
     }
 
     fn read(

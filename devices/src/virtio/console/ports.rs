@@ -175,10 +175,10 @@ impl Port {
         message.extend(value.to_le_bytes());
         match (&self.kind, size) {
             (PortKind::Named(name), _) if what == Owed::NAME => message.extend(name.bytes()),
-            // The document has the columns first. Linux, which was first, reads the rows first.
+            // As documented; Linux read the rows first until 2025.
             (PortKind::Console, Some(size)) if what == Owed::SIZE => {
-                message.extend(size.rows.to_le_bytes());
                 message.extend(size.columns.to_le_bytes());
+                message.extend(size.rows.to_le_bytes());
             }
             _ => {}
         }

@@ -63,7 +63,7 @@ fn a_driver_hears_of_ports_as_it_sets_them_up() {
         heard(&mut ports),
         [
             vec![0, 0, 0, 0, 4, 0, 1, 0],
-            vec![0, 0, 0, 0, 5, 0, 1, 0, 25, 0, 80, 0],
+            vec![0, 0, 0, 0, 5, 0, 1, 0, 80, 0, 25, 0],
             vec![0, 0, 0, 0, 6, 0, 1, 0],
         ]
     );
@@ -121,7 +121,7 @@ fn a_new_size_is_told_where_there_is_a_console() {
         columns: 132,
         rows: 50,
     });
-    let resized = [[0, 0, 0, 0, 5, 0, 1, 0, 50, 0, 132, 0]];
+    let resized = [[0, 0, 0, 0, 5, 0, 1, 0, 132, 0, 50, 0]];
     assert_eq!(heard(&mut ports), resized);
     ports.reset();
     assert!(!ports.has_message());

@@ -1,5 +1,6 @@
 //! The run loop and all endings, with exits that are played back.
 
+mod devices;
 mod virt;
 
 use super::*;

@@ -137,6 +137,7 @@ fn devices(platform: &Platform) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Disk, Net, Transport};
     use firstlight_base::{GIB, MIB};
     use firstlight_boot::Pc;
     use firstlight_boot::platform::{Gic, VirtArm64, VirtRiscv64};
@@ -205,5 +206,47 @@ mod tests {
         let cpu = "-cpu rv64,h=off,v=off,zba=on,zbb=off,zbc=off,zbs=off,sstc=on,";
         assert!(line.contains(cpu), "{line}");
         assert!(line.contains("virt,aclint=off,aia=none,"));
+    }
+
+    #[test]
+    fn devices_are_in_the_slots_in_which_kvm_has_them() {
+        let mut platform = Pc::new(64 * MIB, 1);
+        platform.pci = Some(Pc::PCI);
+        let mut devices = Devices {
+            disks: vec![Disk {
+                path: "a,b.img".into(),
+                readonly: true,
+            }],
+            nets: vec![Net::Tap("tap0".to_owned())],
+            status_port: true,
+            ..Devices::default()
+        };
+        let handed = Handed {
+            status: Some(16),
+            ..HANDED
+        };
+        let line = |platform: Pc, devices: &Devices| {
+            arguments(&Platform::Pc(platform), devices, &handed).join(" ")
+        };
+        let on_the_bus = line(platform.clone(), &devices);
+        for part in [
+            "pcie=on",
+            r#""filename":"a,b.img""#,
+            r#""read-only":true"#,
+            "virtio-blk-pci,disable-legacy=on,bus=pcie.0,addr=0x1,drive=disk0",
+            "tap,id=net0,ifname=tap0,script=no,downscript=no",
+            "virtio-net-pci,disable-legacy=on,bus=pcie.0,addr=0x2,netdev=net0",
+            "virtio-serial-pci,disable-legacy=on,bus=pcie.0,addr=0x3,id=ports",
+            "socket,id=status,fd=16",
+            "virtserialport,nr=1,name=org.firstlight.status,bus=ports.0,chardev=status",
+        ] {
+            assert!(on_the_bus.contains(part), "{part} in {on_the_bus}");
+        }
+        devices.transport = Transport::Mmio;
+        platform.pci = None;
+        let in_memory = line(platform, &devices);
+        assert!(in_memory.contains("pcie=off"));
+        assert!(in_memory.contains("virtio-blk-device,bus=virtio-mmio-bus.0"));
+        assert!(in_memory.contains("virtio-mmio.force-legacy=false"));
     }
 }

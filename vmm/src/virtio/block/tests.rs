@@ -48,7 +48,7 @@ fn a_disk_that_can_be_written_is_one_guests_alone() {
         ..wanted(&path)
     };
     let first = disk(&wanted(&path), 0).unwrap();
-    assert!(refusal(&path).contains("in use by another guest"));
+    assert!(refusal(&path).contains("in use by a guest"));
     assert!(disk(&readonly, 0).is_err());
     drop(first);
     let _reader = disk(&readonly, 0).unwrap();

@@ -177,7 +177,7 @@ fn the_driver_is_told_of_another_size_in_either_way() {
     });
     assert!(world.driver.wait(&mut world.backend, 0));
     let told = world.driver.done(CONTROL_RECEIVE);
-    assert_eq!(told, [[0, 0, 0, 0, 5, 0, 1, 0, 50, 0, 132, 0]]);
+    assert_eq!(told, [[0, 0, 0, 0, 5, 0, 1, 0, 132, 0, 50, 0]]);
     let raised = world.driver.interrupts.take();
     assert_eq!(raised, [Cause::Configuration, Cause::Queue(2)]);
     let mut data = [0; 4];

@@ -1,0 +1,30 @@
+//! What the guest is to come up with, where that takes an initramfs of ours.
+
+use super::device::disk;
+use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use firstlight_vmm::Disk;
+use std::path::PathBuf;
+
+/// The root, and drivers.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Root and drivers")]
+pub(crate) struct GuestInitArgs {
+    /// A disk whose ext4 file system becomes the guest's root: a raw image file or a block device;
+    /// with ,readonly behind it, one that the guest cannot write to
+    ///
+    /// It is the first disk, /dev/vda. A small initramfs loads the drivers that the kernel has as
+    /// modules, mounts it, and starts its /sbin/init, or what init= names on the kernel's command
+    /// line. root= names another device there, such as a partition, rootfstype= what it is
+    /// mounted as, and rootflags= with what options. A comma in the file's name is written twice.
+    #[arg(long, value_name = "IMAGE[,readonly]", conflicts_with = "initrd")]
+    #[arg(value_parser = OsStringValueParser::new().try_map(disk))]
+    pub(crate) rootfs: Option<Disk>,
+    /// The kernel's modules, from which the guest gets the drivers of its virtio devices: a folder
+    /// like lib/modules/VERSION, or one that has it in it [default: what is beside the kernel, for
+    /// --rootfs and commands]
+    ///
+    /// With --initrd, they are loaded before its /init is started.
+    #[arg(long = "modules", value_name = "DIR")]
+    pub(crate) module_tree: Option<PathBuf>,
+}

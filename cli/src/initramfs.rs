@@ -1,0 +1,165 @@
+//! The initramfs of our own, by which a guest gets drivers, a root on a disk, or one command.
+
+mod drivers;
+mod kernel_cmdline;
+
+use crate::args::GuestArgs;
+use crate::exit_status::ExitStatus;
+use crate::failure::Failure;
+use crate::kernel::Files;
+use crate::progress::Progress;
+use crate::root_image;
+use firstlight_image::Image;
+use firstlight_initramfs::{
+    Command, Console, INIT, Initramfs, InitramfsError, Peer, Root, Status, Then,
+};
+use firstlight_vmm::Disk;
+use rustix::termios::isatty;
+use std::io;
+
+/// The port of the virtio console that takes a command's status.
+const STATUS_PORT: &str = "org.firstlight.status";
+/// What a system starts with, and what an initial ramdisk does (Linux `init/main.c`).
+const SYSTEM_INIT: &str = "/sbin/init";
+const RAMDISK_INIT: &str = "/init";
+/// Where the guest finds its first disk.
+const FIRST_DISK: &str = "/dev/vda";
+
+/// An initramfs, and what has the kernel start it.
+#[derive(Debug)]
+pub(crate) struct OwnInitramfs {
+    /// Comes behind all other archives.
+    pub(crate) archive: Vec<u8>,
+    /// The kernel's whole command line.
+    pub(crate) cmdline: String,
+}
+
+/// The initramfs that a boot of `image` needs beside what it is given, if any.
+pub(crate) fn of(
+    args: &GuestArgs,
+    files: &Files,
+    image: &Image<'_>,
+    progress: Progress,
+) -> Result<Option<OwnInitramfs>, Failure> {
+    if !args.needs_initramfs() {
+        return Ok(None);
+    }
+    refuse_nothing_to_start(args, files, image)?;
+    let cmdline = cmdline(args, image, progress);
+    refuse_other_init(&cmdline)?;
+    let rootfs = args.guest_init.rootfs.as_ref();
+    let root = rootfs.map(|disk| root(disk, &cmdline)).transpose()?;
+    let architecture = image.architecture();
+    let file_systems = root.as_ref().map_or(&[][..], |root| &root.file_systems);
+    let wanted = drivers::wanted(&args.devices(), file_systems, architecture);
+    let initramfs = Initramfs {
+        modules: drivers::modules(args, files, (image, &wanted), progress)?,
+        root,
+        then: then(args, &cmdline),
+        status: Status::Port(STATUS_PORT.to_owned()),
+    };
+    let archive = initramfs
+        .build(architecture)
+        .map_err(|error| cannot_make(&error))?;
+    // In front, for what is behind `--` goes to the program that is started.
+    let cmdline = format!("rdinit={INIT} {cmdline}").trim_end().to_owned();
+    Ok(Some(OwnInitramfs { archive, cmdline }))
+}
+
+/// A command takes a program, and drivers are for whoever comes behind them.
+fn refuse_nothing_to_start(
+    args: &GuestArgs,
+    files: &Files,
+    image: &Image<'_>,
+) -> Result<(), Failure> {
+    let has_ramdisk = files.initrd().is_some() || !image.parts().initrds.is_empty();
+    if args.guest_init.rootfs.is_some() || has_ramdisk {
+        return Ok(());
+    }
+    let what = match args.runs_a_command() {
+        true => "there is nothing to run the command from: it takes --rootfs or --initrd",
+        false => "drivers alone start nothing: --modules takes --rootfs, --initrd or a command",
+    };
+    Err(Failure::new(ExitStatus::Usage, what))
+}
+
+/// The command line but for what starts our initramfs.
+fn cmdline(args: &GuestArgs, image: &Image<'_>, progress: Progress) -> String {
+    let of_image = image.parts().cmdline;
+    if args.runs_a_command() && !progress.is_verbose() {
+        args.silent_cmdline(of_image, image.architecture())
+    } else {
+        args.cmdline(of_image, image.architecture())
+    }
+}
+
+fn refuse_other_init(cmdline: &str) -> Result<(), Failure> {
+    match kernel_cmdline::value(cmdline, "rdinit") {
+        None => Ok(()),
+        Some(path) => Err(Failure::new(
+            ExitStatus::Usage,
+            format!(
+                "the kernel's command line has rdinit={path}, and --rootfs, --modules and commands \
+                 need rdinit={INIT}"
+            ),
+        )),
+    }
+}
+
+/// The root on `disk`, or elsewhere in the guest where the command line says so.
+fn root(disk: &Disk, cmdline: &str) -> Result<Root, Failure> {
+    let value = |name| kernel_cmdline::value(cmdline, name);
+    let device = value("root");
+    let file_systems = value("rootfstype");
+    if device.is_none() && file_systems.is_none() {
+        root_image::refuse_other_than_ext4(&disk.path)?;
+    }
+    let mut root = Root::ext4(device.unwrap_or(FIRST_DISK));
+    if let Some(names) = file_systems {
+        root.file_systems = names.split(',').map(str::to_owned).collect();
+    }
+    root.read_only = disk.readonly;
+    root.options = value("rootflags").unwrap_or_default().to_owned();
+    Ok(root)
+}
+
+fn then(args: &GuestArgs, cmdline: &str) -> Then {
+    if args.runs_a_command() {
+        return Then::Run(Command {
+            arguments: args.command.clone(),
+            environment: Vec::new(),
+            console: console(),
+        });
+    }
+    let default = match args.guest_init.rootfs {
+        Some(_) => SYSTEM_INIT,
+        None => return Then::Init(RAMDISK_INIT.to_owned()),
+    };
+    let init = kernel_cmdline::value(cmdline, "init");
+    Then::Init(init.unwrap_or(default).to_owned())
+}
+
+/// Ours is the guest's; that makes no initramfs longer or shorter.
+fn console() -> Console {
+    let peer = |is_terminal| match is_terminal {
+        true => Peer::Terminal,
+        false => Peer::File,
+    };
+    Console {
+        input: peer(isatty(io::stdin())),
+        output: peer(isatty(io::stdout())),
+    }
+}
+
+fn cannot_make(error: &InitramfsError) -> Failure {
+    let status = match error {
+        InitramfsError::Architecture(_) | InitramfsError::NoDebugExit(_) => ExitStatus::Plan,
+        InitramfsError::NoCommand
+        | InitramfsError::NoFileSystem(_)
+        | InitramfsError::ModuleName(_)
+        | InitramfsError::LongPortName { .. }
+        | InitramfsError::Nul { .. } => ExitStatus::Usage,
+        InitramfsError::Archive(_) => ExitStatus::Host,
+    };
+    Failure::because(status, "cannot make the guest's initramfs", error)
+}

@@ -1,0 +1,130 @@
+//! Virtio devices of a machine, with accesses that are played back.
+
+use super::*;
+use crate::{DeviceError, Devices, Disk, Transport};
+use firstlight_base::MIB;
+use firstlight_boot::{Hardware, Request};
+use firstlight_image::{Image, Limits as ImageLimits};
+use std::path::Path;
+
+/// A plan for a PC that has room for `devices`.
+fn planned(devices: &Devices) -> BootPlan {
+    let (_, file) = plan(1);
+    let image = Image::open(&file, &ImageLimits::default()).unwrap();
+    let mut hardware = Hardware::default();
+    devices.equip(&mut hardware);
+    let request = Request {
+        memory: 16 * MIB,
+        hardware,
+        ..Request::default()
+    };
+    firstlight_boot::plan(&image, &request).unwrap()
+}
+
+fn disk(path: &Path) -> Devices {
+    Devices {
+        disks: vec![Disk {
+            path: path.into(),
+            readonly: true,
+        }],
+        ..Devices::default()
+    }
+}
+
+/// Lets the guest read at these addresses; with what it gets.
+fn reads(devices: Devices, at: &[(u64, usize)]) -> Vec<Vec<u8>> {
+    let read = |&(at, width): &(u64, usize)| Step::MmioRead {
+        at: Gpa::new(at),
+        width,
+    };
+    let steps = at.iter().map(read).chain([acpi_write(0, POWER_OFF)]);
+    let script = Script::new().vcpu(VcpuId::BOOT, steps);
+    let plan = planned(&devices);
+    let equipment = Equipment {
+        devices,
+        ..Equipment::default()
+    };
+    let machine = machine(&script, &plan, &equipment).unwrap();
+    let (mut console, _person) = Person::at_a_console();
+    let ending = Machine::new(machine).run(&plan, &Limits::default(), &mut console);
+    assert!(matches!(ending, Ok(Ending::PowerOff)), "{ending:?}");
+    let answers = script.record().into_iter();
+    answers
+        .filter_map(|record| match record {
+            Record::Answered(_, data) => Some(data),
+            _ => None,
+        })
+        .collect()
+}
+
+fn file() -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(MIB).unwrap();
+    file
+}
+
+#[test]
+fn a_disk_is_a_function_on_the_bus() {
+    let file = file();
+    let ecam = Pc::PCI.ecam.start().get();
+    let function = |device: u64, register: u64| (ecam + (device << 15) + register, 4);
+    let at = [
+        function(0, 0),
+        function(1, 0),
+        function(2, 0),
+        function(1, 8),
+    ];
+    let answers = reads(disk(file.path()), &at);
+    assert_eq!(answers[0], [0x36, 0x1b, 0x08, 0x00], "the bridge");
+    assert_eq!(answers[1], [0xf4, 0x1a, 0x42, 0x10], "the disk");
+    assert_eq!(answers[2], [0xff; 4], "nobody");
+    assert_eq!(answers[3], [1, 0, 0x80, 0x01]);
+}
+
+#[test]
+fn a_disk_is_a_transport_in_memory() {
+    let file = file();
+    let devices = Devices {
+        transport: Transport::Mmio,
+        ..disk(file.path())
+    };
+    let first = Pc::VIRTIO.base.get();
+    let capacity = first + 0x100;
+    let beyond = first + Pc::VIRTIO.stride;
+    let at = [
+        (first, 4),
+        (first + 4, 4),
+        (first + 8, 4),
+        (capacity, 4),
+        (beyond, 4),
+    ];
+    let answers = reads(devices, &at);
+    assert_eq!(answers[0], *b"virt");
+    assert_eq!(answers[1], [2, 0, 0, 0], "version 2");
+    assert_eq!(answers[2], [2, 0, 0, 0], "a disk");
+    assert_eq!(answers[3], 2048_u32.to_le_bytes(), "sectors");
+    assert_eq!(answers[4], [0xff; 4], "nobody");
+}
+
+#[test]
+fn without_devices_nothing_answers_where_they_would_be() {
+    let at = [(Pc::PCI.ecam.start().get(), 4), (Pc::VIRTIO.base.get(), 4)];
+    assert_eq!(reads(Devices::default(), &at), [[0xff; 4], [0xff; 4]]);
+}
+
+#[test]
+fn what_is_no_disk_is_refused_before_anything_is_made() {
+    let devices = disk(Path::new("/"));
+    let plan = planned(&devices);
+    let equipment = Equipment {
+        devices,
+        ..Equipment::default()
+    };
+    let script = Script::new();
+    let refused = machine(&script, &plan, &equipment).err();
+    assert!(
+        matches!(refused, Some(RunError::Device(DeviceError::NoDisk { .. }))),
+        "{refused:?}"
+    );
+    assert!(script.record().is_empty());
+}
