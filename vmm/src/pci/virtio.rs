@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 pub(crate) struct VirtioFunction {
     /// Itself, for its thread to interrupt by.
     this: Weak<Self>,
+    /// Held from a write to what comes of it, so that starts and stops have one order.
+    writing: Mutex<()>,
     works: Mutex<Works>,
     runner: Runner,
     pin: Pin,
@@ -50,6 +52,7 @@ impl VirtioFunction {
         let runner = Runner::new(&name, backend, chip.queue_sizes().len(), memory)?;
         Ok(Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
+            writing: Mutex::default(),
             works: Mutex::new(Works {
                 chip: VirtioPci::new(chip, attachment),
                 address: None,
@@ -146,6 +149,10 @@ impl VirtioFunction {
         self.pin.set(works.chip.irq());
     }
 
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn works(&self) -> MutexGuard<'_, Works> {
         self.works.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,6 +166,7 @@ impl PciDevice for VirtioFunction {
     }
 
     fn write_config(&self, at: Address, register: u16, data: &[u8]) -> bool {
+        let _writing = self.writing();
         let event = {
             let mut works = self.works();
             works.address = Some(at);
@@ -183,6 +191,7 @@ impl PciDevice for VirtioFunction {
     }
 
     fn write_bar(&self, _bar: usize, offset: u64, data: &[u8]) {
+        let _writing = self.writing();
         let event = {
             let mut works = self.works();
             let event = works.chip.bar_write(offset, data);
@@ -193,6 +202,7 @@ impl PciDevice for VirtioFunction {
     }
 
     fn reset(&self) {
+        let _writing = self.writing();
         let event = {
             let mut works = self.works();
             let event = works.chip.reset();

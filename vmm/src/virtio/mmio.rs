@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 pub(crate) struct Transport {
     /// Itself, for its thread to interrupt by.
     this: Weak<Self>,
+    /// Held from a write to what comes of it, so that starts and stops have one order.
+    writing: Mutex<()>,
     works: Mutex<Works>,
     runner: Runner,
     registers: Gpa,
@@ -48,6 +50,7 @@ impl Transport {
         let runner = Runner::new(&name, backend, queues, wiring.memory)?;
         Ok(Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
+            writing: Mutex::default(),
             works: Mutex::new(Works {
                 chip: Mmio::new(chip),
                 line: LevelLine::new(wiring.line),
@@ -126,6 +129,7 @@ impl Attached for Transport {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Option<Effect> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let event = {
             let mut works = self.works();
             let event = works.chip.write(offset, data);
