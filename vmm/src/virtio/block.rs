@@ -25,28 +25,9 @@ use std::os::unix::fs::OpenOptionsExt;
 ///
 /// [`DeviceError`] where it is not to be had, or is no disk.
 pub(crate) fn disk(disk: &Disk, number: usize) -> Result<VirtioDevice, DeviceError> {
-    let file = open(disk)?;
-    let told = block::Disk {
-        sectors: sectors(disk, &file)?,
-        access: if disk.readonly {
-            Access::ReadOnly
-        } else {
-            Access::ReadWrite
-        },
-        block_size: BlockSize::Bytes512,
-        serial: serial(number),
-    };
-    let backend = Store {
-        file,
-        disk: told,
-        is_cached: false,
-        ranges: Vec::new(),
-    };
-    Ok(VirtioDevice::new(
-        format!("disk {number}"),
-        Block::new(told),
-        backend,
-    ))
+    let store = Store::open(disk, number)?;
+    let chip = Block::new(store.disk);
+    Ok(VirtioDevice::new(format!("disk {number}"), chip, store))
 }
 
 /// Opens a disk, and keeps other guests off it as long as it is open.
@@ -146,6 +127,26 @@ impl Backend for Store {
 }
 
 impl Store {
+    fn open(disk: &Disk, number: usize) -> Result<Self, DeviceError> {
+        let file = open(disk)?;
+        let told = block::Disk {
+            sectors: sectors(disk, &file)?,
+            access: if disk.readonly {
+                Access::ReadOnly
+            } else {
+                Access::ReadWrite
+            },
+            block_size: BlockSize::Bytes512,
+            serial: serial(number),
+        };
+        Ok(Self {
+            file,
+            disk: told,
+            is_cached: false,
+            ranges: Vec::new(),
+        })
+    }
+
     /// Does what is asked for, and says how many bytes of the request were written.
     fn answer(&mut self, chain: &Chain, memory: &GuestMemory) -> Result<u32, ChainError> {
         let Request { command, reply } = Request::parse(chain, memory, &self.disk)?;
