@@ -81,6 +81,23 @@ impl Devices {
         Ok(open)
     }
 
+    /// Whether what they are on the host is to be had, for whoever else opens it afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] for the first that is not.
+    pub(crate) fn check(&self) -> Result<(), DeviceError> {
+        for (disk, number) in self.disks.iter().zip(0..) {
+            VirtioDevice::disk(disk, number)?;
+        }
+        for net in &self.nets {
+            if let Net::Tap(name) = net {
+                Tap::open(name)?;
+            }
+        }
+        Ok(())
+    }
+
     fn open_console(&self, open: &mut OpenDevices) -> Result<(), RunError> {
         let is_terminals = self.console == ConsoleKind::Virtio;
         let size = is_terminals.then_some(USUAL_SIZE);

@@ -156,3 +156,6 @@ impl Interrupt for Transport {
         works.settle();
     }
 }
+
+#[cfg(test)]
+mod tests;
