@@ -102,6 +102,11 @@ impl Driver {
         }
     }
 
+    /// The driver has not enabled this queue.
+    pub(super) fn leave_out(&mut self, queue: usize) {
+        self.queues[queue] = None;
+    }
+
     /// What a backend is given.
     pub(super) fn io(&mut self) -> Io<'_> {
         Io {
