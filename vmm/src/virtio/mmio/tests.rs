@@ -188,6 +188,7 @@ fn what_has_been_retired_is_not_started_again() {
     let world = World::new();
     world.drive(0x1000);
     world.transport.retire();
+    assert_eq!(Arc::strong_count(&world.counts), 1, "it has let go");
     world.drive(0x1000);
     world.offer(3);
     assert_eq!(world.counts.served.load(Ordering::Relaxed), 0);
