@@ -6,6 +6,7 @@ use crate::virtio::{self, BalloonControl, Carrier, ConsoleLine, Passt, Tap};
 use crate::{RunError, Stop, VirtioDevice};
 use firstlight_base::KIB;
 use firstlight_devices::virtio::console::ScreenSize;
+use std::io::{self, Write};
 use std::process;
 use std::sync::Arc;
 
@@ -129,7 +130,11 @@ fn network(net: &Net, number: u8) -> Result<VirtioDevice, DeviceError> {
 }
 
 fn card(carrier: impl Carrier + 'static, number: u8) -> VirtioDevice {
-    let say = move |why: &str| eprintln!("\r\nfirstlight: net {number} has lost its link: {why}\r");
+    let say = move |why: &str| {
+        let text = format!("\r\nfirstlight: net {number} has lost its link: {why}\r\n");
+        // Nobody can be told that stderr is broken, and the guest goes on.
+        let _ = io::stderr().write_all(text.as_bytes());
+    };
     virtio::network(&format!("net {number}"), mac(number), carrier, say)
 }
 

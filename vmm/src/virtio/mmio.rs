@@ -62,10 +62,10 @@ impl Transport {
         }))
     }
 
-    /// Stops the device, for good.
+    /// Stops the device, for good, and lets go of all that it has of the host.
     pub(crate) fn retire(&self) {
         self.works().hung.clear();
-        self.runner.stop();
+        self.runner.retire();
     }
 
     fn serve(&self, event: Event) {

@@ -1,6 +1,6 @@
 //! The thread on which a virtio device serves its queues while a driver runs it.
 
-use super::backend::{Backend, Io};
+use super::backend::{Backend, Io, Stopping};
 use crate::RunError;
 use crate::bell::Bell;
 use firstlight_devices::virtio::{Cause, Chain, Queue, QueueError, Start};
@@ -10,6 +10,7 @@ use rustix::fd::AsFd;
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -29,6 +30,8 @@ pub(crate) struct Runner {
     /// A doorbell for each queue.
     bells: Vec<Arc<Bell>>,
     stop: Arc<Bell>,
+    /// Whether that rings, for a thread that does not wait.
+    stopping: Arc<AtomicBool>,
     state: Mutex<State>,
     /// Where its thread may run: not where the vCPU is pinned whose write starts it.
     affinity: Option<CpuSet>,
@@ -55,6 +58,7 @@ impl Runner {
             memory: Arc::clone(memory),
             bells: bells.collect::<Result<_, _>>()?,
             stop: Arc::new(Bell::new()?),
+            stopping: Arc::default(),
             state: Mutex::new(State::Idle(backend)),
             affinity: sched_getaffinity(None).ok(),
         })
@@ -94,6 +98,7 @@ impl Runner {
             },
             bells: self.bells.clone(),
             stop: Arc::clone(&self.stop),
+            stopping: Arc::clone(&self.stopping),
             memory: Arc::clone(&self.memory),
             interrupt: Arc::clone(interrupt),
             affinity: self.affinity,
@@ -123,6 +128,7 @@ impl Runner {
     fn stop_in(&self, state: &mut State) {
         *state = match mem::replace(state, State::Absent) {
             State::Running(thread) => {
+                self.stopping.store(true, Ordering::Relaxed);
                 self.stop.ring();
                 match thread.join() {
                     Ok(backend) => State::Idle(backend),
@@ -132,6 +138,7 @@ impl Runner {
             other => other,
         };
         self.stop.answer();
+        self.stopping.store(false, Ordering::Relaxed);
     }
 
     /// Rings the doorbell of `queue`.
@@ -162,6 +169,7 @@ struct Work {
     queues: Vec<Option<Queue>>,
     bells: Vec<Arc<Bell>>,
     stop: Arc<Bell>,
+    stopping: Arc<AtomicBool>,
     memory: Arc<GuestMemory>,
     interrupt: Arc<dyn Interrupt>,
     affinity: Option<CpuSet>,
@@ -243,6 +251,7 @@ impl Work {
             queues: &mut self.queues,
             bells: &self.bells,
             interrupt: &*self.interrupt,
+            stopping: Stopping(&self.stopping),
             chain,
         };
         for &queue in &woken.bells {

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::virtio::testing::Driver;
-use firstlight_base::GuestMem;
+use firstlight_base::{GuestMem, MIB};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn wanted(path: &Path) -> Disk {
     Disk {
@@ -221,4 +222,20 @@ fn what_nobody_knows_is_unsupported() {
     for kind in [2, 3, 5, 14, u32::MAX] {
         assert_eq!(world.ask(kind, 0, &[0; 512], 0).1, 2, "{kind}");
     }
+}
+
+#[test]
+fn zeros_that_have_to_be_written_end_where_the_disk_is_to_stop() {
+    let (_folder, path) = file(MIB);
+    let store = Store::open(&wanted(&path), 0).unwrap();
+    let segment = Segment {
+        offset: 0,
+        len: MIB,
+        may_unmap: false,
+    };
+    let stopping = AtomicBool::new(false);
+    store.write_zeros(&segment, Stopping(&stopping)).unwrap();
+    stopping.store(true, Ordering::Relaxed);
+    let left = store.write_zeros(&segment, Stopping(&stopping));
+    assert_eq!(left.unwrap_err().kind(), io::ErrorKind::Interrupted);
 }

@@ -57,12 +57,19 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::of(|counts| Box::new(Counting(counts)))
+    }
+
+    fn of(backend: impl FnOnce(Arc<Counts>) -> Box<dyn Backend>) -> Self {
         let ram = GpaRange::new(Gpa::new(0), MIB).unwrap();
         let memory = Arc::new(GuestMemory::allocate(&[ram], Backing::Private).unwrap());
         let vm = Script::new().create_vm().unwrap();
         let counts = Arc::<Counts>::default();
-        let backend = Counting(Arc::clone(&counts));
-        let device = VirtioDevice::new("counting", Rng::new(), backend);
+        let device = VirtioDevice {
+            name: "counting".to_owned(),
+            chip: Box::new(Rng::new()),
+            backend: backend(Arc::clone(&counts)),
+        };
         let wiring = Wiring {
             registers: Gpa::new(0x1000_0000),
             line: Box::new(vm.irq_line(Irq(5)).unwrap()),
@@ -181,7 +188,39 @@ fn what_has_been_retired_is_not_started_again() {
     let world = World::new();
     world.drive(0x1000);
     world.transport.retire();
+    assert_eq!(Arc::strong_count(&world.counts), 1, "it has let go");
     world.drive(0x1000);
     world.offer(3);
     assert_eq!(world.counts.served.load(Ordering::Relaxed), 0);
+}
+
+/// Is done with a request when it is to stop.
+struct Lasting(Arc<Counts>);
+
+impl Backend for Lasting {
+    fn rung(&mut self, queue: usize, io: &mut Io<'_>) -> Result<(), QueueError> {
+        let stopping = io.stopping();
+        io.serve(queue, |_request, _memory| {
+            self.0.served.fetch_add(1, Ordering::Relaxed);
+            while !stopping.is_wanted() {
+                thread::yield_now();
+            }
+            Ok(0)
+        })
+    }
+}
+
+#[test]
+fn a_device_stops_behind_the_request_at_hand() {
+    let world = World::of(|counts| Box::new(Lasting(counts)));
+    for served in 1..=2 {
+        world.drive(0x1000);
+        world.memory.store_u16(Gpa::new(0x3002), 0).unwrap();
+        world.offer(5);
+        eventually(|| world.counts.served.load(Ordering::Relaxed) == served);
+        world.set(STATUS, 0);
+        assert_eq!(world.status(), 0);
+        assert_eq!(world.used(), 1);
+        assert_eq!(world.counts.served.load(Ordering::Relaxed), served);
+    }
 }
