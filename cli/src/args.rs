@@ -44,12 +44,12 @@ Finds out what the file is (inspect), works out where every byte and every regis
 and carries that out on KVM, or on QEMU where KVM cannot run it (boot).";
 
 const PLAN_USAGE: &str = "firstlight plan [OPTIONS] [--kernel] <FILE> [-- <COMMAND>...]";
-const DIFF_USAGE: &str = "firstlight diff [OPTIONS] <FILE> <FILE> [-- <COMMAND>...]";
+const DIFF_USAGE: &str = "firstlight diff [OPTIONS] <FILE> <FILE>";
 const EXPORT_USAGE: &str =
     "firstlight export --format <FORMAT> --output <FILE> [OPTIONS] [--kernel] <FILE>";
 const BOOT_USAGE: &str = "firstlight boot [OPTIONS] [--kernel] <FILE> [-- <COMMAND>...]";
 
-/// What was typed.
+/// What was typed. It is taken by [`parsed`](Self::parsed).
 #[derive(Debug, Parser)]
 #[command(name = "firstlight", version, about = ABOUT, long_about = LONG_ABOUT)]
 #[command(after_long_help = ExitStatus::table(), disable_help_subcommand = true)]
@@ -59,6 +59,14 @@ pub(crate) struct Cli {
     /// Say on standard error what is done and how long it takes
     #[arg(short, long, global = true, display_order = 900)]
     pub(crate) verbose: bool,
+}
+
+impl Cli {
+    /// The same with everything where those who carry it out look for it.
+    pub(crate) fn parsed(self) -> Self {
+        let verb = self.verb.parsed();
+        Self { verb, ..self }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -77,6 +85,24 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
+    /// Takes the command to what the guest is asked for. It is no argument of that, because clap does
+    /// not let `diff` have words behind `--` and two kernels of which one may have a name.
+    fn parsed(mut self) -> Self {
+        let (guest, command) = match &mut self {
+            Self::Plan(args) => (&mut args.guest, &mut args.command),
+            Self::Boot(args) => (&mut args.guest, &mut args.command),
+            Self::Inspect(_)
+            | Self::Diff(_)
+            | Self::Export(_)
+            | Self::Cache(_)
+            | Self::ConfigSchema
+            | Self::Completions(_)
+            | Self::Man(_) => return self,
+        };
+        guest.command = std::mem::take(&mut command.command);
+        self
+    }
+
     /// The file that further options come from.
     pub(crate) fn config(&self) -> Option<&Path> {
         let guest = match self {
@@ -117,6 +143,8 @@ pub(crate) enum InspectFormat {
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) guest: GuestArgs,
+    #[command(flatten)]
+    command: CommandArgs,
     /// How to show it: tables, JSON, or a picture of the guest's memory
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) format: PlanFormat,
@@ -229,6 +257,8 @@ pub(crate) enum ExportFormat {
 pub(crate) struct BootArgs {
     #[command(flatten)]
     pub(crate) guest: GuestArgs,
+    #[command(flatten)]
+    command: CommandArgs,
     /// What runs the guest; auto takes KVM where it passes a probe, else QEMU
     #[arg(long, value_enum, default_value = "auto")]
     engine: EngineArg,
@@ -304,6 +334,22 @@ enum EngineArg {
     Qemu,
 }
 
+/// What a guest is there for, where that is one thing alone.
+#[derive(Debug, Args)]
+#[command(next_help_heading = None::<&str>)]
+struct CommandArgs {
+    /// A command that is run in the guest, and what it is given; its exit status is handed on
+    ///
+    /// It is run in the root of --rootfs, or in the initial ramdisk, without any init of these, by the
+    /// first user, on the guest's console. When it ends, the machine is turned off. A command that a
+    /// signal ends has status 128 and the signal's number, one that is not found 127, one that cannot
+    /// be run 126; where the guest does not come so far, or ends without the command, it is 125.
+    /// Where standard input or output is no terminal, bytes come and go as they are: what is typed is
+    /// not echoed, and lines end with a newline alone. The end of the input is not told to the command.
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
 /// What is booted and on what machine.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct GuestArgs {
@@ -373,6 +419,9 @@ pub(crate) struct GuestArgs {
     /// Without it a plan is shown with the kernel where it was linked to.
     #[arg(long, value_name = "N")]
     kaslr_seed: Option<u64>,
+    /// The words behind `--`, of those that take any: see `Verb::parsed`.
+    #[arg(skip)]
+    pub(crate) command: Vec<String>,
     #[command(flatten)]
     pub(crate) cpu: CpuArgs,
     #[command(flatten)]
@@ -381,16 +430,6 @@ pub(crate) struct GuestArgs {
     device: DeviceArgs,
     #[command(flatten)]
     pub(crate) virt: VirtArgs,
-    /// A command that is run in the guest, and what it is given; its exit status is handed on
-    ///
-    /// It is run in the root of --rootfs, or in the initial ramdisk, without any init of these, by the
-    /// first user, on the guest's console. When it ends, the machine is turned off. A command that a
-    /// signal ends has status 128 and the signal's number, one that is not found 127, one that cannot
-    /// be run 126; where the guest does not come so far, or ends without the command, it is 125.
-    /// Where standard input or output is no terminal, bytes come and go as they are: what is typed is
-    /// not echoed, and lines end with a newline alone. The end of the input is not told to the command.
-    #[arg(last = true, value_name = "COMMAND")]
-    pub(crate) command: Vec<String>,
 }
 
 impl GuestArgs {
@@ -609,7 +648,7 @@ mod tests {
 
     fn boot(words: &[&str]) -> BootArgs {
         let words = ["firstlight", "boot"].iter().chain(words);
-        match Cli::try_parse_from(words).unwrap().verb {
+        match Cli::try_parse_from(words).unwrap().parsed().verb {
             Verb::Boot(boot) => boot,
             other => panic!("not a boot: {other:?}"),
         }
@@ -641,6 +680,8 @@ mod tests {
             (&"b".into(), 1 << 30)
         );
         assert!(Cli::try_parse_from(["firstlight", "diff", "a"]).is_err());
+        let swapped = Cli::try_parse_from(["firstlight", "diff", "--kernel", "a", "b"]);
+        assert!(swapped.is_ok_and(|cli| matches!(cli.verb, Verb::Diff(_))));
     }
 
     #[test]

@@ -53,10 +53,11 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<Cli, Refusal> {
     let matches = with_kernel_elsewhere(command()).try_get_matches_from(&words)?;
     let typed = Cli::from_arg_matches(&matches)?;
     let Some(path) = typed.verb.config() else {
-        return Ok(typed);
+        return Ok(typed.parsed());
     };
     let options = read(path)?;
-    Ok(Cli::try_parse_from(spliced(words, &matches, options))?)
+    let cli = Cli::try_parse_from(spliced(words, &matches, options))?;
+    Ok(cli.parsed())
 }
 
 /// The command where the kernel may be named by the file.

@@ -23,4 +23,4 @@ pub use express::Attachment;
 pub use host_bridge::HostBridge;
 pub use interrupt::{Message, Raised};
 pub use msix::{MsiX, MsiXPlace};
-pub use root_port::{RootPort, SecondaryReset};
+pub use root_port::{RootPort, Secondary};

@@ -1,7 +1,8 @@
-//! Plugs a disk into a running Linux, and pulls it out again.
+//! Plugs a disk into a running Linux, and pulls it out again once the guest has let go of it.
 //!
 //! `hotplug KERNEL INITRD DISK`: the guest's init says READY when it waits for a disk, PLUGGED when it
-//! has found it, and PULLED when it is gone; then it turns its machine off. What it prints is shown.
+//! has found it, and PULLED when it is gone; it may then begin again, or turn its machine off. What it
+//! prints is shown.
 
 use firstlight_boot::{BootPlan, Hardware, Request, plan};
 use firstlight_devices::pci::Address;
@@ -100,24 +101,38 @@ fn attend(screen: File, expansion: &Arc<Expansion>, disk: &Path) -> Result<Seen,
         let line = line.map_err(|error| error.to_string())?;
         println!("{}", line.trim_end());
         match (seen, line.trim()) {
-            (Seen::Nothing, "READY") => {
-                let disk = Disk {
-                    path: disk.to_owned(),
-                    readonly: false,
-                };
-                let disk = VirtioDevice::disk(&disk, 0).map_err(|error| error.to_string())?;
-                let plugged = X8664::register_pci_device(expansion, disk);
-                at = Some(plugged.map_err(|error| error.to_string())?);
+            (Seen::Nothing | Seen::Pulled, "READY") => {
+                at = Some(plug(expansion, disk)?);
                 seen = Seen::Ready;
             }
             (Seen::Ready, "PLUGGED") => {
                 let at = at.ok_or("plugged in before")?;
                 expansion.unplug(at).map_err(|error| error.to_string())?;
+                if expansion.unplug(at).is_ok() {
+                    return Err("to be asked twice would change the guest's mind".to_owned());
+                }
                 seen = Seen::Plugged;
             }
-            (Seen::Plugged, "PULLED") => seen = Seen::Pulled,
+            (Seen::Plugged, "PULLED") => {
+                let at = at.ok_or("plugged in before")?;
+                // The guest's driver is gone; that the slot has no power follows.
+                while expansion.is_plugged(at) {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                seen = Seen::Pulled;
+            }
             _ => {}
         }
     }
     Ok(seen)
+}
+
+/// Plugs the disk in, of which nobody else may have hold.
+fn plug(expansion: &Expansion, disk: &Path) -> Result<Address, String> {
+    let disk = Disk {
+        path: disk.to_owned(),
+        readonly: false,
+    };
+    let disk = VirtioDevice::disk(&disk, 0).map_err(|error| error.to_string())?;
+    X8664::register_pci_device(expansion, disk).map_err(|error| error.to_string())
 }

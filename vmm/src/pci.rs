@@ -3,6 +3,8 @@
 mod bus;
 mod intx;
 mod root_port;
+#[cfg(test)]
+mod tests;
 mod virtio;
 
 pub(crate) use bus::{Legacy, PciBus};
@@ -19,8 +21,9 @@ pub(crate) trait PciDevice: Send + Sync {
     fn read_config(&self, register: u16, data: &mut [u8]);
 
     /// Writes configuration space from `register` on. The function learns its address by that, as
-    /// hardware does (PCI Express Base 5.0, section 2.2.6.2).
-    fn write_config(&self, at: Address, register: u16, data: &[u8]);
+    /// hardware does (PCI Express Base 5.0, section 2.2.6.2). Says whether BARs may be elsewhere now:
+    /// its own, or those of what is behind it.
+    fn write_config(&self, at: Address, register: u16, data: &[u8]) -> bool;
 
     /// Where its BARs are, with their numbers; none where it does not answer in memory.
     fn bars(&self) -> Vec<(usize, GpaRange)>;

@@ -16,7 +16,7 @@ mod runner;
 mod testing;
 mod vsock;
 
-pub(crate) use backend::{Backend, Io};
+pub(crate) use backend::{Backend, Io, Stopping};
 pub(crate) use balloon::{BalloonControl, balloon};
 pub(crate) use console::{ConsoleLine, STATUS_PORT, StatusLine, console, status_port};
 pub(crate) use net::{Carrier, Passt, Tap, network};

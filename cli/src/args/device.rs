@@ -3,7 +3,7 @@
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum, value_parser};
 use firstlight_vmm::{ConsoleKind, Devices, Disk, GuestCid, Net, Transport, Vsock};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub(crate) struct DeviceArgs {
     ///
     /// A comma in the file's name is written twice.
     #[arg(long = "disk", value_name = "FILE[,readonly]", action = ArgAction::Append)]
-    #[arg(value_parser = OsStringValueParser::new().try_map(disk))]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|text| disk(&text)))]
     disks: Vec<Disk>,
     /// A network card: user for a network of the guest's own behind this host, without any rights;
     /// tap=NAME for an interface of this host that is there already; none for none. May be given
@@ -33,7 +33,7 @@ pub(crate) struct DeviceArgs {
     /// a space, the port and a newline; what comes back is OK, and then what the guest sends. What
     /// the guest connects to at port N of number 2 is the Unix socket at the path with _N behind it.
     #[arg(long, value_name = "CID[,uds=PATH]")]
-    #[arg(value_parser = OsStringValueParser::new().try_map(vsock))]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|text| vsock(&text)))]
     vsock: Option<Vsock>,
     /// What of the guest the terminal is joined to: its serial port, or its virtio console, hvc0
     #[arg(long, value_enum, default_value = "serial")]
@@ -110,7 +110,7 @@ impl DeviceArgs {
 }
 
 /// A file's name up to a single comma, and the words behind it.
-fn split(text: &OsString) -> (PathBuf, Vec<String>) {
+fn split(text: &OsStr) -> (PathBuf, Vec<String>) {
     let mut name = Vec::new();
     let mut bytes = text.as_bytes();
     let words = loop {
@@ -132,8 +132,8 @@ fn split(text: &OsString) -> (PathBuf, Vec<String>) {
 }
 
 /// A disk as it is typed.
-pub(super) fn disk(text: OsString) -> Result<Disk, String> {
-    let (path, words) = split(&text);
+pub(super) fn disk(text: &OsStr) -> Result<Disk, String> {
+    let (path, words) = split(text);
     if path.as_os_str().is_empty() {
         return Err("the file's name is missing".to_owned());
     }
@@ -160,8 +160,8 @@ fn network(text: &str) -> Result<NetArg, String> {
     }
 }
 
-fn vsock(text: OsString) -> Result<Vsock, String> {
-    let (cid, words) = split(&text);
+fn vsock(text: &OsStr) -> Result<Vsock, String> {
+    let (cid, words) = split(text);
     let cid = cid.to_str().and_then(|cid| cid.parse().ok());
     let cid = cid.and_then(GuestCid::new);
     let cid = cid.ok_or("a guest's number is from 3 to 4294967294")?;
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<(String, bool), String> {
-        let disk = disk(text.into())?;
+        let disk = disk(text.as_ref())?;
         Ok((disk.path.display().to_string(), disk.readonly))
     }
 
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_guest_has_a_number_of_its_own_and_a_socket() {
-        let parsed = |text: &str| vsock(text.into()).map(|vsock| (vsock.cid, vsock.path));
+        let parsed = |text: &str| vsock(text.as_ref()).map(|vsock| (vsock.cid, vsock.path));
         let cid = |number| GuestCid::new(number).unwrap();
         assert_eq!(parsed("3"), Ok((cid(3), "vsock.sock".into())));
         assert_eq!(parsed("9,uds=/a/b"), Ok((cid(9), "/a/b".into())));

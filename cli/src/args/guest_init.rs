@@ -18,7 +18,7 @@ pub(crate) struct GuestInitArgs {
     /// line. root= names another device there, such as a partition, rootfstype= what it is
     /// mounted as, and rootflags= with what options. A comma in the file's name is written twice.
     #[arg(long, value_name = "IMAGE[,readonly]", conflicts_with = "initrd")]
-    #[arg(value_parser = OsStringValueParser::new().try_map(disk))]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|text| disk(&text)))]
     pub(crate) rootfs: Option<Disk>,
     /// The kernel's modules, from which the guest gets the drivers of its virtio devices: a folder
     /// like lib/modules/VERSION, or one that has it in it [default: what is beside the kernel, for

@@ -217,7 +217,7 @@ fn what_starts_nothing_is_wrong_usage() {
         &output[..],
         &["--", "c"],
     ];
-    firstlight(&words.concat()).failed_with(2, &["a command cannot be exported"]);
+    firstlight(&words.concat()).failed_with(2, &["unexpected argument"]);
 }
 
 #[test]

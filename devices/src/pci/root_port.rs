@@ -1,9 +1,11 @@
 //! A PCI Express root port with a slot into which a function can be plugged while the guest runs
 //! (PCIe sections 6.7 and 7.5.3).
 //!
-//! The slot is a plain one: no button, no indicators, no power controller, no latch. What is in it
-//! comes and goes by surprise, and commands take no time. The guest is told by a change of what is
-//! present and by one of the link: by a message, or by pin A while messages are disabled.
+//! The slot has a button by which somebody asks the guest to let go of what is in it, an indicator
+//! of its power, and a controller of that; no latch. Nothing comes or goes while the slot has power:
+//! the guest turns that on for what has been plugged in, and off once it has let go of it. Commands
+//! take no time. The guest is told of the button, of what is present and of the link: by a message,
+//! or by pin A while messages are disabled.
 //!
 //! The bridge forwards no I/O ports.
 
@@ -21,16 +23,30 @@ pub struct RootPort {
     /// Where the PCI Express capability is.
     express: u8,
     is_occupied: bool,
+    /// What the guest has been asked for, and has not done yet.
+    asked: Option<Asked>,
     /// Whether the interrupt that is asserted has been sent.
     is_sent: bool,
     /// What a write has released.
     message: Option<Message>,
 }
 
-/// What is behind a port loses its link: it is to be reset.
+/// What a write has done to what is in a port's slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct SecondaryReset;
+pub enum Secondary {
+    /// It has lost its link: it is to be reset.
+    Reset,
+    /// It has lost its power, as the guest was asked to see to: it is to be taken out.
+    Released,
+}
+
+/// What somebody wants by pressing the button.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    TurnOn,
+    TurnOff,
+}
 
 /// QEMU's generic PCI Express root port (QEMU's documentation, "PCI IDs for QEMU").
 const IDENTITY: Identity = Identity {
@@ -69,7 +85,9 @@ bitflags::bitflags! {
     /// Slot capabilities (PCIe section 7.5.3.9).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     struct SlotCapabilities: u32 {
-        const SURPRISE = 1 << 5;
+        const ATTENTION_BUTTON = 1 << 0;
+        const POWER_CONTROLLER = 1 << 1;
+        const POWER_INDICATOR = 1 << 4;
         const HOT_PLUG = 1 << 6;
         const NO_COMMAND_COMPLETED = 1 << 18;
     }
@@ -77,14 +95,19 @@ bitflags::bitflags! {
     /// Slot control (PCIe section 7.5.3.10).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     struct SlotControl: u16 {
+        const ATTENTION_ENABLE = 1 << 0;
         const PRESENCE_ENABLE = 1 << 3;
         const INTERRUPT_ENABLE = 1 << 5;
+        const INDICATOR_BLINKING = 0b10 << 8;
+        const INDICATOR_OFF = 0b11 << 8;
+        const POWER_OFF = 1 << 10;
         const LINK_ENABLE = 1 << 12;
     }
 
     /// Slot status (PCIe section 7.5.3.11).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     struct SlotStatus: u16 {
+        const ATTENTION_PRESSED = 1 << 0;
         const PRESENCE_CHANGED = 1 << 3;
         const OCCUPIED = 1 << 6;
         const LINK_CHANGED = 1 << 8;
@@ -113,20 +136,69 @@ impl RootPort {
             msi,
             express,
             is_occupied: false,
+            asked: None,
             is_sent: false,
             message: None,
         }
     }
 
-    /// Something is now in the slot, and answers behind the port. Nothing happens where something
-    /// was.
+    /// Something is now in the slot, and the guest is asked to turn it on. Nothing happens where
+    /// something was.
     pub fn plug(&mut self) -> Raised {
-        self.occupy(true)
+        if self.is_occupied {
+            return Raised::Nothing;
+        }
+        let mut events = SlotStatus::PRESENCE_CHANGED;
+        // A guest that has left the power on would take the button for the opposite.
+        if !self.is_powered() {
+            events |= SlotStatus::ATTENTION_PRESSED;
+            // A driver that comes later looks for itself.
+            self.asked = self.is_served().then_some(Asked::TurnOn);
+        }
+        self.occupy(true, events)
+    }
+
+    /// Asks the guest to let go of what is in the slot, by the button; [`config_write`] tells when it
+    /// has. Nothing happens where that cannot come, as there is nothing or it has no power, or where
+    /// the guest [is busy], which would take the button for a change of mind.
+    ///
+    /// [`config_write`]: Self::config_write
+    /// [is busy]: Self::is_busy
+    pub fn request_unplug(&mut self) -> Raised {
+        if !self.is_occupied || !self.is_powered() || self.is_busy() {
+            return Raised::Nothing;
+        }
+        self.asked = Some(Asked::TurnOff);
+        self.happen(SlotStatus::ATTENTION_PRESSED)
     }
 
     /// The slot is now empty. Nothing happens where it was.
     pub fn unplug(&mut self) -> Raised {
-        self.occupy(false)
+        if !self.is_occupied {
+            return Raised::Nothing;
+        }
+        self.asked = None;
+        self.occupy(false, SlotStatus::PRESENCE_CHANGED)
+    }
+
+    /// Whether a driver listens to the button.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.slot_control()
+            .contains(SlotControl::INTERRUPT_ENABLE | SlotControl::ATTENTION_ENABLE)
+    }
+
+    /// Whether the guest is about to turn the slot on or off: it was asked to, or says so by an
+    /// indicator that blinks (PCIe section 6.7.1.1.2). To ask it meanwhile would call that off.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.asked.is_some() || self.is_blinking()
+    }
+
+    /// Whether the slot has power. What is in one that has none can be taken out.
+    #[must_use]
+    pub fn is_powered(&self) -> bool {
+        !self.slot_control().contains(SlotControl::POWER_OFF)
     }
 
     /// Whether something is in the slot.
@@ -140,7 +212,10 @@ impl RootPort {
     pub fn is_link_up(&self) -> bool {
         let link = self.config.u16_at(self.express + express::LINK_CONTROL);
         let bridge = self.config.u16_at(BRIDGE_CONTROL);
-        self.is_occupied && link & express::LINK_DISABLE == 0 && bridge & SECONDARY_BUS_RESET == 0
+        self.is_occupied
+            && self.is_powered()
+            && link & express::LINK_DISABLE == 0
+            && bridge & SECONDARY_BUS_RESET == 0
     }
 
     /// The number of the bus behind the port, of which its slot is device 0; `None` before the
@@ -164,13 +239,23 @@ impl RootPort {
     }
 
     /// Writes `data` to the registers from `register`. The interrupt may have changed.
-    pub fn config_write(&mut self, register: u16, data: &[u8]) -> Option<SecondaryReset> {
+    pub fn config_write(&mut self, register: u16, data: &[u8]) -> Option<Secondary> {
         let was_up = self.is_link_up();
+        let was_blinking = self.is_blinking();
         self.config.write(register, data);
         self.show_link();
         let message = self.settle();
         self.message = self.message.or(message);
-        (was_up && !self.is_link_up()).then_some(SecondaryReset)
+        if self.asked == Some(Asked::TurnOff) && !self.is_powered() {
+            return Some(Secondary::Released);
+        }
+        // A driver that has changed its mind, or has gone, will not answer any more.
+        let is_settled = was_blinking && !self.is_blinking();
+        let is_on = self.asked == Some(Asked::TurnOn) && self.is_powered();
+        if is_settled || is_on || !self.is_served() {
+            self.asked = None;
+        }
+        (was_up && !self.is_link_up()).then_some(Secondary::Reset)
     }
 
     /// The message that a write has released, and that is to be sent.
@@ -186,21 +271,24 @@ impl RootPort {
             && !self.config.is_intx_disabled()
     }
 
-    /// Gives every register its value after reset. What is in the slot stays there.
+    /// Gives every register its value after reset. What is in the slot stays there, without power.
     pub fn reset(&mut self) {
         self.config.reset();
+        self.asked = None;
         self.is_sent = false;
         self.message = None;
         self.show_slot();
     }
 
-    fn occupy(&mut self, is_occupied: bool) -> Raised {
-        if is_occupied == self.is_occupied {
-            return Raised::Nothing;
-        }
-        let had_line = self.irq();
+    fn occupy(&mut self, is_occupied: bool, events: SlotStatus) -> Raised {
         self.is_occupied = is_occupied;
-        self.report(SlotStatus::PRESENCE_CHANGED);
+        self.happen(events)
+    }
+
+    /// Tells the guest of `events`, and of what has become of the link.
+    fn happen(&mut self, events: SlotStatus) -> Raised {
+        let had_line = self.irq();
+        self.report(events);
         self.show_link();
         match self.settle() {
             Some(message) => Raised::Message(message),
@@ -236,6 +324,15 @@ impl RootPort {
         self.set_slot_status(self.slot_status() | event);
     }
 
+    fn slot_control(&self) -> SlotControl {
+        SlotControl::from_bits_retain(self.config.u16_at(self.express + express::SLOT_CONTROL))
+    }
+
+    fn is_blinking(&self) -> bool {
+        let indicator = self.slot_control() & SlotControl::INDICATOR_OFF;
+        indicator == SlotControl::INDICATOR_BLINKING
+    }
+
     fn slot_status(&self) -> SlotStatus {
         SlotStatus::from_bits_retain(self.config.u16_at(self.express + express::SLOT_STATUS))
     }
@@ -260,10 +357,10 @@ impl RootPort {
 
     /// Whether an event has happened of which the guest wants to hear.
     fn wants_interrupt(&self) -> bool {
-        let control = self.config.u16_at(self.express + express::SLOT_CONTROL);
-        let control = SlotControl::from_bits_retain(control);
+        let control = self.slot_control();
         let mut wanted = SlotStatus::empty();
         for (enable, event) in [
+            (SlotControl::ATTENTION_ENABLE, SlotStatus::ATTENTION_PRESSED),
             (SlotControl::PRESENCE_ENABLE, SlotStatus::PRESENCE_CHANGED),
             (SlotControl::LINK_ENABLE, SlotStatus::LINK_CHANGED),
         ] {
@@ -288,9 +385,11 @@ fn add_slot(config: &mut ConfigSpace, express: u8, slot: u8) {
     let at = express + express::SLOT_CAPABILITIES;
     config.define(at, &capabilities.to_le_bytes());
     let control = SlotControl::all().bits();
+    let initial = SlotControl::INDICATOR_OFF | SlotControl::POWER_OFF;
     let at = express + express::SLOT_CONTROL;
+    config.define(at, &initial.bits().to_le_bytes());
     config.make_writable(at, &control.to_le_bytes());
-    let events = SlotStatus::PRESENCE_CHANGED | SlotStatus::LINK_CHANGED;
+    let events = SlotStatus::all() - SlotStatus::OCCUPIED;
     let at = express + express::SLOT_STATUS;
     config.make_clearable(at, &events.bits().to_le_bytes());
     config.make_writable(express + express::ROOT_CONTROL, &[ROOT_CONTROL_WRITABLE]);

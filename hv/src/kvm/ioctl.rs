@@ -82,7 +82,7 @@ pub(super) fn can_have_device(vm: &VmFd, kind: u32) -> bool {
 
 /// Another handle on the vCPU's file.
 #[cfg(target_arch = "riscv64")]
-pub(super) fn duplicate(vcpu: &kvm_ioctls::VcpuFd) -> std::io::Result<std::fs::File> {
+pub(super) fn duplicate(vcpu: &kvm_ioctls::VcpuFd) -> io::Result<std::fs::File> {
     use std::os::fd::BorrowedFd;
 
     // SAFETY: the vCPU's file is open for as long as `vcpu` is borrowed.
@@ -92,7 +92,7 @@ pub(super) fn duplicate(vcpu: &kvm_ioctls::VcpuFd) -> std::io::Result<std::fs::F
 
 /// Raises or lowers the vCPU's external interrupt (KVM API, section 4.16).
 #[cfg(target_arch = "riscv64")]
-pub(super) fn set_interrupt_pin(vcpu: &std::fs::File, high: bool) -> std::io::Result<()> {
+pub(super) fn set_interrupt_pin(vcpu: &std::fs::File, high: bool) -> io::Result<()> {
     use kvm_bindings::{KVM_INTERRUPT_SET, KVM_INTERRUPT_UNSET, kvm_interrupt};
 
     // _IOW(KVMIO, 0x86, struct kvm_interrupt)
@@ -110,6 +110,6 @@ pub(super) fn set_interrupt_pin(vcpu: &std::fs::File, high: bool) -> std::io::Re
     if result == 0 {
         Ok(())
     } else {
-        Err(std::io::Error::last_os_error())
+        Err(io::Error::last_os_error())
     }
 }

@@ -1,6 +1,9 @@
 //! The devices that a machine has beside those of every such machine, and those that are plugged in
 //! while it runs.
 
+#[cfg(test)]
+mod tests;
+
 use super::allocation::{Allocation, Seat};
 use crate::board::{Board, Lines, Place};
 use crate::pci::{Legacy, PciBus, Pin, RootPort, VirtioFunction};
@@ -57,6 +60,14 @@ pub enum HotplugError {
     /// There is nothing.
     #[error("no device that was plugged in is at {0}")]
     Nobody(Address),
+    /// The guest has no driver for the slot that could let go of what is there, or not yet.
+    #[error(
+        "nothing in the guest looks after the slot at {0}, and so nothing can let go of its device"
+    )]
+    Unserved(Address),
+    /// The guest was asked before, and has not finished.
+    #[error("the guest is still turning the slot at {0} on or off")]
+    Busy(Address),
     /// The host failed.
     #[error(transparent)]
     Host(#[from] RunError),
@@ -167,19 +178,30 @@ impl Expansion {
         Ok(port.address())
     }
 
-    /// Pulls the device out of the slot behind the port at `port`.
+    /// Asks the guest to let go of the device in the slot behind the port at `port`, and does not wait
+    /// for it: Linux thinks it over for five seconds. The device is pulled out as soon as the guest has
+    /// let go, and then [`is_plugged`](Self::is_plugged) says so.
     ///
     /// # Errors
     ///
-    /// [`HotplugError::Nobody`] where nothing was plugged in there.
+    /// [`HotplugError::Nobody`] where nothing was plugged in there; [`HotplugError::Unserved`] where the
+    /// guest would not hear; [`HotplugError::Busy`] where it has been asked already, and while it
+    /// brings the device up.
     pub fn unplug(&self, port: Address) -> Result<(), HotplugError> {
         let _one = self.allocator();
         let bus = self.bus.as_ref().ok_or(HotplugError::NoSlots)?;
-        let ports = bus.ports();
-        let there = ports.iter().find(|other| other.address() == port);
-        let pulled = there.and_then(|port| port.unplug());
+        let there = bus.port(port).ok_or(HotplugError::Nobody(port))?;
+        there.request_unplug()?;
         bus.survey();
-        pulled.map(|_device| ()).ok_or(HotplugError::Nobody(port))
+        Ok(())
+    }
+
+    /// Whether a device is in the slot behind the port at `port`. Where none is any more, it has
+    /// stopped, and its files are closed.
+    #[must_use]
+    pub fn is_plugged(&self, port: Address) -> bool {
+        let port = self.bus.as_ref().and_then(|bus| bus.port(port));
+        port.is_some_and(|port| port.plugged().is_some())
     }
 
     /// Asks the guest to give so many bytes of its memory back, in pages of 4 KiB, and says whether it

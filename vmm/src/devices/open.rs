@@ -6,6 +6,7 @@ use crate::virtio::{self, BalloonControl, Carrier, ConsoleLine, Passt, Tap};
 use crate::{RunError, Stop, VirtioDevice};
 use firstlight_base::KIB;
 use firstlight_devices::virtio::console::ScreenSize;
+use std::io::{self, Write};
 use std::process;
 use std::sync::Arc;
 
@@ -81,6 +82,23 @@ impl Devices {
         Ok(open)
     }
 
+    /// Whether what they are on the host is to be had, for whoever else opens it afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] for the first that is not.
+    pub(crate) fn check(&self) -> Result<(), DeviceError> {
+        for (disk, number) in self.disks.iter().zip(0..) {
+            VirtioDevice::disk(disk, number)?;
+        }
+        for net in &self.nets {
+            if let Net::Tap(name) = net {
+                Tap::open(name)?;
+            }
+        }
+        Ok(())
+    }
+
     fn open_console(&self, open: &mut OpenDevices) -> Result<(), RunError> {
         let is_terminals = self.console == ConsoleKind::Virtio;
         let size = is_terminals.then_some(USUAL_SIZE);
@@ -112,7 +130,11 @@ fn network(net: &Net, number: u8) -> Result<VirtioDevice, DeviceError> {
 }
 
 fn card(carrier: impl Carrier + 'static, number: u8) -> VirtioDevice {
-    let say = move |why: &str| eprintln!("\r\nfirstlight: net {number} has lost its link: {why}\r");
+    let say = move |why: &str| {
+        let text = format!("\r\nfirstlight: net {number} has lost its link: {why}\r\n");
+        // Nobody can be told that stderr is broken, and the guest goes on.
+        let _ = io::stderr().write_all(text.as_bytes());
+    };
     virtio::network(&format!("net {number}"), mac(number), carrier, say)
 }
 

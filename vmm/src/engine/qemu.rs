@@ -111,6 +111,7 @@ impl QemuMachine {
         let log = file("qemu-log", &[]).map_err(RunError::host("make QEMU's log"))?;
         let memory = GuestMemory::allocate(platform.ram(), Backing::Shared)?;
         refuse_unknown(devices)?;
+        devices.check()?;
         let (console, their_console) = sockets()?;
         let wants_console = devices.console == ConsoleKind::Virtio;
         let hvc = wants_console.then(sockets).transpose()?;

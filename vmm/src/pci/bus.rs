@@ -80,15 +80,23 @@ impl PciBus {
         slots.ports.clone()
     }
 
+    /// The port at an address on the root bus, where one is.
+    pub(crate) fn port(&self, at: Address) -> Option<Arc<RootPort>> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let mut ports = slots.ports.iter();
+        ports.find(|port| port.address() == at).cloned()
+    }
+
     /// Looks anew where BARs are: something has been plugged in or pulled out.
     pub(crate) fn survey(&self) {
+        // Whoever looks last finds what is there last.
+        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
         let functions = {
             let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
             let plugged = slots.ports.iter().filter_map(|port| port.plugged());
             let in_slots = slots.devices.iter().flatten().cloned();
             in_slots.chain(plugged).collect::<Vec<_>>()
         };
-        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
         places.clear();
         for device in functions {
             places.extend(device.bars().into_iter().map(|(bar, range)| BarPlace {
@@ -137,11 +145,10 @@ impl PciBus {
         if is_bridge(at.function) {
             let mut bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner);
             bridge.config_write(at.register, data);
-        } else if let Some(function) = self.function(at.function) {
-            function.write_config(at.function, at.register, data);
-            if at.register < HEADER_END {
-                self.survey();
-            }
+        } else if let Some(function) = self.function(at.function)
+            && function.write_config(at.function, at.register, data)
+        {
+            self.survey();
         }
     }
 
@@ -169,9 +176,6 @@ impl PciBus {
         [(self.windows.ecam, ecam)].into_iter().chain(bars)
     }
 }
-
-/// Command, status and BARs: what decides where a function answers lies below.
-const HEADER_END: u16 = 0x40;
 
 fn is_bridge(at: Address) -> bool {
     at.bus() == 0 && at.device() == 0 && at.function() == 0

@@ -1,8 +1,9 @@
 //! A root port, and what is plugged into it.
 
 use super::{PciDevice, Pin};
+use crate::arch::HotplugError;
 use firstlight_base::{Gpa, GpaRange};
-use firstlight_devices::pci::{Address, Message, Raised};
+use firstlight_devices::pci::{Address, Message, Raised, Secondary};
 use firstlight_hv::Interconnect;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -68,17 +69,36 @@ impl RootPort {
         self.deliver(&works, raised);
     }
 
-    /// Empties the slot and tells the guest; with what was in it, which has stopped.
-    pub(crate) fn unplug(&self) -> Option<Arc<dyn PciDevice>> {
-        let device = {
-            let mut works = self.works();
-            let device = works.plugged.take()?;
-            let raised = works.chip.unplug();
+    /// Asks the guest to let go of what is in the slot, which is then taken out. Where the slot has
+    /// no power, that is at once.
+    pub(crate) fn request_unplug(&self) -> Result<(), HotplugError> {
+        let mut works = self.works();
+        if works.plugged.is_none() {
+            return Err(HotplugError::Nobody(self.at));
+        }
+        if !works.chip.is_served() {
+            return Err(HotplugError::Unserved(self.at));
+        }
+        if works.chip.is_busy() {
+            return Err(HotplugError::Busy(self.at));
+        }
+        if works.chip.is_powered() {
+            let raised = works.chip.request_unplug();
             self.deliver(&works, raised);
-            device
-        };
-        device.retire();
-        Some(device)
+        } else {
+            self.take_out(&mut works);
+        }
+        Ok(())
+    }
+
+    /// Empties the slot and tells the guest. What was in it has stopped before, so that who finds the
+    /// slot empty finds free what that had of the host.
+    fn take_out(&self, works: &mut Works) {
+        if let Some(device) = works.plugged.take() {
+            device.retire();
+        }
+        let raised = works.chip.unplug();
+        self.deliver(works, raised);
     }
 
     fn deliver(&self, works: &Works, raised: Raised) {
@@ -104,25 +124,34 @@ impl RootPort {
     }
 }
 
+impl Works {
+    /// Resets what is in the slot, before its link can come up again.
+    fn reset_plugged(&self) {
+        if let Some(device) = &self.plugged {
+            device.reset();
+        }
+    }
+}
+
 impl PciDevice for RootPort {
     fn read_config(&self, register: u16, data: &mut [u8]) {
         self.works().chip.config_read(register, data);
     }
 
-    fn write_config(&self, at: Address, register: u16, data: &[u8]) {
-        let reset = {
-            let mut works = self.works();
-            works.address = Some(at);
-            let reset = works.chip.config_write(register, data);
-            while let Some(message) = works.chip.take_message() {
-                self.send(&works, message);
-            }
-            self.pin.set(works.chip.irq());
-            reset.and_then(|_reset| works.plugged.clone())
-        };
-        if let Some(device) = reset {
-            device.reset();
+    fn write_config(&self, at: Address, register: u16, data: &[u8]) -> bool {
+        let mut works = self.works();
+        works.address = Some(at);
+        let secondary = works.chip.config_write(register, data);
+        while let Some(message) = works.chip.take_message() {
+            self.send(&works, message);
         }
+        self.pin.set(works.chip.irq());
+        match secondary {
+            None => {}
+            Some(Secondary::Released) => self.take_out(&mut works),
+            Some(Secondary::Reset) => works.reset_plugged(),
+        }
+        secondary.is_some()
     }
 
     fn bars(&self) -> Vec<(usize, GpaRange)> {
@@ -137,6 +166,7 @@ impl PciDevice for RootPort {
         let mut works = self.works();
         works.chip.reset();
         self.pin.set(works.chip.irq());
+        works.reset_plugged();
     }
 
     fn retire(&self) {

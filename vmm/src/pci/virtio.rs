@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 pub(crate) struct VirtioFunction {
     /// Itself, for its thread to interrupt by.
     this: Weak<Self>,
+    /// Held from a write to what comes of it, so that starts and stops have one order.
+    writing: Mutex<()>,
     works: Mutex<Works>,
     runner: Runner,
     pin: Pin,
@@ -32,6 +34,8 @@ struct Works {
 
 /// The number by which its one BAR is known here.
 const ONLY: usize = 0;
+/// Command, status and BARs: what decides where a function answers lies below.
+const HEADER_END: u16 = 0x40;
 
 impl VirtioFunction {
     pub(crate) fn new(
@@ -48,6 +52,7 @@ impl VirtioFunction {
         let runner = Runner::new(&name, backend, chip.queue_sizes().len(), memory)?;
         Ok(Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
+            writing: Mutex::default(),
             works: Mutex::new(Works {
                 chip: VirtioPci::new(chip, attachment),
                 address: None,
@@ -144,6 +149,10 @@ impl VirtioFunction {
         self.pin.set(works.chip.irq());
     }
 
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn works(&self) -> MutexGuard<'_, Works> {
         self.works.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -156,7 +165,8 @@ impl PciDevice for VirtioFunction {
         self.settle(&mut works);
     }
 
-    fn write_config(&self, at: Address, register: u16, data: &[u8]) {
+    fn write_config(&self, at: Address, register: u16, data: &[u8]) -> bool {
+        let _writing = self.writing();
         let event = {
             let mut works = self.works();
             works.address = Some(at);
@@ -166,6 +176,7 @@ impl PciDevice for VirtioFunction {
             event
         };
         self.serve(event);
+        register < HEADER_END
     }
 
     fn bars(&self) -> Vec<(usize, GpaRange)> {
@@ -180,6 +191,7 @@ impl PciDevice for VirtioFunction {
     }
 
     fn write_bar(&self, _bar: usize, offset: u64, data: &[u8]) {
+        let _writing = self.writing();
         let event = {
             let mut works = self.works();
             let event = works.chip.bar_write(offset, data);
@@ -190,6 +202,7 @@ impl PciDevice for VirtioFunction {
     }
 
     fn reset(&self) {
+        let _writing = self.writing();
         let event = {
             let mut works = self.works();
             let event = works.chip.reset();
@@ -202,7 +215,7 @@ impl PciDevice for VirtioFunction {
 
     fn retire(&self) {
         self.works().hung = None;
-        self.runner.stop();
+        self.runner.retire();
         self.pin.set(false);
     }
 }

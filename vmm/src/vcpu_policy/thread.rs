@@ -3,7 +3,8 @@
 
 use std::io;
 
-/// Makes the calling thread a real-time one that takes turns with others of its level.
+/// Makes the calling thread a real-time one that takes turns with others of its level. Threads that it
+/// makes are like any other.
 pub(super) fn run_round_robin(level: i32) -> io::Result<()> {
     /// The calling thread.
     const MYSELF: libc::pid_t = 0;
@@ -16,7 +17,7 @@ pub(super) fn run_round_robin(level: i32) -> io::Result<()> {
         libc::syscall(
             libc::SYS_sched_setscheduler,
             MYSELF,
-            libc::SCHED_RR,
+            libc::SCHED_RR | libc::SCHED_RESET_ON_FORK,
             &raw const parameters,
         )
     };

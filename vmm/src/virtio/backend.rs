@@ -7,6 +7,7 @@ use firstlight_devices::virtio::{Cause, Chain, Queue, QueueError};
 use firstlight_load::GuestMemory;
 use rustix::event::{PollFd, PollFlags};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A virtio device's own half. Its thread lives as long as a driver runs the device.
 pub(crate) trait Backend: Send {
@@ -45,11 +46,23 @@ pub(crate) struct Io<'a> {
     pub(super) queues: &'a mut [Option<Queue>],
     pub(super) bells: &'a [Arc<Bell>],
     pub(super) interrupt: &'a dyn Interrupt,
+    pub(super) stopping: Stopping<'a>,
     /// What was last taken from a queue, kept so that serving does not allocate.
     pub(super) chain: &'a mut Chain,
 }
 
-/// So many requests are served before anybody looks whether the device is to stop.
+/// Whether a device is to stop, for what takes as long as the guest likes: the rest of it is left then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopping<'a>(pub(super) &'a AtomicBool);
+
+impl Stopping<'_> {
+    /// Whether whoever stops it waits for it.
+    pub(crate) fn is_wanted(self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// So many requests are served before anybody looks at anything else.
 const TURN: usize = 256;
 
 impl<'a> Io<'a> {
@@ -58,13 +71,19 @@ impl<'a> Io<'a> {
         self.memory
     }
 
+    /// Whether the device is to stop.
+    pub(crate) fn stopping(&self) -> Stopping<'a> {
+        self.stopping
+    }
+
     /// The queue of that number, where the driver enabled it.
     pub(crate) fn queue(&mut self, queue: usize) -> Option<&mut Queue> {
         self.queues.get_mut(queue)?.as_mut()
     }
 
     /// Hands every request that waits in `queue` to `serve`, which says how many bytes it wrote, and
-    /// tells the driver of each where it wants to know.
+    /// tells the driver of each where it wants to know. Behind the request at hand the device can stop:
+    /// how long a request takes is up to the guest.
     pub(crate) fn serve(
         &mut self,
         queue: usize,
@@ -72,7 +91,9 @@ impl<'a> Io<'a> {
     ) -> Result<(), QueueError> {
         let memory = self.memory;
         let mut left = TURN;
-        while let Some(Some(ring)) = self.queues.get_mut(queue) {
+        while !self.stopping.is_wanted()
+            && let Some(Some(ring)) = self.queues.get_mut(queue)
+        {
             ring.ignore(memory)?;
             if !ring.pop(memory, self.chain)? {
                 if ring.listen(memory)? {

@@ -1,6 +1,6 @@
 //! Files and block devices of the host as virtio disks.
 
-use super::{Backend, Io, VirtioDevice};
+use super::{Backend, Io, Stopping, VirtioDevice};
 use crate::{DeviceError, Disk};
 use firstlight_base::GpaRange;
 use firstlight_devices::virtio::block::{
@@ -25,28 +25,9 @@ use std::os::unix::fs::OpenOptionsExt;
 ///
 /// [`DeviceError`] where it is not to be had, or is no disk.
 pub(crate) fn disk(disk: &Disk, number: usize) -> Result<VirtioDevice, DeviceError> {
-    let file = open(disk)?;
-    let told = block::Disk {
-        sectors: sectors(disk, &file)?,
-        access: if disk.readonly {
-            Access::ReadOnly
-        } else {
-            Access::ReadWrite
-        },
-        block_size: BlockSize::Bytes512,
-        serial: serial(number),
-    };
-    let backend = Store {
-        file,
-        disk: told,
-        is_cached: false,
-        ranges: Vec::new(),
-    };
-    Ok(VirtioDevice::new(
-        format!("disk {number}"),
-        Block::new(told),
-        backend,
-    ))
+    let store = Store::open(disk, number)?;
+    let chip = Block::new(store.disk);
+    Ok(VirtioDevice::new(format!("disk {number}"), chip, store))
 }
 
 /// Opens a disk, and keeps other guests off it as long as it is open.
@@ -141,13 +122,39 @@ impl Backend for Store {
     }
 
     fn rung(&mut self, queue: usize, io: &mut Io<'_>) -> Result<(), QueueError> {
-        io.serve(queue, |chain, memory| self.answer(chain, memory))
+        let stopping = io.stopping();
+        io.serve(queue, |chain, memory| self.answer(chain, memory, stopping))
     }
 }
 
 impl Store {
+    fn open(disk: &Disk, number: usize) -> Result<Self, DeviceError> {
+        let file = open(disk)?;
+        let told = block::Disk {
+            sectors: sectors(disk, &file)?,
+            access: if disk.readonly {
+                Access::ReadOnly
+            } else {
+                Access::ReadWrite
+            },
+            block_size: BlockSize::Bytes512,
+            serial: serial(number),
+        };
+        Ok(Self {
+            file,
+            disk: told,
+            is_cached: false,
+            ranges: Vec::new(),
+        })
+    }
+
     /// Does what is asked for, and says how many bytes of the request were written.
-    fn answer(&mut self, chain: &Chain, memory: &GuestMemory) -> Result<u32, ChainError> {
+    fn answer(
+        &mut self,
+        chain: &Chain,
+        memory: &GuestMemory,
+        stopping: Stopping<'_>,
+    ) -> Result<u32, ChainError> {
         let Request { command, reply } = Request::parse(chain, memory, &self.disk)?;
         let done = match command {
             Command::Read { offset, ranges } => self.read(offset, ranges, memory),
@@ -155,7 +162,8 @@ impl Store {
             Command::Flush => fdatasync(&self.file).map_err(io::Error::from),
             Command::Discard(segments) => each(segments.as_slice(), |segment| self.punch(segment)),
             Command::WriteZeroes(segments) => {
-                each(segments.as_slice(), |segment| self.zero(segment)).and_then(|()| self.keep())
+                each(segments.as_slice(), |segment| self.zero(segment, stopping))
+                    .and_then(|()| self.keep())
             }
             Command::TellSerial => {
                 return reply.finish_with_serial(memory, &self.disk);
@@ -229,7 +237,7 @@ impl Store {
     }
 
     /// Makes a segment zeros.
-    fn zero(&self, segment: &Segment) -> io::Result<()> {
+    fn zero(&self, segment: &Segment, stopping: Stopping<'_>) -> io::Result<()> {
         let how = if segment.may_unmap {
             FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE
         } else {
@@ -237,15 +245,20 @@ impl Store {
         };
         match fallocate(&self.file, how, segment.offset, segment.len) {
             Ok(()) => Ok(()),
-            Err(Errno::OPNOTSUPP) => self.write_zeros(segment),
+            Err(Errno::OPNOTSUPP) => self.write_zeros(segment, stopping),
             Err(errno) => Err(errno.into()),
         }
     }
 
-    fn write_zeros(&self, segment: &Segment) -> io::Result<()> {
+    /// A request can have 32 GiB of them: where the device is to stop, the rest is left as it is, and the
+    /// request has failed.
+    fn write_zeros(&self, segment: &Segment, stopping: Stopping<'_>) -> io::Result<()> {
         const ZEROS: &[u8] = &[0; 64 << 10];
         let mut done = 0;
         while done < segment.len {
+            if stopping.is_wanted() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             let left = usize::try_from(segment.len - done).unwrap_or(ZEROS.len());
             let piece = &ZEROS[..left.min(ZEROS.len())];
             self.file.write_all_at(piece, segment.offset + done)?;

@@ -9,7 +9,7 @@ mod tests;
 pub(crate) use line::ConsoleLine;
 pub(crate) use status::{NAME as STATUS_PORT, StatusLine, status_port};
 
-use super::{Backend, Io, VirtioDevice};
+use super::{Backend, Io, Stopping, VirtioDevice};
 use firstlight_devices::virtio::console::{Console, PortKind, Ports, QueueRole, ScreenSize};
 use firstlight_devices::virtio::queue::ChainReader;
 use firstlight_devices::virtio::{Device, DeviceKind, QueueError};
@@ -102,8 +102,9 @@ impl ConsoleBackend {
             Some(Some(taker)) => taker(bytes),
             Some(None) => {}
         };
+        let stopping = io.stopping();
         io.serve(QueueRole::Transmit(port).queue(), |request, memory| {
-            read_all(request.reader(memory), &mut pass_on);
+            read_all(request.reader(memory), stopping, &mut pass_on);
             Ok(0)
         })
     }
@@ -124,7 +125,9 @@ impl ConsoleBackend {
     fn tell(&mut self, io: &mut Io<'_>) -> Result<(), QueueError> {
         let queue = QueueRole::ControlReceive.queue();
         let ports = &mut self.ports;
-        while ports.has_message()
+        // Buffers without room may come for ever.
+        while !io.stopping().is_wanted()
+            && ports.has_message()
             && give(queue, io, |room| {
                 let mut message = ports.next_message().unwrap_or_default();
                 message.truncate(room);
@@ -140,7 +143,8 @@ impl ConsoleBackend {
             return Ok(());
         }
         let queue = QueueRole::Receive(0).queue();
-        while self.line.has_input()
+        while !io.stopping().is_wanted()
+            && self.line.has_input()
             && give(queue, io, |room| self.line.take_input(room.min(CHUNK)))?
         {}
         io.tell(queue)
@@ -176,10 +180,14 @@ fn give(
     Ok(true)
 }
 
-/// Reads all bytes of a request, some at a time.
-fn read_all(mut request: ChainReader<'_, GuestMemory>, mut pass_on: impl FnMut(&[u8])) {
+/// Reads all bytes of a request, some at a time, unless the device is to stop: a request can have 4 GiB.
+fn read_all(
+    mut request: ChainReader<'_, GuestMemory>,
+    stopping: Stopping<'_>,
+    mut pass_on: impl FnMut(&[u8]),
+) {
     let mut bytes = [0; CHUNK];
-    while !request.is_empty() {
+    while !request.is_empty() && !stopping.is_wanted() {
         let len = usize::try_from(request.len()).unwrap_or(CHUNK).min(CHUNK);
         let Some(bytes) = bytes.get_mut(..len) else {
             return;

@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 pub(crate) struct Transport {
     /// Itself, for its thread to interrupt by.
     this: Weak<Self>,
+    /// Held from a write to what comes of it, so that starts and stops have one order.
+    writing: Mutex<()>,
     works: Mutex<Works>,
     runner: Runner,
     registers: Gpa,
@@ -48,6 +50,7 @@ impl Transport {
         let runner = Runner::new(&name, backend, queues, wiring.memory)?;
         Ok(Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
+            writing: Mutex::default(),
             works: Mutex::new(Works {
                 chip: Mmio::new(chip),
                 line: LevelLine::new(wiring.line),
@@ -59,10 +62,10 @@ impl Transport {
         }))
     }
 
-    /// Stops the device, for good.
+    /// Stops the device, for good, and lets go of all that it has of the host.
     pub(crate) fn retire(&self) {
         self.works().hung.clear();
-        self.runner.stop();
+        self.runner.retire();
     }
 
     fn serve(&self, event: Event) {
@@ -126,6 +129,7 @@ impl Attached for Transport {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Option<Effect> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let event = {
             let mut works = self.works();
             let event = works.chip.write(offset, data);
@@ -152,3 +156,6 @@ impl Interrupt for Transport {
         works.settle();
     }
 }
+
+#[cfg(test)]
+mod tests;

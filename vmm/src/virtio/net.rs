@@ -148,6 +148,8 @@ impl<C: Carrier> NetBackend<C> {
     fn receive(&mut self, io: &mut Io<'_>) -> Result<(), QueueError> {
         let memory = io.memory();
         let Some(queue) = io.queue(RECEIVE.into()) else {
+            // Frames wait, and are not waited for.
+            self.no_room = true;
             return Ok(());
         };
         self.no_room = false;

@@ -1,6 +1,6 @@
 //! The thread on which a virtio device serves its queues while a driver runs it.
 
-use super::backend::{Backend, Io};
+use super::backend::{Backend, Io, Stopping};
 use crate::RunError;
 use crate::bell::Bell;
 use firstlight_devices::virtio::{Cause, Chain, Queue, QueueError, Start};
@@ -8,7 +8,9 @@ use firstlight_load::GuestMemory;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -28,13 +30,17 @@ pub(crate) struct Runner {
     /// A doorbell for each queue.
     bells: Vec<Arc<Bell>>,
     stop: Arc<Bell>,
+    /// Whether that rings, for a thread that does not wait.
+    stopping: Arc<AtomicBool>,
     state: Mutex<State>,
+    /// Where its thread may run: not where the vCPU is pinned whose write starts it.
+    affinity: Option<CpuSet>,
 }
 
 enum State {
     Idle(Box<dyn Backend>),
     Running(JoinHandle<Box<dyn Backend>>),
-    /// Between the two, and where the host gave no thread.
+    /// Between the two, after them, and where the host gave no thread.
     Absent,
 }
 
@@ -52,7 +58,9 @@ impl Runner {
             memory: Arc::clone(memory),
             bells: bells.collect::<Result<_, _>>()?,
             stop: Arc::new(Bell::new()?),
+            stopping: Arc::default(),
             state: Mutex::new(State::Idle(backend)),
+            affinity: sched_getaffinity(None).ok(),
         })
     }
 
@@ -61,11 +69,15 @@ impl Runner {
         &self.bells
     }
 
-    /// Lets the backend serve the queues of `start`. A device whose queues cannot be served breaks down.
+    /// Lets the backend serve the queues of `start`. A device whose queues cannot be served breaks down;
+    /// one that has no backend any more does nothing. Starts and stops come in the order in which the
+    /// chip asked for them.
     pub(crate) fn start(&self, start: &Start, interrupt: &Arc<dyn Interrupt>) {
         let mut state = self.state();
-        let State::Idle(backend) = mem::replace(&mut *state, State::Absent) else {
-            unreachable!("a driver starts a device that has stopped");
+        let backend = match mem::replace(&mut *state, State::Absent) {
+            State::Idle(backend) => backend,
+            State::Absent => return,
+            State::Running(_) => unreachable!("a driver starts a device that has stopped"),
         };
         let queues = start.queues.iter().map(|setup| {
             let setup = setup.as_ref();
@@ -86,8 +98,10 @@ impl Runner {
             },
             bells: self.bells.clone(),
             stop: Arc::clone(&self.stop),
+            stopping: Arc::clone(&self.stopping),
             memory: Arc::clone(&self.memory),
             interrupt: Arc::clone(interrupt),
+            affinity: self.affinity,
         };
         let spawned = thread::Builder::new()
             .name(self.name.clone())
@@ -101,9 +115,20 @@ impl Runner {
 
     /// Stops the backend, if it runs, and waits for it.
     pub(crate) fn stop(&self) {
+        self.stop_in(&mut self.state());
+    }
+
+    /// Stops the backend for good, and lets go of all that it has of the host.
+    pub(crate) fn retire(&self) {
         let mut state = self.state();
-        *state = match mem::replace(&mut *state, State::Absent) {
+        self.stop_in(&mut state);
+        *state = State::Absent;
+    }
+
+    fn stop_in(&self, state: &mut State) {
+        *state = match mem::replace(state, State::Absent) {
             State::Running(thread) => {
+                self.stopping.store(true, Ordering::Relaxed);
                 self.stop.ring();
                 match thread.join() {
                     Ok(backend) => State::Idle(backend),
@@ -113,6 +138,7 @@ impl Runner {
             other => other,
         };
         self.stop.answer();
+        self.stopping.store(false, Ordering::Relaxed);
     }
 
     /// Rings the doorbell of `queue`.
@@ -143,8 +169,10 @@ struct Work {
     queues: Vec<Option<Queue>>,
     bells: Vec<Arc<Bell>>,
     stop: Arc<Bell>,
+    stopping: Arc<AtomicBool>,
     memory: Arc<GuestMemory>,
     interrupt: Arc<dyn Interrupt>,
+    affinity: Option<CpuSet>,
 }
 
 /// What a wait found.
@@ -156,6 +184,10 @@ struct Woken {
 
 impl Work {
     fn run(mut self) -> Box<dyn Backend> {
+        if let Some(affinity) = &self.affinity {
+            // Without it the device is slower, not wrong.
+            let _ = sched_setaffinity(None, affinity);
+        }
         self.backend.started(self.features);
         for (bell, _) in self.running() {
             bell.ring();
@@ -219,6 +251,7 @@ impl Work {
             queues: &mut self.queues,
             bells: &self.bells,
             interrupt: &*self.interrupt,
+            stopping: Stopping(&self.stopping),
             chain,
         };
         for &queue in &woken.bells {

@@ -1,11 +1,12 @@
 //! A driver for tests: split rings in guest memory, and a backend that is called without a thread.
 
-use super::{Backend, Interrupt, Io};
+use super::{Backend, Interrupt, Io, Stopping};
 use crate::bell::Bell;
 use firstlight_base::{Gpa, GpaRange, GuestMem};
 use firstlight_devices::virtio::{Cause, Chain, Layout, Queue, QueueError, QueueSetup};
 use firstlight_load::{Backing, GuestMemory};
 use rustix::event::{PollFd, Timespec, poll};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 /// How many entries each queue has.
@@ -31,6 +32,7 @@ pub(super) struct Driver {
     rings: Vec<Ring>,
     bells: Vec<Arc<Bell>>,
     pub(super) interrupts: Interrupts,
+    pub(super) stopping: Arc<AtomicBool>,
     chain: Chain,
 }
 
@@ -95,8 +97,14 @@ impl Driver {
                 .collect(),
             memory,
             interrupts: Interrupts::default(),
+            stopping: Arc::default(),
             chain: Chain::new(),
         }
+    }
+
+    /// The driver has not enabled this queue.
+    pub(super) fn leave_out(&mut self, queue: usize) {
+        self.queues[queue] = None;
     }
 
     /// What a backend is given.
@@ -106,6 +114,7 @@ impl Driver {
             queues: &mut self.queues,
             bells: &self.bells,
             interrupt: &self.interrupts,
+            stopping: Stopping(&self.stopping),
             chain: &mut self.chain,
         }
     }

@@ -187,3 +187,26 @@ fn the_driver_is_told_of_another_size_in_either_way() {
     assert!(world.driver.wait(&mut world.backend, 0));
     assert!(world.driver.interrupts.take().is_empty());
 }
+
+#[test]
+fn a_device_that_is_to_stop_leaves_the_rest_of_a_long_request() {
+    let mut driver = Driver::new(6);
+    let stopping = Arc::clone(&driver.stopping);
+    let (take, taken) = std::sync::mpsc::channel();
+    let port = NamedPort {
+        name: "a.name".to_owned(),
+        take: Box::new(move |bytes| {
+            take.send(bytes.len()).unwrap();
+            stopping.store(true, std::sync::atomic::Ordering::Relaxed);
+        }),
+    };
+    let room = Arc::new(crate::bell::Bell::new().unwrap());
+    let line = ConsoleLine::new(None, &room).unwrap();
+    let mut backend = ConsoleBackend::new(&line, vec![port]);
+    backend.started(MULTIPORT);
+    driver.request(NAMED_TRANSMIT, &[0; 10 * CHUNK], 0);
+    driver.request(NAMED_TRANSMIT, &[0; 10 * CHUNK], 0);
+    driver.ring(&mut backend, NAMED_TRANSMIT);
+    assert_eq!(taken.try_iter().collect::<Vec<_>>(), [CHUNK]);
+    assert_eq!(driver.done(NAMED_TRANSMIT).len(), 1);
+}

@@ -223,3 +223,16 @@ fn a_wire_that_is_cut_takes_the_link_down_and_everything_else_goes_on() {
         assert!(world.backend.waits().is_empty());
     }
 }
+
+#[test]
+fn frames_that_the_driver_has_no_queue_for_keep_nobody_busy() {
+    let mut world = World::new();
+    world.driver.leave_out(RECEIVE_QUEUE);
+    world.comes(&[1; 60]);
+    assert!(world.driver.wait(&mut world.backend, 0));
+    assert!(!world.driver.wait(&mut world.backend, 0));
+    world.end = rustix::pipe::pipe().unwrap().0;
+    assert!(world.driver.wait(&mut world.backend, 0));
+    assert!(world.backend.waits().is_empty());
+    assert_eq!(world.status(), 0);
+}
