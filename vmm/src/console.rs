@@ -28,6 +28,10 @@ const FLUSH_AFTER: Timespec = Timespec {
 /// writable takes without blocking (pipe(7), `PIPE_BUF`).
 const CHUNK: usize = 4096;
 
+/// Most bytes that are kept for a reader that nobody waits for any more; what a guest writes on
+/// top of that while it ends is lost.
+const MOST_LEFT: usize = 1 << 20;
+
 /// Bytes of the last line that reports quote.
 const LAST_LINE: usize = 160;
 
@@ -264,7 +268,9 @@ impl ConsoleOutput {
         state.watch.read(bytes);
         state.total += bytes.len() as u64;
         state.remember_line(bytes);
-        state.waiting.extend_from_slice(bytes);
+        let room = MOST_LEFT.saturating_sub(state.waiting.len());
+        let kept = bytes.get(..room).unwrap_or(bytes);
+        state.waiting.extend_from_slice(kept);
         // Also where it is written at once: the session is to notice what was said.
         if !state.timer_runs {
             state.timer_runs = true;

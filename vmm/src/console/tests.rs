@@ -56,6 +56,17 @@ fn a_thread_that_waits_for_the_reader_is_released() {
 }
 
 #[test]
+fn what_nobody_reads_any_more_takes_little_memory() {
+    let (console, _person) = Person::at_a_console();
+    let output = console.output();
+    output.release();
+    for _ in 0..100 {
+        output.write(&[b'x'; 1 << 16]);
+    }
+    assert_eq!(output.state().waiting.len(), MOST_LEFT);
+}
+
+#[test]
 fn input_that_ends_is_no_error() {
     let (mut console, mut person) = Person::at_a_console();
     person.types(b"\x01x");
