@@ -48,10 +48,15 @@ impl std::fmt::Debug for Mask {
 impl Signals {
     pub(crate) fn take() -> io::Result<Self> {
         let set = wanted_set();
+        let mut blocked = set;
+        // A disk that may not grow is the guest's I/O error, and not our end.
+        // SAFETY: `blocked` is an initialised set and the number that of a signal.
+        unsafe { libc::sigaddset(&raw mut blocked, libc::SIGXFSZ) };
         let mut before = MaybeUninit::uninit();
-        // SAFETY: `set` is an initialised set, `before` has room for one.
-        let error =
-            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, before.as_mut_ptr()) };
+        // SAFETY: `blocked` is an initialised set, `before` has room for one.
+        let error = unsafe {
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const blocked, before.as_mut_ptr())
+        };
         if error != 0 {
             return Err(io::Error::from_raw_os_error(error));
         }

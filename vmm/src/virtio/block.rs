@@ -231,7 +231,7 @@ impl Store {
     fn punch(&self, segment: &Segment) -> io::Result<()> {
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         match fallocate(&self.file, hole, segment.offset, segment.len) {
-            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::INVAL) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -245,7 +245,8 @@ impl Store {
         };
         match fallocate(&self.file, how, segment.offset, segment.len) {
             Ok(()) => Ok(()),
-            Err(Errno::OPNOTSUPP) => self.write_zeros(segment, stopping),
+            // Block devices of larger blocks take only those.
+            Err(Errno::OPNOTSUPP | Errno::INVAL) => self.write_zeros(segment, stopping),
             Err(errno) => Err(errno.into()),
         }
     }
