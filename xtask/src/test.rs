@@ -426,11 +426,7 @@ fn whole_output(command: &mut Command) -> Outcome<String> {
 }
 
 /// Runs the tests of `packages`, and adds the names of those that passed to `names`.
-fn rust_tests(
-    shop: &Workshop<'_>,
-    packages: &[&str],
-    names: &mut BTreeSet<String>,
-) -> Checked {
+fn rust_tests(shop: &Workshop<'_>, packages: &[&str], names: &mut BTreeSet<String>) -> Checked {
     let mut tests = shop.project.cargo(&["test", "--locked", "--no-fail-fast"]);
     let kernels = kernel::folder(shop.project, shop.cache)?;
     tests.args(packages).env("FIRSTLIGHT_KERNELS", kernels);

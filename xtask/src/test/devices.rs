@@ -53,11 +53,7 @@ pub(super) fn ran(setting: Setting, passed: &BTreeSet<String>) -> bool {
 }
 
 /// Fetches and builds all that guests with devices need: in the lab, nothing can be.
-pub(crate) fn prepare(
-    project: &Project,
-    cache: &Cache,
-    architecture: Architecture,
-) -> Outcome {
+pub(crate) fn prepare(project: &Project, cache: &Cache, architecture: Architecture) -> Outcome {
     kernel::installed(cache, cases::release(architecture))?;
     root::build(project, cache, architecture)
 }

@@ -40,8 +40,14 @@ enum Evidence {
 }
 
 const ROWS: [Row; 20] = [
-    row("`arch_memory_layout`", Evidence::Unit("arch::tests::ARCH_arch_memory_layout")),
-    row("`guest_memory_layout`", Evidence::Unit("arch::tests::ARCH_guest_memory_layout")),
+    row(
+        "`arch_memory_layout`",
+        Evidence::Unit("arch::tests::ARCH_arch_memory_layout"),
+    ),
+    row(
+        "`guest_memory_layout`",
+        Evidence::Unit("arch::tests::ARCH_guest_memory_layout"),
+    ),
     row(
         "`get_system_allocator_config`",
         Evidence::Unit("arch::tests::ARCH_get_system_allocator_config"),
@@ -54,17 +60,50 @@ const ROWS: [Row; 20] = [
         Evidence::AnyUnit("arch::host_cpu::tests::a_machine_of_two_clusters_is_told_of"),
     ),
     row("disk over PCI", Evidence::Tried(Transport::Pci, &["root"])),
-    row("disk over MMIO", Evidence::Tried(Transport::Mmio, &["root"])),
-    row("network over PCI", Evidence::Tried(Transport::Pci, &NETWORKS)),
-    row("network over MMIO", Evidence::Tried(Transport::Mmio, &NETWORKS)),
-    row("console over PCI", Evidence::Tried(Transport::Pci, &["console"])),
-    row("console over MMIO", Evidence::Tried(Transport::Mmio, &["console"])),
-    row("sockets over PCI", Evidence::Tried(Transport::Pci, &["vsock"])),
-    row("sockets over MMIO", Evidence::Tried(Transport::Mmio, &["vsock"])),
-    row("random numbers over PCI", Evidence::Tried(Transport::Pci, &["rng"])),
-    row("random numbers over MMIO", Evidence::Tried(Transport::Mmio, &["rng"])),
-    row("balloon over PCI", Evidence::Tried(Transport::Pci, &["balloon"])),
-    row("balloon over MMIO", Evidence::Tried(Transport::Mmio, &["balloon"])),
+    row(
+        "disk over MMIO",
+        Evidence::Tried(Transport::Mmio, &["root"]),
+    ),
+    row(
+        "network over PCI",
+        Evidence::Tried(Transport::Pci, &NETWORKS),
+    ),
+    row(
+        "network over MMIO",
+        Evidence::Tried(Transport::Mmio, &NETWORKS),
+    ),
+    row(
+        "console over PCI",
+        Evidence::Tried(Transport::Pci, &["console"]),
+    ),
+    row(
+        "console over MMIO",
+        Evidence::Tried(Transport::Mmio, &["console"]),
+    ),
+    row(
+        "sockets over PCI",
+        Evidence::Tried(Transport::Pci, &["vsock"]),
+    ),
+    row(
+        "sockets over MMIO",
+        Evidence::Tried(Transport::Mmio, &["vsock"]),
+    ),
+    row(
+        "random numbers over PCI",
+        Evidence::Tried(Transport::Pci, &["rng"]),
+    ),
+    row(
+        "random numbers over MMIO",
+        Evidence::Tried(Transport::Mmio, &["rng"]),
+    ),
+    row(
+        "balloon over PCI",
+        Evidence::Tried(Transport::Pci, &["balloon"]),
+    ),
+    row(
+        "balloon over MMIO",
+        Evidence::Tried(Transport::Mmio, &["balloon"]),
+    ),
     row(
         "a command's status",
         Evidence::Tried(Transport::Pci, &["a command's status"]),
@@ -82,7 +121,9 @@ pub(super) fn check(project: &Project, passed: &BTreeSet<String>) -> Checked {
     for setting in devices::settings() {
         if !devices::ran(setting, passed) {
             let name = setting.name();
-            return Ok(Verdict::Skipped(format!("no guest with devices ran: {name}")));
+            return Ok(Verdict::Skipped(format!(
+                "no guest with devices ran: {name}"
+            )));
         }
     }
     if !passed.iter().any(|name| name.starts_with(UNIT)) {
@@ -129,14 +170,14 @@ fn cell(evidence: &Evidence, architecture: Architecture, passed: &BTreeSet<Strin
             };
             kvm(format!("kvm {} {way}", release.name))
         }),
-        Evidence::BootsWithCpus => {
-            first().map_or(Vec::new(), |release| kvm(format!("kvm {} cpus=2", release.name)))
-        }
+        Evidence::BootsWithCpus => first().map_or(Vec::new(), |release| {
+            kvm(format!("kvm {} cpus=2", release.name))
+        }),
         Evidence::HotPlug => kvm(format!("{}: {HOT_PLUG}", setting(Engine::Kvm).name())),
         Evidence::Tried(transport, tries) => {
             let engines = [Engine::Qemu, Engine::Kvm].into_iter();
             let names = engines.flat_map(|engine| {
-                let name = |what: &&str| devices::name(setting(engine), *transport, what);
+                let name = move |what: &&str| devices::name(setting(engine), *transport, what);
                 tries.iter().map(move |one| (engine.name(), name(one)))
             });
             names.collect()
@@ -169,7 +210,13 @@ mod tests {
         let line = |start: &str| text.lines().find(|line| line.starts_with(start));
         let layout = "| `arch_memory_layout` |  | unit |  |";
         assert_eq!(line("| `arch_memory"), Some(layout));
-        assert_eq!(line("| disk over P"), Some("| disk over PCI | qemu, kvm |  |  |"));
-        assert_eq!(line("| network over P"), Some("| network over PCI |  | kvm |  |"));
+        assert_eq!(
+            line("| disk over P"),
+            Some("| disk over PCI | qemu, kvm |  |  |")
+        );
+        assert_eq!(
+            line("| network over P"),
+            Some("| network over PCI |  | kvm |  |")
+        );
     }
 }

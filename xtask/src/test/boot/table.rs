@@ -79,7 +79,10 @@ pub(in crate::test) fn hold(
     let readme = fs::read_to_string(&path).because(|| format!("cannot read {}", path.display()))?;
     let updated = with_table(&readme, marks, table)?;
     if updated == readme {
-        return Ok(Verdict::Passed(format!("({} lines)", table.lines().count())));
+        return Ok(Verdict::Passed(format!(
+            "({} lines)",
+            table.lines().count()
+        )));
     }
     if std::env::var_os(BLESS).is_some() {
         fs::write(&path, updated).because(|| format!("cannot write {}", path.display()))?;
