@@ -139,7 +139,6 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    use std::process::Command;
 
     /// Our machine runs the guest's program.
     #[test]
@@ -155,7 +154,7 @@ mod tests {
         open.write_all(&tsc()).unwrap();
         drop(open);
         let read = || -> u64 {
-            let said = crate::process::output_of(&mut Command::new(&file)).unwrap();
+            let said = process::output_of(&mut Command::new(&file)).unwrap();
             said.strip_suffix('\n').unwrap().parse().unwrap()
         };
         let (first, second) = (read(), read());

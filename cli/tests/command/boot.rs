@@ -37,7 +37,7 @@ fn kernel(name: &str, code: &[u8]) -> String {
 
 /// The engines that can run guests here. The others are named, so that nobody takes silence for
 /// success.
-fn engines(test: &str) -> Vec<&'static str> {
+pub(crate) fn engines(test: &str) -> Vec<&'static str> {
     let kernel = kernel(&format!("{test}_probe"), &POWER_OFF);
     let there = |engine: &&str| {
         let run = firstlight(&["boot", "--engine", engine, &kernel, GUARD[0], GUARD[1]]);

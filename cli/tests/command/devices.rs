@@ -40,7 +40,7 @@ fn a_disk_that_does_not_exist_is_the_hosts_failure() {
 fn what_has_no_bytes_at_offsets_is_no_disk() {
     let folder = folder("folder_disk");
     let folder = folder.to_str().expect("names of this project are UTF-8");
-    for (path, is) in [(folder, "a directory"), ("/dev/null", "a character device")] {
+    for (path, is) in [(folder, "a folder"), ("/dev/null", "a character device")] {
         let words = [path, is, "cannot be a disk"];
         refused("no_disk_at_all", &["--disk", path], 2, &words);
     }

@@ -4,6 +4,7 @@ mod bad_input;
 mod boot;
 mod cache;
 mod config;
+mod devices;
 mod export;
 mod golden;
 mod initramfs;

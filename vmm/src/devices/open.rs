@@ -88,9 +88,10 @@ impl Devices {
     ///
     /// [`DeviceError`] for the first that is not.
     pub(crate) fn check(&self) -> Result<(), DeviceError> {
-        for (disk, number) in self.disks.iter().zip(0..) {
-            VirtioDevice::disk(disk, number)?;
-        }
+        // All at once, for a guest cannot have one twice.
+        let disks = self.disks.iter().zip(0..);
+        let disks = disks.map(|(disk, number)| VirtioDevice::disk(disk, number));
+        let _held = disks.collect::<Result<Vec<_>, _>>()?;
         for net in &self.nets {
             if let Net::Tap(name) = net {
                 Tap::open(name)?;

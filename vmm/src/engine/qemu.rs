@@ -20,6 +20,7 @@ pub use error::QemuError;
 pub(crate) use timer_frequency::cmdline;
 
 use super::Unfit;
+use crate::arch::allocate;
 use crate::{
     ConsoleKind, ConsoleOutput, Crash, CrashKind, DeviceError, Devices, RunError, Running, Stop,
 };
@@ -111,6 +112,7 @@ impl QemuMachine {
         let log = file("qemu-log", &[]).map_err(RunError::host("make QEMU's log"))?;
         let memory = GuestMemory::allocate(platform.ram(), Backing::Shared)?;
         refuse_unknown(devices)?;
+        allocate(platform, &devices.names(), devices.hotplug_slots)?;
         devices.check()?;
         let (console, their_console) = sockets()?;
         let wants_console = devices.console == ConsoleKind::Virtio;

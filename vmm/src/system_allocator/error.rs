@@ -20,7 +20,7 @@ pub enum AllocateError {
         by: Holder,
     },
     /// There is nothing left that is large enough.
-    #[error("no {len:#x} at a multiple of {align:#x} for {holder} in {pool}: {}", Free(.free), len = .room.len, align = .room.align)]
+    #[error("no {} for {holder} in {pool}: {}", Wanted(.room), Free(.free))]
     Exhausted {
         /// Where from.
         pool: Pool,
@@ -63,6 +63,18 @@ pub enum AllocateError {
 
 /// How many ranges an error names.
 const NAMED: usize = 8;
+
+/// Of what is counted by ones nobody has to be told that.
+struct Wanted<'a>(&'a Room);
+
+impl fmt::Display for Wanted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Room { len: 1, align: 1 } => f.write_str("room"),
+            Room { len, align } => write!(f, "{len:#x} at a multiple of {align:#x}"),
+        }
+    }
+}
 
 struct Free<'a>(&'a [Resource]);
 

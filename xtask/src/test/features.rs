@@ -177,7 +177,7 @@ fn cell(evidence: &Evidence, architecture: Architecture, passed: &BTreeSet<Strin
         Evidence::Tried(transport, tries) => {
             let engines = [Engine::Qemu, Engine::Kvm].into_iter();
             let names = engines.flat_map(|engine| {
-                let name = |what: &&str| devices::name(setting(engine), *transport, what);
+                let name = move |what: &&str| devices::name(setting(engine), *transport, what);
                 tries.iter().map(move |one| (engine.name(), name(one)))
             });
             names.collect()
