@@ -44,6 +44,7 @@ pub(super) const T6: Register = Register::new(31);
 pub(super) enum Csr {
     Sstatus = 0x100,
     Sie = 0x104,
+    Scounteren = 0x106,
     Stimecmp = 0x14d,
     Satp = 0x180,
     Mstatus = 0x300,

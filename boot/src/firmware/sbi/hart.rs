@@ -123,6 +123,8 @@ fn delegate(code: &mut Assembler) {
     code.csr_write(Csr::Mideleg, T0);
     code.li(T0, COUNTERS);
     code.csr_write(Csr::Mcounteren, T0);
+    // Programs read the time by themselves, and Linux takes it that they may.
+    code.csr_write(Csr::Scounteren, T0);
     code.li(T0, TIMER);
     code.csr_set(Csr::Menvcfg, T0);
 }

@@ -140,6 +140,7 @@ fn csr(number: i64) -> &'static str {
     match number {
         0x100 => "sstatus",
         0x104 => "sie",
+        0x106 => "scounteren",
         0x14d => "stimecmp",
         0x180 => "satp",
         0x300 => "mstatus",
