@@ -126,6 +126,14 @@ pub(super) fn check(project: &Project, passed: &BTreeSet<String>) -> Checked {
             )));
         }
     }
+    for architecture in Architecture::ALL {
+        let mut releases = kernel::releases(Some(architecture));
+        let booted = |name: &str| passed.iter().any(|passed| passed.starts_with(name));
+        if !releases.any(|release| booted(&format!("kvm {} ", release.name))) {
+            let name = architecture.name();
+            return Ok(Verdict::Skipped(format!("no guest ran: kvm {name}")));
+        }
+    }
     if !passed.iter().any(|name| name.starts_with(UNIT)) {
         return Ok(Verdict::Skipped("no unit tests ran".to_owned()));
     }
