@@ -161,6 +161,15 @@ impl Init {
         self.program.bind(is_open);
     }
 
+    /// Waits until all that was printed is out: nobody takes it once the machine is off, or the status
+    /// known. A serial port is slow.
+    fn drain_console(&mut self) {
+        /// With an argument other than 0 it is `tcdrain(3)` (`tty_ioctl(4)`).
+        const TCSBRK: u64 = 0x5409;
+        let drain = [2.into(), TCSBRK.into(), 1.into()];
+        self.program.call(Call::Ioctl, &drain);
+    }
+
     /// Loads a module, and frees the memory that its file takes. What needs a module that cannot be
     /// loaded will say so itself.
     fn load_module(&mut self, name: &str) {
@@ -228,6 +237,7 @@ impl Init {
         if initramfs.root.as_ref().is_some_and(|root| !root.read_only) {
             self.remount_root_read_only();
         }
+        self.drain_console();
         if let Then::Run(_) = &initramfs.then {
             self.hand_on(&initramfs.status);
         }
