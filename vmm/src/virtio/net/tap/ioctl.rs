@@ -8,6 +8,8 @@ use rustix::io::Errno;
 use rustix::ioctl::{IntegerSetter, Opcode, Setter, Updater, ioctl, opcode};
 
 const TUNSETIFF: Opcode = opcode::write::<i32>(b'T', 202);
+#[cfg(test)]
+const TUNSETPERSIST: Opcode = opcode::write::<i32>(b'T', 203);
 const TUNSETOFFLOAD: Opcode = opcode::write::<u32>(b'T', 208);
 const TUNSETVNETHDRSZ: Opcode = opcode::write::<i32>(b'T', 216);
 
@@ -55,6 +57,15 @@ pub(super) fn attach(file: &OwnedFd, name: &str, flags: Flags) -> Result<(), Err
     let request = unsafe { Updater::<TUNSETIFF, _>::new(&mut request) };
     // SAFETY: as just said; the request outlives the call.
     unsafe { ioctl(file, request) }
+}
+
+/// Has the interface stay when nobody has it open.
+#[cfg(test)]
+pub(super) fn keep(file: &OwnedFd) -> Result<(), Errno> {
+    // SAFETY: TUNSETPERSIST takes a number and no pointer.
+    let keep = unsafe { IntegerSetter::<TUNSETPERSIST>::new_usize(1) };
+    // SAFETY: as just said.
+    unsafe { ioctl(file, keep) }
 }
 
 /// How long a network card's header is.

@@ -77,6 +77,13 @@ fn ip(arguments: &str) -> bool {
     status.unwrap().success()
 }
 
+/// Makes an interface in the network of this thread. Not every `ip` can.
+fn make(name: &str, kind: Flags) {
+    let file = open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    ioctl::attach(&file, name, kind | Flags::NO_PI).unwrap();
+    ioctl::keep(&file).unwrap();
+}
+
 fn wait(tap: &Tap) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(tap.waits(), PollFlags::IN)];
     let patience = Timespec {
@@ -99,6 +106,8 @@ fn frame_of(tap: &mut Tap, ethertype: [u8; 2]) -> Vec<u8> {
     }
 }
 
+/// `IFF_TUN`: it carries packets, not frames.
+const TUN: Flags = Flags::from_bits_retain(1);
 const ARP: [u8; 2] = [8, 6];
 const IP: [u8; 2] = [8, 0];
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
@@ -123,7 +132,7 @@ fn a_name_that_none_can_have_is_none() {
 #[test]
 fn an_interface_that_is_no_tap_is_refused() {
     in_a_network(|| {
-        assert!(ip("tuntap add tun0 mode tun"));
+        make("tun0", TUN);
         for name in ["lo", "tun0"] {
             let error = Tap::open(name).unwrap_err();
             assert!(matches!(error, TapError::NoTap { .. }), "{name}: {error}");
@@ -134,7 +143,7 @@ fn an_interface_that_is_no_tap_is_refused() {
 #[test]
 fn an_interface_that_somebody_uses_is_in_use() {
     in_a_network(|| {
-        assert!(ip("tuntap add tap0 mode tap"));
+        make("tap0", Flags::TAP);
         let first = Tap::open("tap0").unwrap();
         let error = Tap::open("tap0").unwrap_err();
         assert!(matches!(error, TapError::InUse { .. }), "{error}");
@@ -147,7 +156,7 @@ fn an_interface_that_somebody_uses_is_in_use() {
 #[test]
 fn an_interface_of_several_queues_is_used_by_one() {
     in_a_network(|| {
-        assert!(ip("tuntap add tap0 mode tap multi_queue"));
+        make("tap0", Flags::TAP | Flags::MULTI_QUEUE);
         Tap::open("tap0").unwrap();
     });
 }
@@ -156,7 +165,7 @@ fn an_interface_of_several_queues_is_used_by_one() {
 fn frames_go_both_ways_and_the_host_leaves_to_the_guest_what_it_takes() {
     for (offloads, left) in [(Offloads::empty(), 0), (Offloads::GUEST_CSUM, 1)] {
         in_a_network(|| {
-            assert!(ip("tuntap add tap0 mode tap"));
+            make("tap0", Flags::TAP);
             assert!(ip("addr add 192.0.2.1/24 dev tap0"));
             let mut tap = Tap::open("tap0").unwrap();
             tap.choose(offloads);
@@ -188,7 +197,7 @@ fn frames_go_both_ways_and_the_host_leaves_to_the_guest_what_it_takes() {
 #[test]
 fn an_interface_that_is_removed_is_lost() {
     in_a_network(|| {
-        assert!(ip("tuntap add tap0 mode tap"));
+        make("tap0", Flags::TAP);
         assert!(ip("link set tap0 up"));
         let mut tap = Tap::open("tap0").unwrap();
         assert!(ip("link delete tap0"));
