@@ -13,12 +13,14 @@ use firstlight_image::Image;
 use firstlight_initramfs::{
     Command, Console, INIT, Initramfs, InitramfsError, Peer, Root, Status, Then,
 };
-use firstlight_vmm::Disk;
+use firstlight_vmm::{ConsoleKind, Disk};
 use rustix::termios::isatty;
 use std::io;
 
 /// The port of the virtio console that takes a command's status.
 const STATUS_PORT: &str = "org.firstlight.status";
+/// The virtio console's terminal.
+const VIRTIO_CONSOLE: &str = "/dev/hvc0";
 /// What a system starts with, and what an initial ramdisk does (Linux `init/main.c`).
 const SYSTEM_INIT: &str = "/sbin/init";
 const RAMDISK_INIT: &str = "/init";
@@ -128,7 +130,7 @@ fn then(args: &GuestArgs, cmdline: &str) -> Then {
         return Then::Run(Command {
             arguments: args.command.clone(),
             environment: Vec::new(),
-            console: console(),
+            console: console(args.devices().console),
         });
     }
     let default = match args.guest_init.rootfs {
@@ -139,16 +141,21 @@ fn then(args: &GuestArgs, cmdline: &str) -> Then {
     Then::Init(init.unwrap_or(default).to_owned())
 }
 
-/// Ours is the guest's; that makes no initramfs longer or shorter.
-fn console() -> Console {
+/// Ours is the guest's. What it is makes no initramfs longer or shorter.
+fn console(kind: ConsoleKind) -> Console {
     let peer = |is_terminal| match is_terminal {
         true => Peer::Terminal,
         false => Peer::File,
     };
-    Console {
+    let mut console = Console {
         input: peer(isatty(io::stdin())),
         output: peer(isatty(io::stdout())),
+        ..Console::default()
+    };
+    if kind == ConsoleKind::Virtio {
+        VIRTIO_CONSOLE.clone_into(&mut console.device);
     }
+    console
 }
 
 fn cannot_make(error: &InitramfsError) -> Failure {

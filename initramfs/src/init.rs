@@ -26,6 +26,12 @@ pub(crate) const ROOT: &str = "root";
 /// Where modules are, in that.
 pub(crate) const MODULES: &str = "modules";
 
+/// The kernel's console.
+pub(crate) const CONSOLE: &str = "/dev/console";
+
+/// So long, in seconds, a device may take to come.
+const PATIENCE: u32 = 5;
+
 /// The status of a guest in which we could not do what we were asked for, as for `env(1)`.
 const FAILED: u64 = 125;
 
@@ -152,13 +158,19 @@ impl Init {
         let written = [2.into(), 0.into(), 0.into()];
         let written = self.program.call(Call::Write, &written);
         self.program.then(written, is_open);
-        let console = self.program.text("/dev/console");
-        // Input, output and errors: the lowest numbers are given out first.
+        let console = self.program.text(CONSOLE);
+        self.open_as_standard(console);
+        self.program.bind(is_open);
+    }
+
+    /// Opens a file as input, output and errors where these are not open: the lowest numbers are given
+    /// out first.
+    fn open_as_standard(&mut self, path: Place) {
+        let flags = (linux::O_RDWR | linux::O_NOCTTY).into();
         for _ in 0..3 {
-            let open = [linux::AT_FDCWD, console.into(), linux::O_RDWR.into()];
+            let open = [linux::AT_FDCWD, path.into(), flags];
             self.program.call(Call::Openat, &open);
         }
-        self.program.bind(is_open);
     }
 
     /// Waits until all that was printed is out: nobody takes it once the machine is off, or the status
@@ -166,6 +178,15 @@ impl Init {
     fn drain_console(&mut self) {
         /// With an argument other than 0 it is `tcdrain(3)` (`tty_ioctl(4)`).
         const TCSBRK: u64 = 0x5409;
+        /// Of `rt_sigprocmask(2)`.
+        const SIG_BLOCK: u64 = 0;
+        /// What those get who use a terminal that is another group's, as it is when a shell has ended:
+        /// its bit in a set of signals, and the bytes of such a set.
+        const SIGTTOU: u64 = 1 << 21;
+        const SET_LEN: u64 = 8;
+        let set = self.program.number(SIGTTOU);
+        let block = [SIG_BLOCK.into(), set.into(), 0.into(), SET_LEN.into()];
+        self.program.call(Call::RtSigprocmask, &block);
         let drain = [2.into(), TCSBRK.into(), 1.into()];
         self.program.call(Call::Ioctl, &drain);
     }
@@ -297,6 +318,26 @@ impl Init {
         let time = self.program.words(&time);
         self.program.call(Call::Nanosleep, &[time.into(), 0.into()]);
         self.program.jump(again);
+    }
+
+    /// Opens the device at `path` for writing when it has come. Where it does not, everything ends.
+    fn open_when_there(&mut self, path: &str, whose: &str) -> Done {
+        let place = self.program.text(path);
+        let (again, open) = (self.program.here(), self.program.label());
+        let file = self.open_for_writing(place.into());
+        self.program.then(file, open);
+        let text = format!("no {path} for {whose} within {PATIENCE} s");
+        let failed = self.complaint(file, text, self.end);
+        let patience = self.patience(PATIENCE);
+        self.retry(again, patience, failed);
+        self.program.bind(open);
+        file
+    }
+
+    fn open_for_writing(&mut self, path: Value) -> Done {
+        let flags = (linux::O_WRONLY | linux::O_NOCTTY | linux::O_CLOEXEC).into();
+        let open = [linux::AT_FDCWD, path, flags];
+        self.program.call(Call::Openat, &open)
     }
 
     /// As many hundredths of a second as there are in `seconds`.

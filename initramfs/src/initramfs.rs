@@ -56,18 +56,30 @@ pub struct Command {
     pub arguments: Vec<String>,
     /// Variables, as `NAME=value`, beside `PATH`, `HOME` and `TERM`, or in their stead.
     pub environment: Vec<String>,
-    /// What its console is joined to.
+    /// Its terminal.
     pub console: Console,
 }
 
-/// What a command's console is joined to outside of the machine. The [default](Self::default) is a
-/// person at a terminal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A command's console, and what that is joined to outside of the machine. The
+/// [default](Self::default) is the kernel's own, with a person at a terminal.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Console {
+    /// The terminal in the guest, as `/dev/hvc0`.
+    pub device: String,
     /// What it reads from.
     pub input: Peer,
     /// What it writes to.
     pub output: Peer,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self {
+            device: init::CONSOLE.to_owned(),
+            input: Peer::default(),
+            output: Peer::default(),
+        }
+    }
 }
 
 /// What is at one end of a console.
@@ -197,6 +209,7 @@ impl Initramfs {
                     return Err(InitramfsError::NoCommand);
                 }
                 texts.extend(command.arguments.iter().chain(&command.environment));
+                texts.push(&command.console.device);
             }
         }
         match &self.status {

@@ -1,8 +1,8 @@
 //! Running one command.
 
-use super::Init;
 use super::call::Call;
 use super::program::{Done, Operation, Place, Value, Word};
+use super::{CONSOLE, Init};
 use crate::initramfs::{Command, Console, Peer, Root};
 
 /// Errors (`include/uapi/asm-generic/errno-base.h`).
@@ -76,6 +76,7 @@ impl Init {
 
     /// Runs the command in a process of its own, and keeps its status.
     pub(super) fn run(&mut self, command: &Command) {
+        self.take_console(&command.console);
         let child = self.program.label();
         let process = self.program.call(Call::Clone, &[SIGCHLD.into()]);
         self.stop(process, "cannot start a process".to_owned());
@@ -85,6 +86,30 @@ impl Init {
         self.program.jump(self.end);
         self.program.bind(child);
         self.become_command(command);
+    }
+
+    /// Makes `console` the terminal of this session. It is the first process that leads the session:
+    /// when a leader ends, what its terminal has not printed yet is lost (`disassociate_ctty`, Linux
+    /// `drivers/tty/tty_jobctrl.c`).
+    fn take_console(&mut self, console: &Console) {
+        if console.device != CONSOLE {
+            self.change_console(&console.device);
+        }
+        self.program.call(Call::Setsid, &[]);
+        let take = [0.into(), TIOCSCTTY.into(), 0.into()];
+        self.program.call(Call::Ioctl, &take);
+        self.set_console(console);
+    }
+
+    /// Goes over to another console when that has come.
+    fn change_console(&mut self, path: &str) {
+        let place = self.program.text(path);
+        let file = self.open_when_there(path, "the command");
+        for standard in 0..3_u64 {
+            self.program.call(Call::Close, &[standard.into()]);
+        }
+        self.open_as_standard(place);
+        self.program.call(Call::Close, &[file.into()]);
     }
 
     /// Waits for `process`, and for whatever is left to the first process meanwhile.
@@ -124,7 +149,7 @@ impl Init {
         self.program.bind(alone);
     }
 
-    /// Lets this process be the command, in a session of its own that has the console.
+    /// Lets this process be the command.
     fn become_command(&mut self, command: &Command) {
         let environment = environment(&command.environment);
         let arguments = command.arguments.iter().map(String::as_str);
@@ -133,10 +158,6 @@ impl Init {
             .program
             .text_list(environment.iter().map(String::as_str));
         let refused = self.program.number(0);
-        self.program.call(Call::Setsid, &[]);
-        let take = [0.into(), TIOCSCTTY.into(), 0.into()];
-        self.program.call(Call::Ioctl, &take);
-        self.set_console(command.console);
         let name = command.arguments.first().map_or("", String::as_str);
         for path in candidates(name, &environment) {
             let path = self.program.text(&path);
@@ -153,7 +174,7 @@ impl Init {
     }
 
     /// Has the console treat bytes as suits whoever is at its other end. Its speed and the like stay.
-    fn set_console(&mut self, console: Console) {
+    fn set_console(&mut self, console: &Console) {
         let output = match console.output {
             Peer::Terminal => OPOST | ONLCR,
             Peer::File => 0,

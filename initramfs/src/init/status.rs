@@ -2,13 +2,11 @@
 
 use super::call::Call;
 use super::program::{Operation, Place, Value, Word};
-use super::{Init, errno, linux};
+use super::{Init, PATIENCE, errno, linux};
 use crate::initramfs::Status;
 
 /// The port of the debug-exit device, as in QEMU's `isa-debug-exit`.
 const DEBUG_EXIT_PORT: u64 = 0xf4;
-/// So long, in seconds, a port may take to come.
-const PORT_PATIENCE: u32 = 5;
 
 /// Ports are named for the number of the console device and their own in it: `vport2p1`. So many
 /// of either are tried, from the highest; the numbers are those of Linux' `virtio` bus, on which
@@ -26,22 +24,12 @@ impl Init {
     pub(super) fn open_status(&mut self, status: &Status) {
         match status {
             Status::Port(name) => self.open_port(name),
-            Status::Device(path) => self.open_device(path),
+            Status::Device(path) => {
+                let file = self.open_when_there(path, "the status");
+                self.program.store(self.port, file);
+            }
             Status::DebugExit | Status::Nowhere => {}
         }
-    }
-
-    fn open_device(&mut self, path: &str) {
-        let place = self.program.text(path);
-        let (again, open) = (self.program.here(), self.program.label());
-        let file = self.open_for_writing(place.into());
-        self.program.then(file, open);
-        let text = format!("no {path} for the status within {PORT_PATIENCE} s");
-        let failed = self.complaint(file, text, self.end);
-        let patience = self.patience(PORT_PATIENCE);
-        self.retry(again, patience, failed);
-        self.program.bind(open);
-        self.program.store(self.port, file);
     }
 
     /// Looks through the names of all ports (Linux `Documentation/ABI/testing/sysfs-class-virtio`
@@ -76,11 +64,11 @@ impl Init {
 
         self.program.bind(round_over);
         let given_up = self.program.label();
-        let patience = self.patience(PORT_PATIENCE);
+        let patience = self.patience(PATIENCE);
         self.retry(again, patience, given_up);
         self.program.bind(given_up);
         self.say(&format!(
-            "firstlight: no virtio port {name} for the status within {PORT_PATIENCE} s\n"
+            "firstlight: no virtio port {name} for the status within {PATIENCE} s\n"
         ));
         self.program.jump(self.end);
         self.program.bind(opened);
@@ -124,12 +112,6 @@ impl Init {
             let read = Value::Contents(buffer.behind(number * 8));
             self.program.unless_equal(read, word, otherwise);
         }
-    }
-
-    fn open_for_writing(&mut self, path: Value) -> super::Done {
-        let flags = (linux::O_WRONLY | linux::O_NOCTTY | linux::O_CLOEXEC).into();
-        let open = [linux::AT_FDCWD, path, flags];
-        self.program.call(Call::Openat, &open)
     }
 
     /// Hands the status on, where what takes it is open.

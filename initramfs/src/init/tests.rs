@@ -352,6 +352,34 @@ fn a_command_has_arguments_and_an_environment() {
 }
 
 #[test]
+fn a_command_has_the_console_that_it_is_given() {
+    if !can_unshare() {
+        return;
+    }
+    for machine in machines() {
+        let stage = Stage::new(&machine);
+        let console = stage.put("console", b"typed\n");
+        let with_console = |stage: &Stage| {
+            let script = "read -r line; echo \"it was $line\"; echo and >&2; exit 3";
+            let Then::Run(mut it) = command(&["sh", "-c", script], &[]) else {
+                unreachable!("it is a command");
+            };
+            it.console.device = stage.path("console");
+            Then::Run(it)
+        };
+        let status = stage.put("status", b"");
+        let initramfs = initramfs(with_console(&stage), Status::Device(status.clone()));
+        let init = stage.put("init", &file(&initramfs, &machine.interpreter));
+        let output = stage.first(&init).output().unwrap();
+        assert_eq!(said(&output), "");
+        assert_eq!(fs::read_to_string(status).unwrap(), "3\n");
+        // Of three that are opened, each is at its own place in the file.
+        let printed = fs::read_to_string(console).unwrap();
+        assert_eq!(printed, "and\nas typed\n");
+    }
+}
+
+#[test]
 fn what_a_command_leaves_behind_is_waited_for_and_ended() {
     if !can_unshare() {
         return;

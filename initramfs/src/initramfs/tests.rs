@@ -108,7 +108,11 @@ fn an_archive_is_as_long_for_any_console() {
     let (input, output) = (Peer::File, Peer::File);
     let (terminal, files) = (
         archive(Console::default()),
-        archive(Console { input, output }),
+        archive(Console {
+            input,
+            output,
+            ..Console::default()
+        }),
     );
     assert_ne!(terminal, files);
     assert_eq!(terminal.len(), files.len());

@@ -164,6 +164,10 @@ impl Place {
         if heard.status.code() != Some(expected) {
             return Some(format!("expected status {expected}"));
         }
+        let is_last = |line: &str| line.trim_end() == LAST;
+        if case.ends == Ends::Command && !heard.console.lines().any(is_last) {
+            return Some("what it printed last is missing".to_owned());
+        }
         boot::marker_complaint(&heard.console, &self.kernel.version, CPUS, boot::now())
     }
 
@@ -252,6 +256,8 @@ impl Place {
     }
 }
 
+/// The last line that a command prints.
+const LAST: &str = "FIRSTLIGHT-LAST";
 /// So many vCPUs each guest has.
 const CPUS: u32 = 2;
 
