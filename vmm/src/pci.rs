@@ -3,6 +3,7 @@
 mod bus;
 mod intx;
 mod root_port;
+mod signals;
 #[cfg(test)]
 mod tests;
 mod virtio;
@@ -10,6 +11,7 @@ mod virtio;
 pub(crate) use bus::{Legacy, PciBus};
 pub(crate) use intx::{Intx, Pin};
 pub(crate) use root_port::RootPort;
+use signals::Signals;
 pub(crate) use virtio::VirtioFunction;
 
 use firstlight_base::GpaRange;

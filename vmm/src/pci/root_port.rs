@@ -1,9 +1,9 @@
 //! A root port, and what is plugged into it.
 
-use super::{PciDevice, Pin};
+use super::{PciDevice, Pin, Signals};
 use crate::arch::HotplugError;
-use firstlight_base::{Gpa, GpaRange};
-use firstlight_devices::pci::{Address, Message, Raised, Secondary};
+use firstlight_base::GpaRange;
+use firstlight_devices::pci::{Address, Secondary};
 use firstlight_hv::Interconnect;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,14 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) struct RootPort {
     works: Mutex<Works>,
     at: Address,
-    pin: Pin,
-    interconnect: Arc<dyn Interconnect>,
+    signals: Signals,
 }
 
 struct Works {
     chip: firstlight_devices::pci::RootPort,
-    /// Where it was last written to.
-    address: Option<Address>,
     /// What is in the slot.
     plugged: Option<Arc<dyn PciDevice>>,
 }
@@ -29,12 +26,10 @@ impl RootPort {
         Arc::new(Self {
             works: Mutex::new(Works {
                 chip: firstlight_devices::pci::RootPort::new(at.device()),
-                address: None,
                 plugged: None,
             }),
             at,
-            pin,
-            interconnect: Arc::clone(interconnect),
+            signals: Signals::new(pin, interconnect),
         })
     }
 
@@ -51,7 +46,7 @@ impl RootPort {
 
     /// The interrupt pin of what is in the slot: at the port's own line.
     pub(crate) fn pin(&self) -> Pin {
-        Pin::new(self.pin.line())
+        Pin::new(self.signals.pin().line())
     }
 
     /// Whether the slot is on that bus.
@@ -66,7 +61,7 @@ impl RootPort {
         assert!(works.plugged.is_none(), "a slot is given away once");
         works.plugged = Some(device);
         let raised = works.chip.plug();
-        self.deliver(&works, raised);
+        self.signals.deliver(raised);
     }
 
     /// Asks the guest to let go of what is in the slot, which is then taken out. Where the slot has
@@ -84,7 +79,7 @@ impl RootPort {
         }
         if works.chip.is_powered() {
             let raised = works.chip.request_unplug();
-            self.deliver(&works, raised);
+            self.signals.deliver(raised);
         } else {
             self.take_out(&mut works);
         }
@@ -98,25 +93,7 @@ impl RootPort {
             device.retire();
         }
         let raised = works.chip.unplug();
-        self.deliver(works, raised);
-    }
-
-    fn deliver(&self, works: &Works, raised: Raised) {
-        match raised {
-            Raised::Nothing => {}
-            Raised::Line(high) => self.pin.set(high),
-            Raised::Message(message) => self.send(works, message),
-        }
-    }
-
-    fn send(&self, works: &Works, message: Message) {
-        let requester = works.address.map_or(0, Address::routing_id);
-        // A message to nowhere is lost, as on hardware.
-        let _ = self.interconnect.send(&firstlight_hv::Message {
-            address: Gpa::new(message.address),
-            data: message.data,
-            requester: requester.into(),
-        });
+        self.signals.deliver(raised);
     }
 
     fn works(&self) -> MutexGuard<'_, Works> {
@@ -140,12 +117,12 @@ impl PciDevice for RootPort {
 
     fn write_config(&self, at: Address, register: u16, data: &[u8]) -> bool {
         let mut works = self.works();
-        works.address = Some(at);
+        self.signals.answers_at(at);
         let secondary = works.chip.config_write(register, data);
         while let Some(message) = works.chip.take_message() {
-            self.send(&works, message);
+            self.signals.send(message);
         }
-        self.pin.set(works.chip.irq());
+        self.signals.pin().set(works.chip.irq());
         match secondary {
             None => {}
             Some(Secondary::Released) => self.take_out(&mut works),
@@ -165,7 +142,7 @@ impl PciDevice for RootPort {
     fn reset(&self) {
         let mut works = self.works();
         works.chip.reset();
-        self.pin.set(works.chip.irq());
+        self.signals.pin().set(works.chip.irq());
         works.reset_plugged();
     }
 
@@ -173,6 +150,6 @@ impl PciDevice for RootPort {
         if let Some(device) = self.plugged() {
             device.retire();
         }
-        self.pin.set(false);
+        self.signals.pin().set(false);
     }
 }

@@ -1,10 +1,10 @@
 //! A virtio device as a function on the bus (virtio 1.2, section 4.1).
 
-use super::{PciDevice, Pin};
+use super::{PciDevice, Pin, Signals};
 use crate::RunError;
 use crate::virtio::{Interrupt, Runner, VirtioDevice};
 use firstlight_base::{Gpa, GpaRange};
-use firstlight_devices::pci::{Address, Attachment, Message, Raised};
+use firstlight_devices::pci::{Address, Attachment};
 use firstlight_devices::virtio::{Cause, Event, QueueError, Start, VirtioPci};
 use firstlight_hv::{Doorbell, Hung, Interconnect};
 use firstlight_load::GuestMemory;
@@ -19,14 +19,11 @@ pub(crate) struct VirtioFunction {
     writing: Mutex<()>,
     works: Mutex<Works>,
     runner: Runner,
-    pin: Pin,
-    interconnect: Arc<dyn Interconnect>,
+    signals: Signals,
 }
 
 struct Works {
     chip: VirtioPci,
-    /// Where it was last written to.
-    address: Option<Address>,
     /// The doorbells that the guest rings without leaving its processor, and where the first is.
     hung: Option<(Gpa, Vec<Hung>)>,
     running: bool,
@@ -55,13 +52,11 @@ impl VirtioFunction {
             writing: Mutex::default(),
             works: Mutex::new(Works {
                 chip: VirtioPci::new(chip, attachment),
-                address: None,
                 hung: None,
                 running: false,
             }),
             runner,
-            pin,
-            interconnect: Arc::clone(interconnect),
+            signals: Signals::new(pin, interconnect),
         }))
     }
 
@@ -116,37 +111,19 @@ impl VirtioFunction {
                     width: 2,
                     value: None,
                 };
-                self.interconnect.hang(doorbell, bell.as_fd()).ok()
+                let interconnect = self.signals.interconnect();
+                interconnect.hang(doorbell, bell.as_fd()).ok()
             });
             (first, hung.collect())
-        });
-    }
-
-    /// Does what the chip raised, before it can raise or lower anything else.
-    fn deliver(&self, works: &Works, raised: Raised) {
-        match raised {
-            Raised::Nothing => {}
-            Raised::Line(high) => self.pin.set(high),
-            Raised::Message(message) => self.send(works, message),
-        }
-    }
-
-    fn send(&self, works: &Works, message: Message) {
-        let requester = works.address.map_or(0, Address::routing_id);
-        // A message to nowhere is lost, as on hardware.
-        let _ = self.interconnect.send(&firstlight_hv::Message {
-            address: Gpa::new(message.address),
-            data: message.data,
-            requester: requester.into(),
         });
     }
 
     /// Does what an access to the chip has brought about.
     fn settle(&self, works: &mut Works) {
         while let Some(message) = works.chip.take_message() {
-            self.send(works, message);
+            self.signals.send(message);
         }
-        self.pin.set(works.chip.irq());
+        self.signals.pin().set(works.chip.irq());
     }
 
     fn writing(&self) -> MutexGuard<'_, ()> {
@@ -169,7 +146,7 @@ impl PciDevice for VirtioFunction {
         let _writing = self.writing();
         let event = {
             let mut works = self.works();
-            works.address = Some(at);
+            self.signals.answers_at(at);
             let event = works.chip.config_write(register, data);
             self.hang(&mut works);
             self.settle(&mut works);
@@ -216,7 +193,7 @@ impl PciDevice for VirtioFunction {
     fn retire(&self) {
         self.works().hung = None;
         self.runner.retire();
-        self.pin.set(false);
+        self.signals.pin().set(false);
     }
 }
 
@@ -224,12 +201,12 @@ impl Interrupt for VirtioFunction {
     fn raise(&self, cause: Cause) {
         let mut works = self.works();
         let raised = works.chip.raise(cause);
-        self.deliver(&works, raised);
+        self.signals.deliver(raised);
     }
 
     fn break_down(&self, _error: &QueueError) {
         let mut works = self.works();
         let raised = works.chip.break_down();
-        self.deliver(&works, raised);
+        self.signals.deliver(raised);
     }
 }
