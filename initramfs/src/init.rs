@@ -15,6 +15,7 @@ mod tests;
 mod x86_64;
 
 use crate::initramfs::{Initramfs, Then};
+use crate::modules::Module;
 use call::Call;
 pub(crate) use elf::Interpreter;
 use program::{Done, Label, Operation, Place, Program, Value, Word};
@@ -42,7 +43,7 @@ pub(crate) fn file(initramfs: &Initramfs, interpreter: &Interpreter) -> Vec<u8> 
     init.mount_what_the_kernel_has();
     init.open_console();
     for module in &initramfs.modules {
-        init.load_module(&module.name);
+        init.load_module(module);
     }
     if let Then::Run(_) = &initramfs.then {
         init.open_status(&initramfs.status);
@@ -193,16 +194,19 @@ impl Init {
 
     /// Loads a module, and frees the memory that its file takes. What needs a module that cannot be
     /// loaded will say so itself.
-    fn load_module(&mut self, name: &str) {
+    fn load_module(&mut self, module: &Module) {
         const EEXIST: u64 = 17;
+        let Module {
+            name, parameters, ..
+        } = module;
         let path = self.program.text(&format!("/{FOLDER}/{MODULES}/{name}.ko"));
         let (loaded, refused) = (self.program.label(), self.program.label());
         let flags = (linux::O_RDONLY | linux::O_CLOEXEC).into();
         let open = [linux::AT_FDCWD, path.into(), flags];
         let file = self.program.call(Call::Openat, &open);
         self.complain(file, format!("cannot read module {name}"), loaded);
-        let no_parameters = self.program.text("");
-        let load = [file.into(), no_parameters.into(), 0.into()];
+        let parameters = self.program.text(parameters);
+        let load = [file.into(), parameters.into(), 0.into()];
         let load = self.program.call(Call::FinitModule, &load);
         self.program.on_error(load, refused);
         let close = self.program.here();

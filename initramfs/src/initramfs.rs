@@ -189,11 +189,14 @@ impl Initramfs {
 
     fn check(&self) -> Result<(), InitramfsError> {
         let mut texts = Vec::new();
-        for Module { name, .. } in &self.modules {
+        for Module {
+            name, parameters, ..
+        } in &self.modules
+        {
             if name.is_empty() || name.contains('/') {
                 return Err(InitramfsError::ModuleName(name.clone()));
             }
-            texts.push(name);
+            texts.extend([name, parameters]);
         }
         if let Some(root) = &self.root {
             if root.file_systems.is_empty() {

@@ -25,6 +25,8 @@ pub struct Module {
     pub name: String,
     /// The file, unpacked.
     pub image: Vec<u8>,
+    /// What it is told, as words that are a name, an equals sign and a value.
+    pub parameters: String,
 }
 
 /// The kernel that is to load modules.

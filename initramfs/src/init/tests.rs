@@ -439,9 +439,10 @@ fn a_module_that_cannot_be_loaded_stops_nobody() {
     for machine in machines() {
         let stage = Stage::new(&machine);
         let status = stage.put("status", b"");
-        let module = crate::modules::Module {
+        let module = Module {
             name: "nonesuch".to_owned(),
             image: Vec::new(),
+            parameters: String::new(),
         };
         let initramfs = Initramfs {
             modules: vec![module],

@@ -6,6 +6,7 @@ fn sample() -> Initramfs {
     let module = |name: &str| Module {
         name: name.to_owned(),
         image: name.as_bytes().to_vec(),
+        parameters: String::new(),
     };
     Initramfs {
         modules: vec![module("virtio"), module("virtio_blk")],

@@ -67,7 +67,11 @@ impl Order<'_> {
             self.add_soft(&canonical(wanted))?;
         }
         if let Some(name) = self.chain.pop() {
-            self.modules.push(Module { name, image });
+            self.modules.push(Module {
+                name,
+                image,
+                parameters: String::new(),
+            });
         }
         Ok(())
     }
