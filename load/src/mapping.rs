@@ -132,6 +132,17 @@ impl Mapping {
         Ok(())
     }
 
+    /// Puts the `len` bytes that `file` begins with at `offset`, in place of the memory there: what
+    /// is written there from then on is written to the file. Both numbers are whole pages.
+    pub(crate) fn share_file(&self, offset: usize, len: usize, file: impl AsFd) -> io::Result<()> {
+        let start = self.pages(offset, len)?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        // SAFETY: as in `put_file`.
+        unsafe { mmap(start.as_ptr().cast(), len, access, flags, file, 0) }?;
+        Ok(())
+    }
+
     /// Puts fresh zeroed memory at `offset`, in place of what is there. Both numbers are whole
     /// pages.
     pub(crate) fn put_zeros(&self, offset: usize, len: usize) -> io::Result<()> {

@@ -136,6 +136,22 @@ impl GuestMemory {
         true
     }
 
+    /// Lets `range` be the memory of `file`, whose first bytes the guest finds there: what it writes is
+    /// in the file at once, whatever becomes of us. The file has to stay as long as that.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno`] where the range is not whole pages of one piece of guest memory, the memory is
+    /// [shared](Backing::Shared) already, or the host refuses.
+    pub fn share_file(&self, range: GpaRange, file: impl AsFd) -> Result<(), Errno> {
+        if self.file.is_some() {
+            return Err(Errno::INVAL);
+        }
+        let pages = self.pages(range.start(), range.len());
+        let (mapping, offset, len) = pages.ok_or(Errno::INVAL)?;
+        mapping.share_file(offset, len, file)
+    }
+
     /// Puts fresh zeroed memory at `at`; both numbers are whole pages.
     pub(crate) fn put_zeros(&self, at: Gpa, len: u64) -> Result<(), Errno> {
         let (mapping, offset, len) = self.pages(at, len).ok_or(Errno::INVAL)?;
