@@ -17,6 +17,7 @@ extern crate alloc;
 
 pub mod cmdline;
 pub mod configurator;
+mod crash_log;
 pub mod diff;
 mod draft;
 pub mod draw;
@@ -35,6 +36,7 @@ mod protocol;
 mod request;
 pub mod stub;
 
+pub use crash_log::{CrashLog, CrashLogError};
 pub use entry::{Entry, EntryPoint, entries};
 pub use error::PlanError;
 pub use firmware::fdt::{BlobError, FdtError, OverlayError};

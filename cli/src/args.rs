@@ -11,11 +11,12 @@ use crate::{address, memory_size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use device::DeviceArgs;
+pub(crate) use device::PstoreArg;
 use firstlight_base::{Gpa, GpaRange};
 use firstlight_boot::platform::VirtRiscv64;
 use firstlight_boot::{Hardware, Kaslr, Protocol, ProtocolChoice, Unpack};
 use firstlight_image::Architecture;
-use firstlight_vmm::{Devices, Engine, EngineChoice, Equipment, VcpuPolicy};
+use firstlight_vmm::{CrashLogFile, Devices, Engine, EngineChoice, Equipment, VcpuPolicy};
 use guest_init::GuestInitArgs;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -77,6 +78,7 @@ pub(crate) enum Verb {
     Boot(BootArgs),
     Export(ExportArgs),
     Cache(CacheArgs),
+    Pstore(PstoreArgs),
     /// Print the JSON schema of the files that --config takes
     ConfigSchema,
     Completions(CompletionsArgs),
@@ -95,6 +97,7 @@ impl Verb {
             | Self::Diff(_)
             | Self::Export(_)
             | Self::Cache(_)
+            | Self::Pstore(_)
             | Self::ConfigSchema
             | Self::Completions(_)
             | Self::Man(_) => return self,
@@ -112,6 +115,7 @@ impl Verb {
             Self::Export(args) => &args.guest,
             Self::Inspect(_)
             | Self::Cache(_)
+            | Self::Pstore(_)
             | Self::ConfigSchema
             | Self::Completions(_)
             | Self::Man(_) => return None,
@@ -230,6 +234,23 @@ pub(crate) enum CacheVerb {
     Clear,
 }
 
+/// Show what the kernels of dead guests left behind in the file of --pstore
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct PstoreArgs {
+    /// The file
+    pub(crate) file: PathBuf,
+    /// How to show it
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: PstoreFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PstoreFormat {
+    Text,
+    Json,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExportFormat {
     /// Linux kernel, initial ramdisk and command line as one ELF file with a PVH entry
@@ -304,10 +325,11 @@ impl BootArgs {
     }
 
     /// What the machine is given beside its plan.
-    pub(crate) fn equipment(&self) -> Equipment {
+    pub(crate) fn equipment(&self, crash_log: Option<CrashLogFile>) -> Equipment {
         Equipment {
             devices: self.guest.devices(),
             policy: self.policy(),
+            crash_log,
         }
     }
 
@@ -419,6 +441,15 @@ pub(crate) struct GuestArgs {
     /// Without it a plan is shown with the kernel where it was linked to.
     #[arg(long, value_name = "N")]
     kaslr_seed: Option<u64>,
+    /// Keep in this file what the guest's kernel says when it dies, for `firstlight pstore`; it is made
+    /// if it is not there [default size: 1M]
+    ///
+    /// It is a piece of the guest's memory, which Linux writes to by its driver ramoops. A guest with a
+    /// root, drivers or a command of ours loads that; others must have it built in, or load it. A comma
+    /// in the file's name is written twice.
+    #[arg(long, value_name = "FILE[,size=SIZE]")]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|text| device::pstore(&text)))]
+    pub(crate) pstore: Option<PstoreArg>,
     /// The words behind `--`, of those that take any: see `Verb::parsed`.
     #[arg(skip)]
     pub(crate) command: Vec<String>,
@@ -730,7 +761,7 @@ mod tests {
     fn a_guest_with_a_command_is_not_booted_again_and_may_be_silent() {
         let args = boot(&["k", "--", "sleep", "60"]);
         assert_eq!((args.reboots(), args.boot_watchdog()), (false, None));
-        let devices = args.equipment().devices;
+        let devices = args.equipment(None).devices;
         assert!(devices.status_port && devices.disks.is_empty());
         let args = boot(&["k", "--boot-watchdog=9", "--", "sleep", "60"]);
         assert_eq!(args.boot_watchdog(), Some(Duration::from_secs(9)));
@@ -740,7 +771,7 @@ mod tests {
     #[test]
     fn the_root_is_the_first_disk() {
         let args = boot(&["k", "--disk", "a", "--rootfs", "b,readonly", "--disk", "c"]);
-        let disks = args.equipment().devices.disks;
+        let disks = args.equipment(None).devices.disks;
         let disks = disks.iter().map(|disk| (disk.path.to_str(), disk.readonly));
         let expected = [(Some("b"), true), (Some("a"), false), (Some("c"), false)];
         assert_eq!(Vec::from_iter(disks), expected);

@@ -9,6 +9,7 @@ use crate::initrd::Initrd;
 use crate::kernel::{self, Files};
 use crate::output::note;
 use crate::progress::Progress;
+use crate::pstore;
 use firstlight_boot::draw::Size;
 use firstlight_boot::{BootPlan, Request};
 use firstlight_image::{Architecture, Image};
@@ -78,7 +79,7 @@ fn prepare(
         kaslr: args
             .guest
             .kaslr(|| kernel::fresh_seed().map(u64::from_le_bytes))?,
-        ..kernel::request(&args.guest, files, &image, initrd.as_ref())
+        ..kernel::request(&args.guest, files, &image, initrd.as_ref())?
     };
     // What no engine could boot is said before an engine is looked for.
     let plan = kernel::plan(files.kernel(), &image, &request)?;
@@ -101,9 +102,11 @@ fn prepare(
         modules: &modules,
         kept: &Vec::from_iter(kept),
     };
+    let crash_log = pstore::file(&args.guest, image.architecture())?;
+    let equipment = args.equipment(crash_log);
     let machine = progress
         .step("filling the guest's memory", || {
-            chosen.engine.prepare(&plan, &sources, &args.equipment())
+            chosen.engine.prepare(&plan, &sources, &equipment)
         })
         .map_err(|error| run_failed(&error))?;
     Ok((plan, machine))
@@ -252,6 +255,7 @@ fn run_failed(error: &RunError) -> Failure {
         RunError::Device(DeviceError::Engine { .. }) => ExitStatus::NoEngine,
         RunError::Device(error) if error.is_usage() => ExitStatus::Usage,
         RunError::Seat(_) => ExitStatus::Plan,
+        RunError::CrashLog(error) if error.is_usage() => ExitStatus::Usage,
         _ => ExitStatus::Host,
     };
     Failure::of(status, error)

@@ -32,7 +32,7 @@ fn plan(args: &GuestArgs, progress: Progress) -> Result<BootPlan, Failure> {
     let opened = store.kernel(files.kernel(), args)?;
     let image = kernel::image(files.kernel(), &opened, args)?;
     let initrd = Initrd::open(&store, &files, &image, args)?;
-    let request = kernel::request(args, &files, &image, initrd.as_ref());
+    let request = kernel::request(args, &files, &image, initrd.as_ref())?;
     kernel::plan(files.kernel(), &image, &request)
 }
 

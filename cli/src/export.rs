@@ -26,7 +26,7 @@ pub(crate) fn export(args: &ExportArgs, progress: Progress) -> Result<(), Failur
     let initrd = Initrd::packed(&files, &image, &args.guest, progress)?;
     let request = Request {
         rng_seed: kernel::fresh_seed()?,
-        ..kernel::request(&args.guest, &files, &image, initrd.as_ref())
+        ..kernel::request(&args.guest, &files, &image, initrd.as_ref())?
     };
     let modules = files.read_modules(progress)?;
     let modules: Vec<&[u8]> = modules.iter().map(Vec::as_slice).collect();

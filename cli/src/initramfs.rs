@@ -8,6 +8,7 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::kernel::Files;
 use crate::progress::Progress;
+use crate::pstore;
 use crate::root_image;
 use firstlight_image::Image;
 use firstlight_initramfs::{
@@ -53,9 +54,17 @@ pub(crate) fn of(
     let root = rootfs.map(|disk| root(disk, &cmdline)).transpose()?;
     let architecture = image.architecture();
     let file_systems = root.as_ref().map_or(&[][..], |root| &root.file_systems);
-    let wanted = drivers::wanted(&args.devices(), file_systems, architecture);
+    let crash_log = pstore::of(args, architecture)?;
+    let mut wanted = drivers::wanted(&args.devices(), file_systems, architecture);
+    wanted.extend(crash_log.map(|_| drivers::CRASH_LOG));
+    let mut modules = drivers::modules(args, files, (image, &wanted), progress)?;
+    for module in &mut modules {
+        if let Some(log) = crash_log.filter(|_| module.name == drivers::CRASH_LOG) {
+            module.parameters = log.parameters();
+        }
+    }
     let initramfs = Initramfs {
-        modules: drivers::modules(args, files, (image, &wanted), progress)?,
+        modules,
         root,
         then: then(args, &cmdline),
         status: Status::Port(STATUS_PORT.to_owned()),

@@ -7,6 +7,7 @@ use crate::file::InputFile;
 use crate::initrd::Initrd;
 use crate::output;
 use crate::progress::Progress;
+use crate::pstore;
 use firstlight_boot::platform::Topology;
 use firstlight_boot::{BootPlan, Hardware, Kaslr, Module, Overlay, PlanError, Request, Unpack};
 use firstlight_image::{Image, ImageError, Limits, UnpackError};
@@ -148,19 +149,27 @@ pub(crate) fn request(
     files: &Files,
     image: &Image<'_>,
     initrd: Option<&Initrd>,
-) -> Request {
+) -> Result<Request, Failure> {
+    let crash_log = pstore::of(args, image.architecture())?;
     let given = || args.cmdline(image.parts().cmdline, image.architecture());
     let with_initrd = initrd.and_then(Initrd::cmdline).map(str::to_owned);
-    Request {
+    let mut cmdline = with_initrd.unwrap_or_else(given);
+    let mut reserved = args.reserve.clone();
+    if let Some(log) = crash_log {
+        // In front, for what is behind `--` is not the kernel's.
+        cmdline = format!("{} {cmdline}", log.cmdline()).trim_end().to_owned();
+        reserved.push(log.range());
+    }
+    Ok(Request {
         memory: args.memory,
         cpus: args.cpus,
-        cmdline: with_initrd.unwrap_or_else(given),
+        cmdline,
         initrd: initrd.map(Initrd::len),
         modules: files.modules(args),
         protocol: args.protocol(),
         unpack: args.unpack(),
         load_address: args.load_address,
-        reserved: args.reserve.clone(),
+        reserved,
         kaslr: args.kaslr_to_show(),
         dtb: files.dtb.clone(),
         overlays: files.overlays.clone(),
@@ -168,7 +177,7 @@ pub(crate) fn request(
         hardware: args.hardware(Hardware::default()),
         topology: files.topology.clone(),
         ..Request::default()
-    }
+    })
 }
 
 /// Plans the boot of `image`, which was found in `file`.

@@ -21,6 +21,7 @@ mod memory_size;
 mod output;
 mod plan;
 mod progress;
+mod pstore;
 mod root_image;
 
 use crate::args::Verb;
@@ -73,6 +74,7 @@ fn run(verb: Verb, progress: Progress) -> Result<Outcome, Failure> {
         }
         Verb::Export(args) => export::export(&args, progress)?,
         Verb::Cache(args) => cache::cache(&args)?,
+        Verb::Pstore(args) => pstore::pstore(&args)?,
         Verb::ConfigSchema => config::schema::print()?,
         Verb::Completions(args) => manual::completions(args.shell)?,
         Verb::Man(args) => manual::page(args.command.as_deref())?,

@@ -24,7 +24,7 @@ pub(crate) fn plan(args: &PlanArgs, progress: Progress) -> Result<(), Failure> {
     // The request is taken as it is: a plan for reading is the same every time it is made, and
     // only a boot needs a seed that nobody knows.
     let initrd = Initrd::open(&store, &files, &image, &args.guest)?;
-    let request = kernel::request(&args.guest, &files, &image, initrd.as_ref());
+    let request = kernel::request(&args.guest, &files, &image, initrd.as_ref())?;
     let plan = kernel::plan(files.kernel(), &image, &request)?;
     kernel::dump_dtb(&args.guest, &plan)?;
     if args.devices {

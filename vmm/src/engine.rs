@@ -3,7 +3,7 @@
 pub(crate) mod kvm;
 pub(crate) mod qemu;
 
-use crate::{Devices, Machine, PolicyError, RunError, VcpuPolicy};
+use crate::{CrashLogFile, Devices, Machine, PolicyError, RunError, VcpuPolicy};
 use firstlight_boot::{BootPlan, Hardware, Protocol};
 use firstlight_image::Architecture;
 use firstlight_load::Sources;
@@ -98,7 +98,7 @@ impl Engine {
                     let engine = self.name();
                     return Err(PolicyError::Engine { engine }.into());
                 }
-                qemu::prepare(plan, sources, &equipment.devices)?
+                qemu::prepare(plan, sources, equipment)?
             }
         };
         Ok(Machine::new(running))
@@ -118,6 +118,8 @@ pub struct Equipment {
     pub devices: Devices,
     /// How its vCPUs are scheduled, which only [`Engine::Kvm`] can do.
     pub policy: VcpuPolicy,
+    /// What keeps its kernel's last words.
+    pub crash_log: Option<CrashLogFile>,
 }
 
 /// Which engine is wanted.

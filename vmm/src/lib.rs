@@ -8,6 +8,7 @@ mod bell;
 mod board;
 mod console;
 mod cpu_set;
+mod crash_log;
 mod devices;
 mod ending;
 mod engine;
@@ -30,6 +31,7 @@ mod virtio;
 pub use arch::{HostCpuError, HostCpus, LinuxArch};
 pub use console::{Console, ConsoleOutput};
 pub use cpu_set::{CpuSet, CpuSetError};
+pub use crash_log::{CrashLogFile, CrashLogFileError, CrashRecord, RecordKind, crash_records};
 pub use devices::{
     ConsoleKind, DeviceError, Devices, Disk, GuestCid, Net, OpenDevices, Transport, Vsock,
 };

@@ -108,5 +108,9 @@ pub trait Running {
     }
 
     /// Ends whatever runs: threads are joined, processes waited for.
-    fn end(self: Box<Self>);
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] where something cannot be kept that was to be.
+    fn end(self: Box<Self>) -> Result<(), RunError>;
 }

@@ -40,14 +40,16 @@ pub(crate) fn run(
         ..
     } = session;
     console.output().release();
-    running.end();
+    let kept = running.end();
     if let Ok(ending) = &result
         && ending.is_guests_own()
     {
         drain(console, &signals)?;
     }
     console.detach();
-    result
+    let ending = result?;
+    kept?;
+    Ok(ending)
 }
 
 struct Session<'a> {

@@ -228,7 +228,9 @@ impl Running for Guest {
         &self.memory
     }
 
-    fn end(self: Box<Self>) {}
+    fn end(self: Box<Self>) -> Result<(), RunError> {
+        Ok(())
+    }
 }
 
 fn memory() -> GuestMemory {

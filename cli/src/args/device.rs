@@ -151,6 +151,29 @@ pub(super) fn disk(text: &OsStr) -> Result<Disk, String> {
     Ok(disk)
 }
 
+/// The file of a crash log as it is typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PstoreArg {
+    pub(crate) path: PathBuf,
+    /// How many bytes it is to have, where that is said.
+    pub(crate) len: Option<u64>,
+}
+
+pub(super) fn pstore(text: &OsStr) -> Result<PstoreArg, String> {
+    let (path, words) = split(text);
+    if path.as_os_str().is_empty() {
+        return Err("the file has no name".to_owned());
+    }
+    let mut len = None;
+    for word in words {
+        len = match word.split_once('=') {
+            Some(("size", size)) => Some(crate::memory_size::parse(size)?),
+            _ => return Err(format!("`{word}` is not known; `size=SIZE` is")),
+        };
+    }
+    Ok(PstoreArg { path, len })
+}
+
 fn network(text: &str) -> Result<NetArg, String> {
     match text.split_once('=') {
         None if text == "none" => Ok(NetArg::None),
@@ -196,6 +219,16 @@ mod tests {
         assert!(parsed("a.img,reedonly").unwrap_err().contains("reedonly"));
         assert!(parsed("").is_err());
         assert!(parsed(",readonly").is_err());
+    }
+
+    #[test]
+    fn a_crash_log_is_a_file_and_may_have_a_size() {
+        let parsed = |text: &str| pstore(text.as_ref()).map(|log| (log.path, log.len));
+        assert_eq!(parsed("log"), Ok(("log".into(), None)));
+        assert_eq!(parsed("a,,b,size=64K"), Ok(("a,b".into(), Some(0x1_0000))));
+        for wrong in ["", ",size=1M", "log,size=", "log,size=x", "log,1M"] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

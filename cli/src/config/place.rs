@@ -79,6 +79,7 @@ mod tests {
             ("PATH[,readonly]", "disk,readonly", "/vm/disk,readonly"),
             ("PATH[,readonly]", "/disk", "/disk"),
             ("IMAGE[,readonly]", "root", "/vm/root"),
+            ("FILE[,size=SIZE]", "log,size=1M", "/vm/log,size=1M"),
             ("DIR", "modules", "/vm/modules"),
             ("CID[,uds=PATH]", "3,uds=sock", "3,uds=/vm/sock"),
             ("CID[,uds=PATH]", "3,uds=/run/sock", "3,uds=/run/sock"),

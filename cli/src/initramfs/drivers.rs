@@ -10,6 +10,9 @@ use firstlight_initramfs::modules::{Kernel, Module, ModuleError, ModuleTree, bes
 use firstlight_vmm::{Devices, Transport};
 use std::path::Path;
 
+/// What writes a kernel's last words into its crash log.
+pub(super) const CRASH_LOG: &str = "ramoops";
+
 /// The drivers that a guest with `devices` needs until it can load others by itself, in the order
 /// in which they are loaded. Where all of them are, Linux says in `drivers/virtio/Kconfig` and the
 /// like.
@@ -71,6 +74,12 @@ pub(super) fn modules(
     };
     let (known, unknown): (Vec<&str>, Vec<&str>) =
         wanted.iter().partition(|&name| tree.knows(name));
+    if unknown.contains(&CRASH_LOG) {
+        return Err(Failure::new(
+            ExitStatus::Image,
+            format!("the kernel has no {CRASH_LOG}, which writes what --pstore keeps"),
+        ));
+    }
     for name in unknown {
         progress.say(&format!("the kernel has no {name}, so it is left out"));
     }

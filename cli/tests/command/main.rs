@@ -9,6 +9,7 @@ mod export;
 mod golden;
 mod initramfs;
 mod kernels;
+mod pstore;
 mod run;
 mod uki;
 mod usage;

@@ -9,8 +9,11 @@ use crate::arch::{
     Aarch64, Allocation, Expansion, Riscv64, RunnableLinuxVm, VmComponents, X8664, allocate, mapped,
 };
 use crate::board::Board;
+use crate::crash_log::CrashLog;
 use crate::virtio::ConsoleLine;
-use crate::{ConsoleOutput, LinuxArch, OpenDevices, RunError, Running, Stop, VcpuPolicy};
+use crate::{
+    ConsoleOutput, CrashLogFile, LinuxArch, OpenDevices, RunError, Running, Stop, VcpuPolicy,
+};
 use crew::Crew;
 use firstlight_base::VcpuState;
 use firstlight_boot::{BootPlan, Hardware, Platform};
@@ -111,6 +114,8 @@ where
     let wanted = &equipment.devices;
     let platform = plan.platform();
     let allocation = allocate(platform, &wanted.names(), wanted.hotplug_slots)?;
+    let crash_log = equipment.crash_log.as_ref();
+    let crash_log = crash_log.map(CrashLogFile::open).transpose()?;
     let memory = platform.ram().iter().map(|range| range.len()).sum();
     let build = Build {
         hypervisor,
@@ -118,6 +123,7 @@ where
         allocation,
         devices: wanted.open(memory)?,
         policy: equipment.policy.clone(),
+        crash_log,
     };
     match plan.platform() {
         Platform::Pc(pc) => build.machine::<X8664>(pc, fill),
@@ -133,6 +139,7 @@ struct Build<'a, H> {
     allocation: Allocation,
     devices: OpenDevices,
     policy: VcpuPolicy,
+    crash_log: Option<CrashLog>,
 }
 
 impl<H: Hypervisor> Build<'_, H>
@@ -148,6 +155,9 @@ where
         let ram = mapped(&A::guest_memory_layout(&layout));
         let memory = GuestMemory::allocate(&ram, Backing::Private)?;
         fill(&memory)?;
+        if let Some(log) = &self.crash_log {
+            log.share(&memory)?;
+        }
         let components = VmComponents {
             platform: platform.clone(),
             cpus: self.plan.platform().cpus(),
@@ -267,11 +277,12 @@ impl<A: LinuxArch, V: Vm> Running for KvmMachine<A, V> {
         Some(Arc::clone(&self.expansion))
     }
 
-    fn end(self: Box<Self>) {
+    fn end(self: Box<Self>) -> Result<(), RunError> {
         if let State::Running(crew) = self.state {
             crew.dismiss(&self.board);
         }
         self.expansion.retire();
+        Ok(())
     }
 }
 

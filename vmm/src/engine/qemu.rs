@@ -21,8 +21,10 @@ pub(crate) use timer_frequency::cmdline;
 
 use super::Unfit;
 use crate::arch::allocate;
+use crate::crash_log::CrashLog;
 use crate::{
-    ConsoleKind, ConsoleOutput, Crash, CrashKind, DeviceError, Devices, RunError, Running, Stop,
+    ConsoleKind, ConsoleOutput, Crash, CrashKind, CrashLogFile, DeviceError, Devices, Equipment,
+    RunError, Running, Stop,
 };
 use command::Handed;
 use debugger::Debugger;
@@ -74,15 +76,21 @@ pub(crate) fn hardware() -> Hardware {
 pub(crate) fn prepare(
     plan: &BootPlan,
     sources: &Sources<'_>,
-    devices: &Devices,
+    equipment: &Equipment,
 ) -> Result<Box<dyn Running>, RunError> {
-    let mut machine = QemuMachine::new(plan, devices)?;
+    let crash_log = equipment.crash_log.as_ref();
+    let crash_log = crash_log.map(CrashLogFile::open).transpose()?;
+    let mut machine = QemuMachine::new(plan, &equipment.devices)?;
     match plan.platform() {
         Platform::Pc(_) => {}
         Platform::VirtArm64(_) | Platform::VirtRiscv64(_) => machine.clear_memory()?,
     }
     place(plan, sources, &machine.memory)?;
     machine.place_firmware(plan)?;
+    if let Some(log) = &crash_log {
+        log.load(&machine.memory)?;
+    }
+    machine.crash_log = crash_log;
     Ok(Box::new(machine))
 }
 
@@ -90,6 +98,8 @@ pub(crate) fn prepare(
 struct QemuMachine {
     platform: Platform,
     memory: GuestMemory,
+    /// What is kept of the memory when QEMU has ended.
+    crash_log: Option<CrashLog>,
     process: Process,
     monitor: Monitor,
     debugger: Debugger,
@@ -159,6 +169,7 @@ impl QemuMachine {
         Ok(Self {
             platform: platform.clone(),
             memory,
+            crash_log: None,
             process,
             monitor,
             debugger: Debugger::new(debugger),
@@ -417,8 +428,18 @@ impl Running for QemuMachine {
         &self.memory
     }
 
-    fn end(self: Box<Self>) {
-        drop(self);
+    fn end(self: Box<Self>) -> Result<(), RunError> {
+        let Self {
+            process,
+            memory,
+            crash_log,
+            ..
+        } = *self;
+        drop(process);
+        if let Some(log) = crash_log {
+            log.save(&memory)?;
+        }
+        Ok(())
     }
 }
 

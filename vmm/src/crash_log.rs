@@ -1,0 +1,199 @@
+//! Files that keep what guests' kernels say when they die.
+
+mod records;
+
+pub use records::{CrashRecord, RecordKind, crash_records};
+
+use firstlight_base::{GpaRange, GuestMem};
+use firstlight_load::GuestMemory;
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, ftruncate};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// A crash log as it is asked for: a file, and where the guest has it in its memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrashLogFile {
+    /// The file, which is made if it is not there.
+    pub path: PathBuf,
+    /// Where its bytes are, which must be reserved in the plan.
+    pub range: GpaRange,
+}
+
+/// A crash log cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum CrashLogFileError {
+    /// The file is not to be had.
+    #[error("cannot open the crash log {}", path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no file.
+    #[error("{} is no file, which a crash log has to be", path.display())]
+    NoFile {
+        /// Which.
+        path: PathBuf,
+    },
+    /// It holds something else, or a crash log of another size.
+    #[error("the crash log {} has {len:#x} bytes, and was to have {wanted:#x}", path.display())]
+    Length {
+        /// Which.
+        path: PathBuf,
+        /// How long it is.
+        len: u64,
+        /// How long it was to be.
+        wanted: u64,
+    },
+    /// A guest has it.
+    #[error("the crash log {} is in use by a guest", path.display())]
+    InUse {
+        /// Which.
+        path: PathBuf,
+    },
+    /// There is no room for it.
+    #[error("cannot make room for {len:#x} bytes of the crash log {}", path.display())]
+    Room {
+        /// Which.
+        path: PathBuf,
+        /// How long it was to be.
+        len: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// The guest's memory cannot be kept in it.
+    #[error("cannot keep the guest's memory in the crash log {}", path.display())]
+    Keep {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl CrashLogFileError {
+    /// Whether it is what was asked for that is wrong, and not the host.
+    #[must_use]
+    pub const fn is_usage(&self) -> bool {
+        match self {
+            Self::NoFile { .. } | Self::Length { .. } => true,
+            Self::Open { .. } | Self::InUse { .. } | Self::Room { .. } | Self::Keep { .. } => false,
+        }
+    }
+}
+
+/// An open crash log: no other guest has it as long as this value is there.
+#[derive(Debug)]
+pub(crate) struct CrashLog {
+    file: File,
+    wanted: CrashLogFile,
+}
+
+impl CrashLogFile {
+    /// Opens it, with all its room on the host's disk.
+    pub(crate) fn open(&self) -> Result<CrashLog, CrashLogFileError> {
+        let path = || self.path.clone();
+        let open = |source: io::Error| CrashLogFileError::Open {
+            path: path(),
+            source,
+        };
+        let file = open_file(&self.path).map_err(open)?;
+        let metadata = file.metadata().map_err(open)?;
+        if !metadata.is_file() {
+            return Err(CrashLogFileError::NoFile { path: path() });
+        }
+        if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return Err(CrashLogFileError::InUse { path: path() });
+        }
+        let (len, wanted) = (metadata.len(), self.range.len());
+        if len != 0 && len != wanted {
+            return Err(CrashLogFileError::Length {
+                path: path(),
+                len,
+                wanted,
+            });
+        }
+        make_room(&file, wanted).map_err(|errno| {
+            if len == 0 {
+                // Else it would be taken for one of another size.
+                let _ = ftruncate(&file, 0);
+            }
+            CrashLogFileError::Room {
+                path: path(),
+                len: wanted,
+                source: errno.into(),
+            }
+        })?;
+        Ok(CrashLog {
+            file,
+            wanted: self.clone(),
+        })
+    }
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        // A kernel's log is nobody else's business, and nobody may be at the other end of a FIFO.
+        .mode(0o600)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+}
+
+/// Has the host keep `len` bytes for `file`: nothing can be said of a full disk when the guest writes.
+fn make_room(file: &File, len: u64) -> Result<(), Errno> {
+    match fallocate(file, FallocateFlags::empty(), 0, len) {
+        // Not on every file system.
+        Err(Errno::OPNOTSUPP) => ftruncate(file, len),
+        other => other,
+    }
+}
+
+impl CrashLog {
+    /// Lets the guest's memory be the file.
+    pub(crate) fn share(&self, memory: &GuestMemory) -> Result<(), CrashLogFileError> {
+        let shared = memory.share_file(self.wanted.range, &self.file);
+        shared.map_err(|errno| self.cannot_keep(errno.into()))
+    }
+
+    /// Copies what the file holds into the guest's memory, where that belongs to another program.
+    pub(crate) fn load(&self, memory: &GuestMemory) -> Result<(), CrashLogFileError> {
+        let bytes = self.read().map_err(|error| self.cannot_keep(error))?;
+        let written = memory.write(self.wanted.range.start(), &bytes);
+        written.map_err(|error| self.cannot_keep(io::Error::other(error)))
+    }
+
+    /// Copies what the guest's memory holds into the file.
+    pub(crate) fn save(&self, memory: &GuestMemory) -> Result<(), CrashLogFileError> {
+        let mut bytes = self.read().map_err(|error| self.cannot_keep(error))?;
+        let saved = memory
+            .read(self.wanted.range.start(), &mut bytes)
+            .map_err(io::Error::other)
+            .and_then(|()| self.file.write_all_at(&bytes, 0));
+        saved.map_err(|error| self.cannot_keep(error))
+    }
+
+    fn read(&self) -> io::Result<Vec<u8>> {
+        let len = usize::try_from(self.wanted.range.len()).map_err(io::Error::other)?;
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    fn cannot_keep(&self, source: io::Error) -> CrashLogFileError {
+        CrashLogFileError::Keep {
+            path: self.wanted.path.clone(),
+            source,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
