@@ -2,6 +2,7 @@
 //! modules of its package, from an ext4 root.
 
 mod cases;
+mod crash;
 mod durability;
 mod network;
 mod root;
@@ -84,6 +85,13 @@ pub(crate) fn run(
         place.try_all(case, &tally);
     });
     let tally = tally.into_inner().expect("no guest's thread has panicked");
+    // Debian's kernel for riscv64 has no driver for it.
+    if setting.architecture != Architecture::Riscv64 {
+        let name = format!("{}: a panic is kept", setting.name());
+        tally.check(&name, || {
+            crash::check(&place, setting.engine, &Ground::make("crash")?)
+        })?;
+    }
     if is_lab && setting.architecture == Architecture::X86_64 {
         tally.check("kvm: what is written is there after SIGKILL", || {
             durability::check(&place, &Ground::make("durability")?)
