@@ -16,6 +16,7 @@ use firstlight_devices::pci::{Address, Attachment};
 use firstlight_hv::Interconnect;
 use firstlight_load::GuestMemory;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A machine's further devices: what is in its slots, and what can be plugged in.
 pub struct Expansion {
@@ -68,6 +69,9 @@ pub enum HotplugError {
     /// The guest was asked before, and has not finished.
     #[error("the guest is still turning the slot at {0} on or off")]
     Busy(Address),
+    /// The guest was asked, and has not let go: it has changed its mind, or its time is up.
+    #[error("the guest keeps the device at {0}")]
+    Kept(Address),
     /// The host failed.
     #[error(transparent)]
     Host(#[from] RunError),
@@ -179,8 +183,9 @@ impl Expansion {
     }
 
     /// Asks the guest to let go of the device in the slot behind the port at `port`, and does not wait
-    /// for it: Linux thinks it over for five seconds. The device is pulled out as soon as the guest has
-    /// let go, and then [`is_plugged`](Self::is_plugged) says so.
+    /// for it, as [`unplug_within`](Self::unplug_within) does: Linux thinks it over for five seconds. The
+    /// device is pulled out as soon as the guest has let go, and then [`is_plugged`](Self::is_plugged)
+    /// says so.
     ///
     /// # Errors
     ///
@@ -194,6 +199,26 @@ impl Expansion {
         there.request_unplug()?;
         bus.survey();
         Ok(())
+    }
+
+    /// Asks the guest to let go of the device in the slot behind the port at `port`, once it has brought
+    /// that up, and waits until the device is out, or the machine has ended; but no longer than `limit`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`unplug`](Self::unplug), [`HotplugError::Busy`] only where the guest was until `limit`;
+    /// [`HotplugError::Kept`] where it has not let go.
+    pub fn unplug_within(&self, port: Address, limit: Duration) -> Result<(), HotplugError> {
+        let start = Instant::now();
+        let bus = self.bus.as_ref().ok_or(HotplugError::NoSlots)?;
+        let there = bus.port(port).ok_or(HotplugError::Nobody(port))?;
+        there.wait_while_busy(limit);
+        self.unplug(port)?;
+        there.wait_while_busy(limit.saturating_sub(start.elapsed()));
+        match there.plugged() {
+            None => Ok(()),
+            Some(_) => Err(HotplugError::Kept(port)),
+        }
     }
 
     /// Whether a device is in the slot behind the port at `port`. Where none is any more, it has

@@ -5,11 +5,14 @@ use crate::arch::HotplugError;
 use firstlight_base::GpaRange;
 use firstlight_devices::pci::{Address, Secondary};
 use firstlight_hv::Interconnect;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A port on the root bus, with a slot behind it.
 pub(crate) struct RootPort {
     works: Mutex<Works>,
+    /// The guest has written to its registers, or the slot was emptied.
+    moved: Condvar,
     at: Address,
     signals: Signals,
 }
@@ -28,6 +31,7 @@ impl RootPort {
                 chip: firstlight_devices::pci::RootPort::new(at.device()),
                 plugged: None,
             }),
+            moved: Condvar::new(),
             at,
             signals: Signals::new(pin, interconnect),
         })
@@ -86,6 +90,14 @@ impl RootPort {
         Ok(())
     }
 
+    /// Waits until the guest is not about to turn what is in the slot on or off, but no longer than
+    /// `limit`.
+    pub(crate) fn wait_while_busy(&self, limit: Duration) {
+        let is_busy = |works: &mut Works| works.plugged.is_some() && works.chip.is_busy();
+        let waited = self.moved.wait_timeout_while(self.works(), limit, is_busy);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// Empties the slot and tells the guest. What was in it has stopped before, so that who finds the
     /// slot empty finds free what that had of the host.
     fn take_out(&self, works: &mut Works) {
@@ -128,6 +140,7 @@ impl PciDevice for RootPort {
             Some(Secondary::Released) => self.take_out(&mut works),
             Some(Secondary::Reset) => works.reset_plugged(),
         }
+        self.moved.notify_all();
         secondary.is_some()
     }
 
@@ -144,12 +157,16 @@ impl PciDevice for RootPort {
         works.chip.reset();
         self.signals.pin().set(works.chip.irq());
         works.reset_plugged();
+        self.moved.notify_all();
     }
 
     fn retire(&self) {
-        if let Some(device) = self.plugged() {
+        let mut works = self.works();
+        if let Some(device) = works.plugged.take() {
             device.retire();
         }
+        drop(works);
+        self.moved.notify_all();
         self.signals.pin().set(false);
     }
 }

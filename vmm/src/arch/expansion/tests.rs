@@ -10,6 +10,7 @@ use firstlight_hv::script::Script;
 use firstlight_hv::{HvError, Hypervisor, IrqLine, Vm};
 use firstlight_load::Backing;
 use std::path::Path;
+use std::thread;
 
 const WINDOWS: PciWindows = PciWindows {
     ecam: GpaRange::new(Gpa::new(0x3000_0000), 16 * MIB).unwrap(),
@@ -23,6 +24,7 @@ const PORT: Address = Address::new(0, 1, 0).unwrap();
 /// Who is at the other end of the root bus.
 const OTHER: Address = Address::new(0, 31, 0).unwrap();
 const SLOT_CONTROL: u16 = 0x58;
+const SLOT_STATUS: u16 = 0x5a;
 
 /// A machine with a slot.
 fn machine() -> Expansion {
@@ -59,12 +61,29 @@ fn disk(path: &Path) -> Result<VirtioDevice, DeviceError> {
 
 /// The guest's driver writes slot control.
 fn control(machine: &Expansion, value: u16) {
-    let at = ConfigAddress {
-        function: PORT,
-        register: SLOT_CONTROL,
-    };
+    set(machine, SLOT_CONTROL, value);
+}
+
+fn set(machine: &Expansion, register: u16, value: u16) {
     let bus = machine.bus.as_ref().unwrap();
-    bus.write_config(at, &value.to_le_bytes());
+    bus.write_config(of_port(register), &value.to_le_bytes());
+}
+
+/// The guest's driver waits for the button.
+fn wait_for_button(machine: &Expansion) {
+    let bus = machine.bus.as_ref().unwrap();
+    let mut status = [0; 2];
+    while status[0] & 1 == 0 {
+        bus.read_config(of_port(SLOT_STATUS), &mut status);
+        thread::yield_now();
+    }
+}
+
+fn of_port(register: u16) -> ConfigAddress {
+    ConfigAddress {
+        function: PORT,
+        register,
+    }
 }
 
 const ON: u16 = 0x1121;
@@ -112,6 +131,72 @@ fn who_cannot_let_go_is_not_asked() {
     let refused = machine.unplug(PORT);
     assert!(matches!(refused, Err(HotplugError::Busy(PORT))));
     assert!(machine.is_plugged(PORT) && !machine.is_plugged(OTHER));
+}
+
+/// A machine whose guest has just begun to bring a disk up, and has heard of it.
+fn with_a_disk(file: &Path) -> Expansion {
+    let machine = machine();
+    control(&machine, OFF);
+    machine.plug(disk(file).unwrap()).unwrap();
+    set(&machine, SLOT_STATUS, 0xffff);
+    machine
+}
+
+/// Longer than any test takes.
+const LONG: Duration = Duration::from_secs(60);
+
+#[test]
+fn who_waits_asks_when_the_disk_is_up_and_goes_on_when_it_is_out() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(4096).unwrap();
+    let machine = with_a_disk(file.path());
+    thread::scope(|scope| {
+        let out = scope.spawn(|| machine.unplug_within(PORT, LONG));
+        control(&machine, ON);
+        wait_for_button(&machine);
+        control(&machine, BLINKING);
+        control(&machine, OFF);
+        assert!(out.join().unwrap().is_ok());
+        assert!(disk(file.path()).is_ok());
+    });
+}
+
+#[test]
+fn who_waits_learns_that_the_guest_has_changed_its_mind() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(4096).unwrap();
+    let machine = with_a_disk(file.path());
+    control(&machine, ON);
+    thread::scope(|scope| {
+        let out = scope.spawn(|| machine.unplug_within(PORT, LONG));
+        wait_for_button(&machine);
+        control(&machine, BLINKING);
+        control(&machine, ON);
+        assert!(matches!(out.join().unwrap(), Err(HotplugError::Kept(PORT))));
+    });
+}
+
+#[test]
+fn who_waits_does_not_wait_for_ever() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(4096).unwrap();
+    let machine = with_a_disk(file.path());
+    let short = Duration::from_millis(1);
+    let late = machine.unplug_within(PORT, short);
+    assert!(matches!(late, Err(HotplugError::Busy(PORT))));
+    control(&machine, ON);
+    let kept = machine.unplug_within(PORT, short);
+    assert!(matches!(kept, Err(HotplugError::Kept(PORT))));
+    thread::scope(|scope| {
+        set(&machine, SLOT_STATUS, 0xffff);
+        control(&machine, BLINKING);
+        control(&machine, ON);
+        let out = scope.spawn(|| machine.unplug_within(PORT, LONG));
+        wait_for_button(&machine);
+        machine.retire();
+        assert!(out.join().unwrap().is_ok(), "the machine has ended");
+        assert!(disk(file.path()).is_ok());
+    });
 }
 
 #[test]
