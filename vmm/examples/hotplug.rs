@@ -1,14 +1,14 @@
 //! Plugs a disk into a running Linux, and pulls it out again once the guest has let go of it.
 //!
-//! `hotplug KERNEL INITRD DISK`: the guest's init says READY when it waits for a disk, PLUGGED when it
-//! has found it, and PULLED when it is gone; it may then begin again, or turn its machine off. What it
-//! prints is shown.
+//! `hotplug KERNEL INITRD DISK [CMDLINE]`: the guest's init says READY when it waits for a disk, and
+//! PLUGGED when it has had its use of it; when the disk is gone, it may begin again, or turn its
+//! machine off. What it prints is shown.
 
 use firstlight_boot::{BootPlan, Hardware, Request, plan};
 use firstlight_devices::pci::Address;
 use firstlight_image::{Architecture, Image, Limits as ImageLimits};
 use firstlight_load::{Layer, Opened, Sources};
-use firstlight_vmm::arch::{Expansion, X8664};
+use firstlight_vmm::arch::{Aarch64, Expansion, Riscv64, X8664};
 use firstlight_vmm::{
     Console, Devices, Disk, Ending, Engine, Equipment, Limits, LinuxArch, VirtioDevice,
 };
@@ -17,14 +17,17 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 use std::{env, thread};
 
+/// The longest that the guest may run, and that it may take to let go of the disk.
+const LIFE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(60);
+
 fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
-    let [kernel, initrd, disk] = words.as_slice() else {
-        return Err("usage: hotplug KERNEL INITRD DISK".into());
+    let [kernel, initrd, disk, cmdline @ ..] = words.as_slice() else {
+        return Err("usage: hotplug KERNEL INITRD DISK [CMDLINE]".into());
     };
     let kernel = fs::read(kernel)?;
     let initrd = fs::read(initrd)?;
@@ -37,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         },
         ..Equipment::default()
     };
-    let plan = planned(&image, initrd.len() as u64, &equipment)?;
+    let plan = planned(&image, (initrd.len() as u64, cmdline), &equipment)?;
     let sources = Sources {
         layers: &opened.layers.bytes(),
         initrd: &initrd,
@@ -49,24 +52,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (input, _keyboard) = pipe()?;
     let (screen, output) = pipe()?;
     let mut console = Console::new(input, output)?;
-    let disk = disk.clone();
-    let person = thread::spawn(move || attend(File::from(screen), &expansion, &disk));
+    let (architecture, disk) = (image.architecture(), disk.clone());
+    let person = thread::spawn(move || {
+        let pulled = attend(File::from(screen), &expansion, (architecture, &disk));
+        pulled.map_err(|error| error.to_string())
+    });
     let limits = Limits {
-        timeout: Some(Duration::from_secs(240)),
+        timeout: Some(LIFE),
         boot_watchdog: None,
     };
-    let ending = machine.run(&plan, &limits, &mut console)?;
+    let ending = machine.run(&plan, &limits, &mut console);
     drop(console);
-    let seen = person.join().map_err(|_panic| "nobody attends the guest")?;
-    match (ending, seen) {
-        (Ending::PowerOff, Ok(Seen::Pulled)) => Ok(()),
-        (ending, seen) => Err(format!("the guest ended by {ending:?}, and {seen:?}").into()),
+    // Without who attends it, the guest has no console either: that comes first.
+    let pulled = person.join().map_err(|_panic| "nobody attends the guest")?;
+    match (pulled?, ending?) {
+        (1.., Ending::PowerOff) => Ok(()),
+        (pulled, ending) => Err(format!("{pulled} disks went, and then {ending:?} came").into()),
     }
 }
 
 fn planned(
     image: &Image<'_>,
-    initrd: u64,
+    (initrd, cmdline): (u64, &[PathBuf]),
     equipment: &Equipment,
 ) -> Result<BootPlan, Box<dyn Error>> {
     let mut hardware: Hardware = Engine::Kvm.hardware(image.architecture());
@@ -75,64 +82,55 @@ fn planned(
         Architecture::Arm64 => "ttyAMA0",
         _ => "ttyS0",
     };
+    let more = cmdline.iter().map(|words| format!(" {}", words.display()));
     let request = Request {
         initrd: Some(initrd),
-        cmdline: format!("console={console} panic=-1"),
+        cmdline: format!("console={console} panic=-1{}", more.collect::<String>()),
         hardware,
         ..Request::default()
     };
     Ok(plan(image, &request)?)
 }
 
-/// How far the guest came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
-    Nothing,
-    Ready,
-    Plugged,
-    Pulled,
-}
-
-/// Shows what the guest prints, and does what it waits for.
-fn attend(screen: File, expansion: &Arc<Expansion>, disk: &Path) -> Result<Seen, String> {
-    let mut seen = Seen::Nothing;
-    let mut at: Option<Address> = None;
+/// Shows what the guest prints, does what it waits for, and says how often a disk was pulled out.
+fn attend(
+    screen: File,
+    expansion: &Expansion,
+    (architecture, disk): (Architecture, &Path),
+) -> Result<u32, Box<dyn Error>> {
+    let mut pulled = 0;
+    let mut plugged = None;
     for line in BufReader::new(screen).lines() {
-        let line = line.map_err(|error| error.to_string())?;
+        let line = line?;
         println!("{}", line.trim_end());
-        match (seen, line.trim()) {
-            (Seen::Nothing | Seen::Pulled, "READY") => {
-                at = Some(plug(expansion, disk)?);
-                seen = Seen::Ready;
-            }
-            (Seen::Ready, "PLUGGED") => {
-                let at = at.ok_or("plugged in before")?;
-                expansion.unplug(at).map_err(|error| error.to_string())?;
-                if expansion.unplug(at).is_ok() {
-                    return Err("to be asked twice would change the guest's mind".to_owned());
-                }
-                seen = Seen::Plugged;
-            }
-            (Seen::Plugged, "PULLED") => {
-                let at = at.ok_or("plugged in before")?;
-                // The guest's driver is gone; that the slot has no power follows.
-                while expansion.is_plugged(at) {
-                    thread::sleep(Duration::from_millis(10));
-                }
-                seen = Seen::Pulled;
+        match line.trim() {
+            "READY" => plugged = Some(plug(expansion, architecture, disk)?),
+            "PLUGGED" => {
+                let port = plugged.take().ok_or("the guest has a disk of its own")?;
+                expansion.unplug_within(port, PATIENCE)?;
+                pulled += 1;
             }
             _ => {}
         }
     }
-    Ok(seen)
+    Ok(pulled)
 }
 
 /// Plugs the disk in, of which nobody else may have hold.
-fn plug(expansion: &Expansion, disk: &Path) -> Result<Address, String> {
+fn plug(
+    expansion: &Expansion,
+    architecture: Architecture,
+    disk: &Path,
+) -> Result<Address, Box<dyn Error>> {
     let disk = Disk {
         path: disk.to_owned(),
         readonly: false,
     };
-    let disk = VirtioDevice::disk(&disk, 0).map_err(|error| error.to_string())?;
-    X8664::register_pci_device(expansion, disk).map_err(|error| error.to_string())
+    let device = VirtioDevice::disk(&disk, 0)?;
+    let plugged = match architecture {
+        Architecture::Arm64 => Aarch64::register_pci_device(expansion, device),
+        Architecture::Riscv64 => Riscv64::register_pci_device(expansion, device),
+        _ => X8664::register_pci_device(expansion, device),
+    };
+    Ok(plugged?)
 }
