@@ -132,6 +132,15 @@ impl Cross {
         Ok(folder.join("debug").join(package))
     }
 
+    /// Builds the example `name` of `package`, and says where it is.
+    pub(crate) fn example(&self, project: &Project, package: &str, name: &str) -> Outcome<PathBuf> {
+        let words = ["--quiet", "--locked", "--package", package];
+        let mut cargo = self.cargo(project, "build", &words);
+        process::run(cargo.args(["--example", name]))?;
+        let folder = self.target_folder.join(self.architecture.target());
+        Ok(folder.join("debug/examples").join(name))
+    }
+
     /// Builds the unit tests of `packages`, and says where their programs are.
     pub(crate) fn tests(&self, project: &Project, packages: &[&str]) -> Outcome<Vec<PathBuf>> {
         let words = ["--quiet", "--locked", "--no-run", "--message-format=json"];

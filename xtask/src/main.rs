@@ -89,9 +89,9 @@ enum Task {
         /// The machine is one with an older interrupt controller.
         #[arg(long)]
         older_irqchip: bool,
-        /// Boot the guests with devices instead.
-        #[arg(long)]
-        devices: bool,
+        /// Boot the guests with devices instead; this program plugs disks into them.
+        #[arg(long, value_name = "PROGRAM")]
+        devices: Option<PathBuf>,
         /// The command they are booted with.
         firstlight: PathBuf,
         /// Rust tests to run there before.
@@ -236,7 +236,7 @@ fn perform(task: Task) -> Outcome<u8> {
             let inside = test::Inside {
                 board: board(older_irqchip),
                 firstlight: &firstlight,
-                devices,
+                devices: devices.as_deref(),
                 tests: &tests,
             };
             test::inside_the_lab(&project, &cache, &inside).map(|passed| u8::from(!passed))

@@ -61,6 +61,13 @@ impl Project {
         self.target.join("release/firstlight")
     }
 
+    /// Builds the example `name` of `package`, and says where it is.
+    pub(crate) fn example(&self, package: &str, name: &str) -> Outcome<PathBuf> {
+        let words = ["build", "--quiet", "--package", package, "--example", name];
+        process::run(&mut self.cargo(&words))?;
+        Ok(self.target.join("debug/examples").join(name))
+    }
+
     /// The program that is running. Its file may have been replaced by a newer build, which has
     /// the same name.
     pub(crate) fn this_program(&self) -> Outcome<PathBuf> {

@@ -271,8 +271,8 @@ pub(crate) struct Inside<'a> {
     pub(crate) board: Board,
     /// Boots the guests of the kvm engine.
     pub(crate) firstlight: &'a Path,
-    /// Whether those are the guests with devices.
-    pub(crate) devices: bool,
+    /// Plugs disks into guests, where those with devices are to be booted.
+    pub(crate) devices: Option<&'a Path>,
     /// Programs of Rust tests, which come first.
     pub(crate) tests: &'a [PathBuf],
 }
@@ -299,10 +299,12 @@ pub(crate) fn inside_the_lab(
         })?;
     }
     let how = (setting, inside.firstlight);
-    if inside.devices {
-        devices::run(project, cache, how, &mut tally)?;
-    } else {
-        boot::run(project, cache, how, &mut tally)?;
+    match inside.devices {
+        Some(hot_plug) => {
+            devices::run(project, cache, how, &mut tally)?;
+            devices::hot_plug::run(project, cache, (setting, hot_plug), &mut tally)?;
+        }
+        None => boot::run(project, cache, how, &mut tally)?,
     }
     println!("{tally}");
     Ok(tally.failed == 0)
@@ -532,6 +534,19 @@ impl Programs {
     }
 }
 
+/// Builds a package's example for the lab of `architecture`.
+fn example(
+    shop: &Workshop<'_>,
+    architecture: Architecture,
+    (package, name): (&str, &str),
+) -> Outcome<PathBuf> {
+    if architecture == Architecture::of_this_machine()? {
+        return shop.project.example(package, name);
+    }
+    let cross = Cross::prepare(shop.project, shop.cache, architecture)?;
+    cross.example(shop.project, package, name)
+}
+
 fn boots_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally, architecture: Architecture) -> Outcome {
     boot::prepare(shop.project, shop.cache, architecture)?;
     let programs = Programs::build(shop, architecture)?;
@@ -576,14 +591,20 @@ fn devices_in_the_lab(
     architecture: Architecture,
 ) -> Outcome {
     devices::prepare(shop.project, shop.cache, architecture)?;
+    devices::hot_plug::build(shop.project, shop.cache, architecture)?;
     let programs = Programs::build(shop, architecture)?;
+    let hot_plug = example(shop, architecture, devices::hot_plug::EXAMPLE)?;
     let mut lab = Lab::prepare(shop.project, shop.cache, architecture)?;
     lab.memory = 3072;
-    lab.time_limit = 600;
-    let words = ["inside-the-lab", "--devices"].map(OsString::from);
-    let mut command = vec![OsString::from(programs.xtask)];
-    command.extend(words);
-    command.push(programs.firstlight.into());
+    lab.time_limit = 900;
+    let words = [
+        programs.xtask,
+        "inside-the-lab".into(),
+        "--devices".into(),
+        hot_plug,
+        programs.firstlight,
+    ];
+    let command = words.map(OsString::from);
     visit(&lab, &command, tally)
 }
 

@@ -4,6 +4,7 @@
 mod cases;
 mod crash;
 mod durability;
+pub(super) mod hot_plug;
 mod network;
 mod root;
 mod socket;
@@ -149,7 +150,7 @@ impl Place {
         };
         let mut verdicts = vec![(case.ends.title(), ended)];
         for &one in &case.tries {
-            let seen = said_of(one, &heard.console).and_then(|()| match one {
+            let seen = said_of(one.word(), &heard.console).and_then(|()| match one {
                 Try::Disk => ground.look_at_disk(),
                 Try::ReadOnly => ground.look_at_readonly(),
                 Try::Vsock => host.outcome(),
@@ -269,9 +270,9 @@ const LAST: &str = "FIRSTLIGHT-LAST";
 /// So many vCPUs each guest has.
 const CPUS: u32 = 2;
 
-/// What the guest said of `one`.
-fn said_of(one: Try, console: &str) -> Outcome {
-    let start = format!("FIRSTLIGHT-DEVICE {} ", one.word());
+/// What the guest said of what its script calls `word`.
+fn said_of(word: &str, console: &str) -> Outcome {
+    let start = format!("FIRSTLIGHT-DEVICE {word} ");
     let said = console.lines().find_map(|line| line.strip_prefix(&start));
     match said {
         Some("ok") => Ok(()),

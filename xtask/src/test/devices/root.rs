@@ -12,7 +12,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const DEVICES: &str = include_str!("../../../guest/devices");
+pub(super) const DEVICES: &str = include_str!("../../../guest/devices");
 const LEASE: &str = include_str!("../../../guest/lease");
 
 /// Where the image is once it has been built.
