@@ -137,6 +137,8 @@ pub struct Hardware {
     pub irqchip: RiscvIrqchip,
     /// What a riscv64 vCPU is.
     pub hart: Hart,
+    /// Whether there is a firmware configuration device.
+    pub fw_cfg: bool,
     /// How many virtio transports there are in memory.
     pub virtio: u32,
     /// Whether there is a PCI Express host bridge.
@@ -151,6 +153,7 @@ impl Default for Hardware {
             el2: false,
             irqchip: RiscvIrqchip::Plic,
             hart: Hart::default(),
+            fw_cfg: false,
             virtio: 0,
             pci: false,
         }

@@ -27,10 +27,11 @@ pub use riscv64::Riscv64;
 pub use runnable::RunnableLinuxVm;
 pub use x86_64::X8664;
 
-use crate::board::{Board, Lines};
+use crate::board::{Board, Lines, Place};
 use crate::virtio::VirtioDevice;
 use crate::{CpuSet, Enforcement, RunError, SystemAllocatorConfig};
 use firstlight_base::{Port, VcpuId, VcpuState};
+use firstlight_devices::FwCfg;
 use firstlight_devices::pci::Address;
 use firstlight_hv::{Features, Hypervisor, Irqchip, Vcpu};
 use firstlight_load::GuestMemory;
@@ -175,6 +176,18 @@ pub struct VcpuConfiguration {
 pub struct Wiring<'a> {
     pub(crate) board: &'a mut Board,
     pub(crate) lines: Lines<'a>,
+    /// What firmware and kernel are offered, on platforms with a device for it.
+    pub(crate) fw_cfg: Option<FwCfg>,
+    pub(crate) memory: &'a Arc<GuestMemory>,
+}
+
+impl Wiring<'_> {
+    /// Attaches the firmware configuration device where it was asked for.
+    fn attach_fw_cfg(&mut self, place: Place) {
+        if let Some(chip) = self.fw_cfg.take() {
+            self.board.attach_fw_cfg(place, chip, self.memory);
+        }
+    }
 }
 
 impl std::fmt::Debug for Wiring<'_> {

@@ -1,6 +1,7 @@
 //! The board of a machine: chips and other devices on a bus.
 
 mod clock;
+mod fw_cfg;
 mod level_line;
 pub(crate) mod plic;
 pub(crate) mod serial;

@@ -1,9 +1,11 @@
-//! What virtio devices a machine is to have, as they are asked for, and what they are on the host.
+//! What further devices a machine is to have, as they are asked for, and what they are on the host.
 
 mod error;
+mod offered_file;
 mod open;
 
 pub use error::DeviceError;
+pub use offered_file::{Contents, OfferedFile};
 pub use open::OpenDevices;
 pub(crate) use open::mac;
 
@@ -11,7 +13,7 @@ use firstlight_boot::Hardware;
 pub use firstlight_devices::virtio::vsock::GuestCid;
 use std::path::PathBuf;
 
-/// The virtio devices of a machine, as they are asked for. The [default](Self::default) is none.
+/// The further devices of a machine, virtio's most of them, as they are asked for. The [default](Self::default) is none.
 ///
 /// The plan must have room for them, which [`equip`](Self::equip) asks for.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +35,8 @@ pub struct Devices {
     pub rng: bool,
     /// Whether it gives memory back that it does not use.
     pub balloon: bool,
+    /// Files that its firmware and kernel can read, by QEMU's firmware configuration device.
+    pub files: Vec<OfferedFile>,
     /// Into how many slots devices can be plugged while it runs; the bus for that is PCI.
     pub hotplug_slots: u8,
 }
@@ -113,6 +117,7 @@ impl Devices {
     /// Asks for as much room as they need.
     pub fn equip(&self, hardware: &mut Hardware) {
         let count = self.names().len();
+        hardware.fw_cfg = !self.files.is_empty();
         match self.transport {
             Transport::Pci => hardware.pci = count > 0 || self.hotplug_slots > 0,
             Transport::Mmio => {

@@ -33,7 +33,8 @@ pub use console::{Console, ConsoleOutput};
 pub use cpu_set::{CpuSet, CpuSetError};
 pub use crash_log::{CrashLogFile, CrashLogFileError, CrashRecord, RecordKind, crash_records};
 pub use devices::{
-    ConsoleKind, DeviceError, Devices, Disk, GuestCid, Net, OpenDevices, Transport, Vsock,
+    ConsoleKind, Contents, DeviceError, Devices, Disk, GuestCid, Net, OfferedFile, OpenDevices,
+    Transport, Vsock,
 };
 pub use ending::{Crash, CrashKind, Ending, RunError, Stop};
 pub use engine::qemu::QemuError;

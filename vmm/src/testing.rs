@@ -11,9 +11,11 @@ use firstlight_hv::script::Script;
 use firstlight_hv::{HvError, Hypervisor, IrqLine, Vm};
 use firstlight_image::testing::elf64;
 use firstlight_image::{Image, Limits};
+use firstlight_load::{Backing, GuestMemory};
 use rustix::pipe::pipe;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 /// A plan for a machine with `cpus` vCPUs, and the image it is for.
 pub(crate) fn plan(cpus: u32) -> (BootPlan, Vec<u8>) {
@@ -41,6 +43,8 @@ pub(crate) fn board<A: LinuxArch>(script: &Script, platform: &A::Platform) -> Bo
     let mut wiring = Wiring {
         board: &mut board,
         lines: &lines,
+        fw_cfg: None,
+        memory: &Arc::new(GuestMemory::allocate(&[], Backing::Private).unwrap()),
     };
     A::wire(platform, &mut wiring).unwrap();
     board

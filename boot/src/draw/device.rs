@@ -50,6 +50,9 @@ pub fn devices(platform: &Platform) -> Vec<Device> {
     }
 }
 
+/// What QEMU calls fw_cfg.
+const FIRMWARE_FILES: &str = "files for the firmware (fw_cfg)";
+
 fn of_pc(platform: &Pc) -> Vec<Device> {
     let mut ports = Vec::from([
         port(
@@ -66,6 +69,8 @@ fn of_pc(platform: &Pc) -> Vec<Device> {
             .debug_exit
             .map(|at| port("the guest's exit status", at, 1, None)),
     );
+    let firmware = || port(FIRMWARE_FILES, Pc::FW_CFG, 12, None);
+    ports.extend(platform.fw_cfg.then(firmware));
     ports.extend(platform.serial.iter().enumerate().map(|(index, serial)| {
         let name = match index {
             0 => "serial port (16550), the console",
@@ -130,6 +135,8 @@ fn of_arm64(virt: &VirtArm64) -> Vec<Device> {
         VirtArm64::RTC,
         Some(VirtArm64::RTC_IRQ),
     ));
+    let firmware = || at(FIRMWARE_FILES, VirtArm64::FW_CFG, None);
+    devices.extend(virt.fw_cfg.then(firmware));
     devices.extend(virt.virtio.iter().filter_map(virtio));
     devices.extend(virt.pci.iter().flat_map(pci));
     ascending(devices)
@@ -171,6 +178,8 @@ fn of_riscv64(virt: &VirtRiscv64) -> Vec<Device> {
             ));
         }
     }
+    let firmware = || at(FIRMWARE_FILES, VirtRiscv64::FW_CFG, None);
+    devices.extend(virt.fw_cfg.then(firmware));
     devices.extend(virt.virtio.iter().filter_map(virtio));
     devices.extend(virt.pci.iter().flat_map(pci));
     ascending(devices)

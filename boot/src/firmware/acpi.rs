@@ -109,6 +109,10 @@ fn dsdt(platform: &Pc) -> impl Aml + use<> {
     );
     let panic = IO::new(Pc::PVPANIC.0, Pc::PVPANIC.0, 1, 1);
     device("_SB_.PEVT", &"QEMU0001", 0, &[&panic], &mut code);
+    if platform.fw_cfg {
+        let ports = IO::new(Pc::FW_CFG.0, Pc::FW_CFG.0, 1, 12);
+        device("_SB_.FWCF", &"QEMU0002", 0, &[&ports], &mut code);
+    }
     if let Some(row) = &platform.virtio {
         virtio::transports(row, &mut code);
     }

@@ -82,6 +82,7 @@ fn platform(request: &Request) -> Result<Pc, PlanError> {
     super::check_size(request, Pc::MAX_CPUS, Pc::MIN_MEMORY..=Pc::MAX_MEMORY)?;
     let mut platform = Pc::new(request.memory, request.cpus);
     platform.debug_exit = request.debug_exit.then_some(Pc::DEBUG_EXIT);
+    platform.fw_cfg = request.hardware.fw_cfg;
     platform.virtio = super::transports(request, Pc::VIRTIO)?;
     platform.pci = request.hardware.pci.then_some(Pc::PCI);
     platform.reserved = e820::merged(request.reserved.clone());

@@ -94,6 +94,7 @@ fn platform(protocol: Protocol, request: &Request) -> Result<Platform, PlanError
             topology: topology.clone(),
             hart: hardware.hart.clone(),
             irqchip: hardware.irqchip,
+            fw_cfg: hardware.fw_cfg,
             virtio: transports(request, VirtRiscv64::VIRTIO)?,
             ..VirtRiscv64::new(memory, cpus)
         };
@@ -110,6 +111,7 @@ fn platform(protocol: Protocol, request: &Request) -> Result<Platform, PlanError
         gic: hardware.gic,
         pmu: hardware.pmu,
         el2: hardware.el2,
+        fw_cfg: hardware.fw_cfg,
         virtio: transports(request, VirtArm64::VIRTIO)?,
         ..VirtArm64::new(memory, cpus)
     };

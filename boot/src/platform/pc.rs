@@ -22,6 +22,8 @@ pub struct Pc {
     pub serial: Vec<SerialPort>,
     /// The port through which the guest ends its machine with a status of its own choice.
     pub debug_exit: Option<Port>,
+    /// Whether there is a firmware configuration device.
+    pub fw_cfg: bool,
     /// The virtio transports.
     pub virtio: Option<VirtioMmio>,
     /// The PCI Express host bridge.
@@ -52,6 +54,7 @@ impl Pc {
             cpus,
             serial: vec![Self::COM1],
             debug_exit: None,
+            fw_cfg: false,
             virtio: None,
             pci: None,
         }
@@ -109,6 +112,8 @@ impl Pc {
     pub const CMOS_IRQ: Irq = Irq(8);
     /// The panic notification port (QEMU's `docs/specs/pvpanic.rst`).
     pub const PVPANIC: Port = Port(0x505);
+    /// The first of the firmware configuration device's twelve ports.
+    pub const FW_CFG: Port = Port(0x510);
     /// Where the guest's own exit status goes, where it is asked for (QEMU's `isa-debug-exit`).
     pub const DEBUG_EXIT: Port = Port(0xf4);
 

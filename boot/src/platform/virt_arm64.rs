@@ -29,6 +29,8 @@ pub struct VirtArm64 {
     /// Whether the kernel is entered at EL2, to be a hypervisor itself; it calls PSCI by `smc` then,
     /// since `hvc` is its own.
     pub el2: bool,
+    /// Whether there is a firmware configuration device.
+    pub fw_cfg: bool,
     /// The virtio transports.
     pub virtio: Option<VirtioMmio>,
     /// The PCI Express host bridge.
@@ -71,6 +73,7 @@ impl VirtArm64 {
             gic: Gic::V3 { its: true },
             pmu: true,
             el2: false,
+            fw_cfg: false,
             virtio: None,
             pci: None,
         }

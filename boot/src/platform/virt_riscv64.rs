@@ -27,6 +27,8 @@ pub struct VirtRiscv64 {
     pub hart: Hart,
     /// The interrupt controllers.
     pub irqchip: RiscvIrqchip,
+    /// Whether there is a firmware configuration device.
+    pub fw_cfg: bool,
     /// The virtio transports.
     pub virtio: Option<VirtioMmio>,
     /// The PCI Express host bridge.
@@ -123,6 +125,7 @@ impl VirtRiscv64 {
             topology: Topology::default(),
             hart: Hart::default(),
             irqchip: RiscvIrqchip::Plic,
+            fw_cfg: false,
             virtio: None,
             pci: None,
         }

@@ -2,7 +2,9 @@
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum, value_parser};
-use firstlight_vmm::{ConsoleKind, Devices, Disk, GuestCid, Net, Transport, Vsock};
+use firstlight_vmm::{
+    ConsoleKind, Contents, Devices, Disk, GuestCid, Net, OfferedFile, Transport, Vsock,
+};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -44,6 +46,14 @@ pub(crate) struct DeviceArgs {
     /// Let the guest give memory back that it does not use
     #[arg(long)]
     balloon: bool,
+    /// Offer the guest's firmware and kernel a file, with what is in a file of the host, or with the text
+    /// of NAME,string=TEXT; may be given several times
+    ///
+    /// NAME begins with opt/, and a domain's name backwards. Linux shows it in
+    /// /sys/firmware/qemu_fw_cfg/by_name/NAME/raw, by its driver qemu_fw_cfg.
+    #[arg(long = "fw-cfg", value_name = "NAME,file=FILE", action = ArgAction::Append)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|text| offered_file(&text)))]
+    files: Vec<OfferedFile>,
     /// How the guest reaches these devices: as functions on a PCI Express bus, or by registers in
     /// memory
     #[arg(long, value_enum, default_value = "pci", value_name = "TRANSPORT")]
@@ -90,6 +100,7 @@ impl DeviceArgs {
             vsock: self.vsock.clone(),
             rng: self.rng,
             balloon: self.balloon,
+            files: self.files.clone(),
             hotplug_slots: self.hotplug_slots,
         }
     }
@@ -149,6 +160,29 @@ pub(super) fn disk(text: &OsStr) -> Result<Disk, String> {
         }
     }
     Ok(disk)
+}
+
+fn offered_file(text: &OsStr) -> Result<OfferedFile, String> {
+    let wanted = "a file for the firmware is `NAME,file=FILE` or `NAME,string=TEXT`";
+    let bytes = text.as_bytes();
+    let comma = bytes.iter().position(|&byte| byte == b',').ok_or(wanted)?;
+    let (name, contents) = bytes.split_at(comma);
+    let name = str::from_utf8(name).or(Err(wanted))?;
+    if !name.starts_with("opt/") {
+        return Err(format!(
+            "`{name}` does not begin with `opt/`: other names are the machine's own"
+        ));
+    }
+    let contents = if let Some(path) = contents.strip_prefix(b",file=") {
+        Contents::File(OsStr::from_bytes(path).into())
+    } else {
+        let text = contents.strip_prefix(b",string=").ok_or(wanted)?;
+        Contents::Text(str::from_utf8(text).or(Err(wanted))?.to_owned())
+    };
+    Ok(OfferedFile {
+        name: name.to_owned(),
+        contents,
+    })
 }
 
 /// The file of a crash log as it is typed.
@@ -219,6 +253,22 @@ mod tests {
         assert!(parsed("a.img,reedonly").unwrap_err().contains("reedonly"));
         assert!(parsed("").is_err());
         assert!(parsed(",readonly").is_err());
+    }
+
+    #[test]
+    fn the_firmware_is_offered_a_file_or_a_text() {
+        let parsed = |text: &str| offered_file(text.as_ref());
+        let offered = |contents| {
+            let name = "opt/org.test/a".to_owned();
+            Ok(OfferedFile { name, contents })
+        };
+        let file = Contents::File("a,b=c".into());
+        assert_eq!(parsed("opt/org.test/a,file=a,b=c"), offered(file));
+        let text = Contents::Text("a,file=b".to_owned());
+        assert_eq!(parsed("opt/org.test/a,string=a,file=b"), offered(text));
+        for wrong in ["", "opt/a", "opt/a,b", "bootorder,string=a", ",file=a"] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

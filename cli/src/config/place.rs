@@ -80,6 +80,8 @@ mod tests {
             ("PATH[,readonly]", "/disk", "/disk"),
             ("IMAGE[,readonly]", "root", "/vm/root"),
             ("FILE[,size=SIZE]", "log,size=1M", "/vm/log,size=1M"),
+            ("NAME,file=FILE", "opt/a,file=b", "opt/a,file=/vm/b"),
+            ("NAME,file=FILE", "opt/a,string=b", "opt/a,string=b"),
             ("DIR", "modules", "/vm/modules"),
             ("CID[,uds=PATH]", "3,uds=sock", "3,uds=/vm/sock"),
             ("CID[,uds=PATH]", "3,uds=/run/sock", "3,uds=/run/sock"),

@@ -34,6 +34,7 @@ pub(super) fn wanted<'a>(
         ("vmw_vsock_virtio_transport", devices.vsock.is_some()),
         ("virtio_rng", devices.rng),
         ("virtio_balloon", devices.balloon),
+        ("qemu_fw_cfg", !devices.files.is_empty()),
     ];
     let drivers = drivers.into_iter().filter(|(_, is_wanted)| *is_wanted);
     let drivers = drivers.map(|(name, _)| name);

@@ -55,7 +55,8 @@ impl LinuxArch for Aarch64 {
     }
 
     fn wire(_virt: &VirtArm64, wiring: &mut Wiring<'_>) -> Result<(), RunError> {
-        let Wiring { board, lines } = wiring;
+        wiring.attach_fw_cfg(Place::of(VirtArm64::FW_CFG));
+        let Wiring { board, lines, .. } = wiring;
         let line = lines(VirtArm64::UART_IRQ)?;
         board.attach_serial(Place::of(VirtArm64::UART), Pl011::new(), line);
         let line = lines(VirtArm64::RTC_IRQ)?;

@@ -51,7 +51,8 @@ impl LinuxArch for Riscv64 {
     }
 
     fn wire(_virt: &VirtRiscv64, wiring: &mut Wiring<'_>) -> Result<(), RunError> {
-        let Wiring { board, lines } = wiring;
+        wiring.attach_fw_cfg(Place::of(VirtRiscv64::FW_CFG));
+        let Wiring { board, lines, .. } = wiring;
         board.attach_chip(Place::of(VirtRiscv64::FINISHER), Finisher);
         let chip = Ns16550::new(Trigger::Level);
         let line = lines(VirtRiscv64::UART_IRQ)?;

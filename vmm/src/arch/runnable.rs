@@ -78,6 +78,8 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         &mut Wiring {
             board: &mut board,
             lines: &lines,
+            fw_cfg: devices.fw_cfg,
+            memory: &memory,
         },
     )?;
     let layout = A::arch_memory_layout(&platform);

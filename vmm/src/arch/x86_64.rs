@@ -7,7 +7,7 @@ use crate::board::{Place, now};
 use crate::{RunError, SystemAllocatorConfig};
 use firstlight_base::{GpaRange, Irq, Port};
 use firstlight_boot::Pc;
-use firstlight_devices::{AcpiRegs, Cmos, DebugExit, I8042, Pvpanic};
+use firstlight_devices::{AcpiRegs, Cmos, DebugExit, FwCfg, I8042, Pvpanic};
 use firstlight_hv::{Features, Irqchip};
 
 /// The architecture of PCs.
@@ -49,7 +49,8 @@ impl LinuxArch for X8664 {
     }
 
     fn wire(pc: &Pc, wiring: &mut Wiring<'_>) -> Result<(), RunError> {
-        let Wiring { board, lines } = wiring;
+        wiring.attach_fw_cfg(Place::Ports(Pc::FW_CFG, FwCfg::PORTS));
+        let Wiring { board, lines, .. } = wiring;
         for port in &pc.serial {
             let chip = Ns16550::new(Trigger::Edge);
             let place = Place::Ports(port.base, Ns16550::REGISTERS);

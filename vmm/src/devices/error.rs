@@ -1,6 +1,7 @@
 //! What keeps a device from being had.
 
 use crate::virtio::{PasstError, TapError, VsockError};
+use firstlight_devices::FwCfgError;
 use std::io;
 use std::path::PathBuf;
 
@@ -52,6 +53,25 @@ pub enum DeviceError {
     /// The host's end of the sockets is not to be had.
     #[error(transparent)]
     Vsock(#[from] VsockError),
+    /// A file that is to be offered cannot be read.
+    #[error("cannot read {}", path.display())]
+    ReadFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is too long.
+    #[error("{} has more than {most} bytes, the most that firmware is offered", path.display())]
+    LongFile {
+        /// Which.
+        path: PathBuf,
+        /// The most.
+        most: u64,
+    },
+    /// Files cannot be offered to the firmware.
+    #[error(transparent)]
+    FwCfg(#[from] FwCfgError),
     /// The engine has no such device.
     #[error("the {engine} engine has no {what}; the kvm engine has")]
     Engine {
@@ -67,8 +87,12 @@ impl DeviceError {
     #[must_use]
     pub const fn is_usage(&self) -> bool {
         match self {
-            Self::NoDisk { .. } | Self::DiskLength { .. } => true,
+            Self::NoDisk { .. }
+            | Self::DiskLength { .. }
+            | Self::LongFile { .. }
+            | Self::FwCfg(_) => true,
             Self::OpenDisk { .. }
+            | Self::ReadFile { .. }
             | Self::DiskInUse { .. }
             | Self::Tap(_)
             | Self::Passt(_)

@@ -1,21 +1,24 @@
 //! Devices that have been opened on the host.
 
-use super::{ConsoleKind, DeviceError, Devices, Net};
+use super::{ConsoleKind, DeviceError, Devices, Net, OfferedFile};
 use crate::reports::Reports;
 use crate::virtio::{self, BalloonControl, Carrier, ConsoleLine, Passt, Tap};
 use crate::{RunError, Stop, VirtioDevice};
 use firstlight_base::KIB;
+use firstlight_devices::FwCfg;
 use firstlight_devices::virtio::console::ScreenSize;
 use std::io::{self, Write};
 use std::process;
 use std::sync::Arc;
 
-/// A machine's virtio devices, with what they are on the host, and what its threads tell the session.
+/// A machine's further devices, with what they are on the host, and what its threads tell the session.
 pub struct OpenDevices {
     /// In the order in which the guest finds them.
     pub(crate) list: Vec<VirtioDevice>,
     /// The terminal's end of the virtio console, where the terminal is joined to it.
     pub(crate) console: Option<Arc<ConsoleLine>>,
+    /// What its firmware and kernel are offered.
+    pub(crate) fw_cfg: Option<FwCfg>,
     /// What the balloon is controlled by.
     pub(crate) balloon: Option<BalloonControl>,
     pub(crate) reports: Arc<Reports>,
@@ -31,6 +34,7 @@ impl OpenDevices {
         Ok(Self {
             list: Vec::new(),
             console: None,
+            fw_cfg: None,
             balloon: None,
             reports: Reports::new()?,
         })
@@ -57,6 +61,7 @@ impl Devices {
     /// [`RunError`] for the first that is not to be had.
     pub fn open(&self, memory: u64) -> Result<OpenDevices, RunError> {
         let mut open = OpenDevices::none()?;
+        open.fw_cfg = self.fw_cfg()?;
         for (disk, number) in self.disks.iter().zip(0..) {
             open.add(VirtioDevice::disk(disk, number)?);
         }
@@ -82,12 +87,22 @@ impl Devices {
         Ok(open)
     }
 
+    /// The device that offers files, where there are any.
+    fn fw_cfg(&self) -> Result<Option<FwCfg>, DeviceError> {
+        if self.files.is_empty() {
+            return Ok(None);
+        }
+        let files = self.files.iter().map(OfferedFile::read);
+        Ok(Some(FwCfg::new(files.collect::<Result<_, _>>()?)?))
+    }
+
     /// Whether what they are on the host is to be had, for whoever else opens it afterwards.
     ///
     /// # Errors
     ///
     /// [`DeviceError`] for the first that is not.
     pub(crate) fn check(&self) -> Result<(), DeviceError> {
+        self.fw_cfg()?;
         // All at once, for a guest cannot have one twice.
         let disks = self.disks.iter().zip(0..);
         let disks = disks.map(|(disk, number)| VirtioDevice::disk(disk, number));

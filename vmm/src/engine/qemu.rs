@@ -24,7 +24,7 @@ use crate::arch::allocate;
 use crate::crash_log::CrashLog;
 use crate::{
     ConsoleKind, ConsoleOutput, Crash, CrashKind, CrashLogFile, DeviceError, Devices, Equipment,
-    RunError, Running, Stop,
+    OfferedFile, RunError, Running, Stop,
 };
 use command::Handed;
 use debugger::Debugger;
@@ -121,7 +121,7 @@ impl QemuMachine {
         let rom = rom(plan)?;
         let log = file("qemu-log", &[]).map_err(RunError::host("make QEMU's log"))?;
         let memory = GuestMemory::allocate(platform.ram(), Backing::Shared)?;
-        refuse_unknown(devices)?;
+        refuse_unknown(devices, platform.architecture())?;
         allocate(platform, &devices.names(), devices.hotplug_slots)?;
         devices.check()?;
         let (console, their_console) = sockets()?;
@@ -132,6 +132,8 @@ impl QemuMachine {
         let (debugger, their_debugger) = sockets()?;
         let ram = ram_file(&memory, platform)?;
         let their_log = copy(&log)?;
+        let files = devices.files.iter().map(handed_file);
+        let files = files.collect::<Result<Vec<_>, _>>()?;
         let handed = Handed {
             memory: ram.as_raw_fd(),
             rom: rom.as_ref().map(AsRawFd::as_raw_fd),
@@ -141,6 +143,7 @@ impl QemuMachine {
             log: their_log.as_raw_fd(),
             virtio_console: hvc.as_ref().map(|(_, theirs)| theirs.as_raw_fd()),
             status: status.as_ref().map(|(_, theirs)| theirs.as_raw_fd()),
+            files: files.iter().map(AsRawFd::as_raw_fd).collect(),
         };
         let mut inherited = vec![
             ram,
@@ -150,6 +153,7 @@ impl QemuMachine {
             their_log,
         ];
         inherited.extend(rom);
+        inherited.extend(files);
         let mut consoles = vec![console];
         if let Some((ours, theirs)) = hvc {
             consoles.push(ours);
@@ -329,8 +333,8 @@ fn read_console(
     Ok(())
 }
 
-/// The devices that QEMU cannot have without more rights than ours.
-fn refuse_unknown(devices: &Devices) -> Result<(), DeviceError> {
+/// The devices that QEMU cannot have: without more rights than ours, or on that machine.
+fn refuse_unknown(devices: &Devices, architecture: Architecture) -> Result<(), DeviceError> {
     let engine = "qemu";
     if devices.vsock.is_some() {
         let what = "sockets between guest and host";
@@ -338,6 +342,11 @@ fn refuse_unknown(devices: &Devices) -> Result<(), DeviceError> {
     }
     if devices.hotplug_slots > 0 {
         let what = "slots to plug devices into while the guest runs";
+        return Err(DeviceError::Engine { engine, what });
+    }
+    // Its device comes after the files that it would have (`hw/riscv/virt.c`, `virt_machine_done`).
+    if architecture == Architecture::Riscv64 && !devices.files.is_empty() {
+        let what = "files for the firmware on riscv64";
         return Err(DeviceError::Engine { engine, what });
     }
     Ok(())
@@ -457,6 +466,12 @@ fn rom(plan: &BootPlan) -> Result<Option<OwnedFd>, RunError> {
 }
 
 /// A file in memory that begins with `bytes`.
+/// A file that the firmware is offered, for QEMU to read.
+fn handed_file(offered: &OfferedFile) -> Result<OwnedFd, RunError> {
+    let bytes = offered.read()?.bytes;
+    file("fw_cfg", &bytes).map_err(RunError::host("hand a file to QEMU"))
+}
+
 fn file(name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> {
     let file = memfd_create(name, MemfdFlags::CLOEXEC)?;
     let mut rest = bytes;

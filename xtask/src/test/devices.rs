@@ -223,6 +223,7 @@ impl Place {
                 }
                 Try::Rng => _ = command.arg("--rng"),
                 Try::Balloon => _ = command.arg("--balloon"),
+                Try::FwCfg => _ = command.args(["--fw-cfg", OFFERED]),
                 Try::Console => _ = command.args(["--console", "virtio"]),
             }
         }
@@ -267,6 +268,8 @@ impl Place {
 
 /// The last line that a command prints.
 const LAST: &str = "FIRSTLIGHT-LAST";
+/// What the guests' firmware is offered.
+const OFFERED: &str = "opt/org.firstlight/test,string=offered by the host";
 /// So many vCPUs each guest has.
 const CPUS: u32 = 2;
 

@@ -35,11 +35,13 @@ enum Evidence {
     BootsWithCpus,
     /// A disk that is plugged in while Linux runs.
     HotPlug,
+    /// What is tried once in a setting, by its name there.
+    Setting(&'static str),
     /// What guests with devices tried, any of these.
     Tried(Transport, &'static [&'static str]),
 }
 
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 22] = [
     row(
         "`arch_memory_layout`",
         Evidence::Unit("arch::tests::ARCH_arch_memory_layout"),
@@ -104,6 +106,11 @@ const ROWS: [Row; 20] = [
         "balloon over MMIO",
         Evidence::Tried(Transport::Mmio, &["balloon"]),
     ),
+    row(
+        "files for the firmware (`fw_cfg`)",
+        Evidence::Tried(Transport::Pci, &["fw_cfg"]),
+    ),
+    row("a panic's log", Evidence::Setting("a panic is kept")),
     row(
         "a command's status",
         Evidence::Tried(Transport::Pci, &["a command's status"]),
@@ -182,6 +189,13 @@ fn cell(evidence: &Evidence, architecture: Architecture, passed: &BTreeSet<Strin
             kvm(format!("kvm {} cpus=2", release.name))
         }),
         Evidence::HotPlug => kvm(format!("{}: {HOT_PLUG}", setting(Engine::Kvm).name())),
+        Evidence::Setting(what) => {
+            let engines = [Engine::Qemu, Engine::Kvm].into_iter();
+            let name = |engine| format!("{}: {what}", setting(engine).name());
+            engines
+                .map(|engine| (engine.name(), name(engine)))
+                .collect()
+        }
         Evidence::Tried(transport, tries) => {
             let engines = [Engine::Qemu, Engine::Kvm].into_iter();
             let names = engines.flat_map(|engine| {

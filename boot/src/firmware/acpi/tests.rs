@@ -58,6 +58,7 @@ fn where_the_tables_lie_does_not_change_their_size() {
 /// A machine with all that it can have.
 fn full() -> Pc {
     let mut platform = Pc::new(512 * MIB, 3);
+    platform.fw_cfg = true;
     platform.virtio = Some(Pc::VIRTIO);
     platform.pci = Some(Pc::PCI);
     platform
@@ -112,7 +113,14 @@ fn acpica_reads_the_tables_of_a_full_machine() {
         }
         let source = std::fs::read_to_string(folder.join(format!("{name}.dsl"))).unwrap();
         if name == "DSDT" {
-            for told in ["PNP0A08", "LNRO0005", "_OSC", "0x000000000000000F", "VR07"] {
+            for told in [
+                "PNP0A08",
+                "QEMU0002",
+                "LNRO0005",
+                "_OSC",
+                "0x000000000000000F",
+                "VR07",
+            ] {
                 assert!(
                     source.contains(told)
                         || source.contains(&told.replace("0x00000000000000", "0x")),

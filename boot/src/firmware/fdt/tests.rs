@@ -67,6 +67,7 @@ fn topology() -> Topology {
 /// An arm64 machine with all that it can have.
 fn arm64() -> Platform {
     let mut machine = VirtArm64::new(512 * MIB, 2);
+    machine.fw_cfg = true;
     machine.virtio = Some(VirtArm64::VIRTIO);
     machine.pci = Some(machine.pci_windows());
     Platform::VirtArm64(machine)
@@ -75,6 +76,7 @@ fn arm64() -> Platform {
 /// The same of riscv64.
 fn riscv64(irqchip: RiscvIrqchip) -> Platform {
     let mut machine = VirtRiscv64::new(512 * MIB, 2);
+    machine.fw_cfg = true;
     machine.virtio = Some(VirtRiscv64::VIRTIO);
     machine.pci = Some(machine.pci_windows());
     machine.irqchip = irqchip;

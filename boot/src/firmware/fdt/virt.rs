@@ -38,6 +38,14 @@ pub(super) fn virtio(
     })
 }
 
+/// `firmware/qemu,fw-cfg-mmio.yaml`.
+pub(super) fn fw_cfg(registers: GpaRange) -> Node {
+    Node::at("fw-cfg", registers.start())
+        .compatible(&["qemu,fw-cfg-mmio"])
+        .registers(&[registers])
+        .flag("dma-coherent")
+}
+
 /// The host bridge. Where its devices send messages is left to say.
 pub(super) fn pci(windows: &PciWindows, controller: Controller) -> Node {
     Node::at("pcie", windows.ecam.start())

@@ -28,6 +28,8 @@ pub(super) struct Handed {
     pub(super) virtio_console: Option<RawFd>,
     /// The port on which the guest writes a status of its own.
     pub(super) status: Option<RawFd>,
+    /// The files that the firmware is offered, in order.
+    pub(super) files: Vec<RawFd>,
 }
 
 /// What the process may not do once the guest runs.
@@ -52,6 +54,7 @@ pub(super) fn arguments(platform: &Platform, equipment: &Devices, handed: &Hande
         log,
         virtio_console: _,
         status: _,
+        files,
     } = handed;
     let bytes = ram_bytes(platform);
     let mut arguments: Vec<String> = [
@@ -99,6 +102,11 @@ pub(super) fn arguments(platform: &Platform, equipment: &Devices, handed: &Hande
         format!("socket,id={},fd={debugger}", debugger::NAME),
     );
     option("-chardev", format!("socket,id=console,fd={console}"));
+    for (file, fd) in equipment.files.iter().zip(files) {
+        // Commas are what QEMU divides by.
+        let name = file.name.replace(',', ",,");
+        option("-fw_cfg", format!("name={name},file=/proc/self/fd/{fd}"));
+    }
     for (name, value) in devices(platform)
         .into_iter()
         .chain(virtio::options(equipment, handed))
@@ -151,6 +159,7 @@ mod tests {
         log: 15,
         virtio_console: None,
         status: None,
+        files: Vec::new(),
     };
 
     fn line(platform: &Platform) -> String {
