@@ -141,8 +141,9 @@ pub struct Hardware {
     pub fw_cfg: bool,
     /// How many virtio transports there are in memory.
     pub virtio: u32,
-    /// Whether there is a PCI Express host bridge.
-    pub pci: bool,
+    /// How many PCI Express buses there are, that of the host bridge included; without any there is no
+    /// bridge.
+    pub pci_buses: u32,
 }
 
 impl Default for Hardware {
@@ -155,7 +156,7 @@ impl Default for Hardware {
             hart: Hart::default(),
             fw_cfg: false,
             virtio: 0,
-            pci: false,
+            pci_buses: 0,
         }
     }
 }

@@ -118,13 +118,17 @@ impl Devices {
     pub fn equip(&self, hardware: &mut Hardware) {
         let count = self.names().len();
         hardware.fw_cfg = !self.files.is_empty();
-        match self.transport {
-            Transport::Pci => hardware.pci = count > 0 || self.hotplug_slots > 0,
+        let is_on_the_root_bus = match self.transport {
+            Transport::Pci => count > 0,
             Transport::Mmio => {
                 hardware.virtio = u32::try_from(count).unwrap_or(u32::MAX);
-                hardware.pci = self.hotplug_slots > 0;
+                false
             }
-        }
+        };
+        // A slot is a bus behind a port on the root bus.
+        let slots = u32::from(self.hotplug_slots);
+        let has_root_bus = is_on_the_root_bus || slots > 0;
+        hardware.pci_buses = u32::from(has_root_bus) + slots;
     }
 }
 
@@ -150,14 +154,17 @@ mod tests {
         };
         let mut hardware = Hardware::default();
         devices.equip(&mut hardware);
-        assert_eq!((hardware.virtio, hardware.pci), (4, false));
-        devices.hotplug_slots = 1;
+        assert_eq!((hardware.virtio, hardware.pci_buses), (4, 0));
+        devices.hotplug_slots = 3;
         devices.equip(&mut hardware);
-        assert_eq!((hardware.virtio, hardware.pci), (4, true));
+        assert_eq!((hardware.virtio, hardware.pci_buses), (4, 4));
         devices.transport = Transport::Pci;
         let mut hardware = Hardware::default();
         devices.equip(&mut hardware);
-        assert_eq!((hardware.virtio, hardware.pci), (0, true));
+        assert_eq!((hardware.virtio, hardware.pci_buses), (0, 4));
+        devices.hotplug_slots = 0;
+        devices.equip(&mut hardware);
+        assert_eq!((hardware.virtio, hardware.pci_buses), (0, 1));
         assert_eq!(devices.names(), ["net 0", "net 1", "console", "rng"]);
     }
 }

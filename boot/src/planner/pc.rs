@@ -84,7 +84,7 @@ fn platform(request: &Request) -> Result<Pc, PlanError> {
     platform.debug_exit = request.debug_exit.then_some(Pc::DEBUG_EXIT);
     platform.fw_cfg = request.hardware.fw_cfg;
     platform.virtio = super::transports(request, Pc::VIRTIO)?;
-    platform.pci = request.hardware.pci.then_some(Pc::PCI);
+    platform.pci = Pc::PCI.with_buses(request.hardware.pci_buses);
     platform.reserved = e820::merged(request.reserved.clone());
     Ok(platform)
 }

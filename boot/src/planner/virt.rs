@@ -100,7 +100,7 @@ fn platform(protocol: Protocol, request: &Request) -> Result<Platform, PlanError
         };
         virt.reserved.extend(&request.reserved);
         virt.reserved = e820::merged(virt.reserved);
-        virt.pci = hardware.pci.then(|| virt.pci_windows());
+        virt.pci = virt.pci_windows().with_buses(hardware.pci_buses);
         return Ok(Platform::VirtRiscv64(virt));
     }
     let sizes = VirtArm64::MIN_MEMORY..=VirtArm64::MAX_MEMORY;
@@ -115,7 +115,7 @@ fn platform(protocol: Protocol, request: &Request) -> Result<Platform, PlanError
         virtio: transports(request, VirtArm64::VIRTIO)?,
         ..VirtArm64::new(memory, cpus)
     };
-    virt.pci = hardware.pci.then(|| virt.pci_windows());
+    virt.pci = virt.pci_windows().with_buses(hardware.pci_buses);
     Ok(Platform::VirtArm64(virt))
 }
 

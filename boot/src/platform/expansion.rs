@@ -71,6 +71,17 @@ impl PciWindows {
         Irq(self.irq.0.saturating_add(further))
     }
 
+    /// The same with no more than that many buses; `None` for none.
+    ///
+    /// Linux looks for devices on every bus that configuration space has room for, if need be
+    /// (`pcibios_fixup_peer_bridges`), which takes two exits for each of 32 devices.
+    #[must_use]
+    pub fn with_buses(self, count: u32) -> Option<Self> {
+        let len = self.ecam.len().min(MIB.saturating_mul(count.into()));
+        let ecam = GpaRange::new(self.ecam.start(), len)?;
+        Some(Self { ecam, ..self })
+    }
+
     /// How many buses configuration space has room for.
     #[must_use]
     pub fn buses(&self) -> u32 {

@@ -95,6 +95,27 @@ fn configuration_space_is_told_where_there_is_some() {
 }
 
 #[test]
+fn no_bus_is_told_of_that_is_not_there() {
+    let mut platform = full();
+    for (count, last) in [(1, 0), (3, 2), (256, 255), (1000, 255)] {
+        platform.pci = Pc::PCI.with_buses(count);
+        let windows = platform.pci.unwrap();
+        assert_eq!(windows.ecam.len(), (u64::from(last) + 1) * MIB);
+        let (_, mcfg) = all(&platform).swap_remove(2);
+        assert_eq!(mcfg[52..], [0, 0, 0, last, 0, 0, 0, 0]);
+        let (_, dsdt) = all(&platform).swap_remove(3);
+        // A word address space descriptor of bus numbers that are produced, its ends fixed (ACPI 6.5,
+        // section 6.4.3.5.3).
+        let (last, count) = (u16::from(last), u16::from(last) + 1);
+        let buses = [0_u16, 0, last, 0, count].map(u16::to_le_bytes);
+        let descriptor = [&[0x88, 13, 0, 2, 0b1100, 0][..], buses.as_flattened()].concat();
+        let is_there = dsdt.windows(descriptor.len()).any(|at| at == descriptor);
+        assert!(is_there, "{descriptor:x?}");
+    }
+    assert_eq!(Pc::PCI.with_buses(0), None);
+}
+
+#[test]
 fn acpica_reads_the_tables_of_a_full_machine() {
     let folder = std::env::temp_dir().join(format!("firstlight-acpi-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

@@ -113,6 +113,34 @@ fn without_devices_nothing_answers_where_they_would_be() {
 }
 
 #[test]
+fn without_devices_nothing_more_is_made_than_memory_irqchip_and_vcpus() {
+    let made = |devices: Devices| {
+        let script = Script::new();
+        let plan = planned(&devices);
+        let equipment = Equipment {
+            devices,
+            ..Equipment::default()
+        };
+        let _machine = machine(&script, &plan, &equipment).unwrap();
+        (plan, script.record())
+    };
+    let (plan, record) = made(Devices::default());
+    let platform = plan.platform();
+    assert_eq!((platform.pci(), platform.virtio()), (None, None));
+    let expected = [
+        Record::Map(platform.ram().to_vec()),
+        Record::CreateIrqchip(Irqchip::Pc),
+        Record::CreateVcpus(1, Features::default()),
+    ];
+    assert_eq!(record, expected);
+
+    // No device is a slot of memory.
+    let file = file();
+    let (_, record) = made(disk(file.path()));
+    assert_eq!(record[..3], expected);
+}
+
+#[test]
 fn what_is_no_disk_is_refused_before_anything_is_made() {
     let devices = disk(Path::new("/"));
     let plan = planned(&devices);
