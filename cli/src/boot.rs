@@ -92,15 +92,15 @@ fn prepare(
     };
     let plan = plan_for(chosen.engine, plan, files, (&args.guest, &image, &request))?;
     kernel::dump_dtb(&args.guest, &plan)?;
-    let kept = opened.layers.file().into_iter();
-    let kept = kept.chain(initrd.iter().filter_map(Initrd::kept));
     let modules = files.read_modules(progress)?;
     let modules: Vec<&[u8]> = modules.iter().map(Vec::as_slice).collect();
     let sources = Sources {
         layers: &opened.layers.bytes(),
         initrd: initrd.as_ref().map_or(&[], Initrd::bytes),
         modules: &modules,
-        kept: &Vec::from_iter(kept),
+        // Not the kernel's: as it starts it touches nearly all that it has, page by page, and writes to
+        // most. A page that is mapped is an exit and a fault of the host's each time; a copy lies in huge pages.
+        kept: &Vec::from_iter(initrd.as_ref().and_then(Initrd::mapped)),
     };
     let crash_log = pstore::file(&args.guest, image.architecture())?;
     let equipment = args.equipment(crash_log);

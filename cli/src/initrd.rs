@@ -7,6 +7,7 @@ use crate::file::InputFile;
 use crate::initramfs::{self, OwnInitramfs};
 use crate::kernel::{self, Files};
 use crate::progress::Progress;
+use firstlight_base::MIB;
 use firstlight_boot::Unpack;
 use firstlight_image::{Image, Limits, Part};
 use firstlight_load::{Kept, Kind, Layer, Opened, unpack_initrd};
@@ -80,14 +81,22 @@ impl Initrd {
         self.archive.bytes()
     }
 
-    /// The file of the cache that it is in.
-    pub(crate) fn kept(&self) -> Option<&Kept> {
+    /// The file of the cache that it is in, where it is better mapped into the guest's memory than
+    /// copied.
+    pub(crate) fn mapped(&self) -> Option<&Kept> {
         match &self.archive {
             Archive::TooLarge(_) => None,
-            Archive::Opened(opened) => opened.layers.file(),
+            Archive::Opened(opened) => {
+                let is_large = self.len() >= WORTH_MAPPING;
+                opened.layers.file().filter(|_| is_large)
+            }
         }
     }
 }
+
+/// So large is a ramdisk that is mapped. The mapping breaks up the huge pages at both of its ends,
+/// which then take as many faults as they have pages: for fewer bytes it is quicker to copy them.
+const WORTH_MAPPING: u64 = 8 * MIB;
 
 impl Archive {
     fn in_memory(bytes: Vec<u8>) -> Self {
@@ -235,5 +244,50 @@ impl<'a> Source<'a> {
                 progress.say(&format!("{shown} is left as it is: {why}"));
                 None
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use firstlight_load::Cache;
+    use std::fs::{self, File, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::thread;
+    use std::time::Duration;
+
+    /// A ramdisk of so many bytes, from the cache.
+    fn kept(folder: &Path, len: u64) -> Initrd {
+        let path = folder.join(len.to_string());
+        let bytes = vec![7; usize::try_from(len).unwrap()];
+        fs::write(&path, &bytes).unwrap();
+        // A file that has just changed is not kept.
+        thread::sleep(Duration::from_millis(30));
+        let cache = Cache::open(&folder.join("cache"), Cache::BOUND).unwrap();
+        let file = File::open(&path).unwrap();
+        let opened = cache.get(Kind::Initrd, &file, &path, || {
+            Ok::<_, Failure>(vec![Layer::new(bytes)])
+        });
+        Initrd {
+            archive: Archive::Opened(opened.unwrap()),
+            cmdline: None,
+        }
+    }
+
+    #[test]
+    fn a_small_ramdisk_is_copied_and_a_large_one_is_mapped() {
+        let name = format!("firstlight-initrd-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
+        let small = kept(&folder, WORTH_MAPPING - 1);
+        assert!(small.mapped().is_none());
+        let large = kept(&folder, WORTH_MAPPING);
+        let Archive::Opened(opened) = &large.archive else {
+            panic!("it is open");
+        };
+        // There are hosts without leases.
+        assert_eq!(large.mapped().is_some(), opened.layers.file().is_some());
+        fs::remove_dir_all(&folder).unwrap();
     }
 }
