@@ -3,6 +3,8 @@
 //! Times of a machine that others use mean little by themselves, so every line is a ratio to a
 //! peer, from runs that took turns, or a count that does not depend on the machine.
 
+mod counting;
+mod devices;
 mod load;
 mod modules;
 mod peer;
@@ -17,10 +19,8 @@ use crate::project::Project;
 use std::fs;
 use std::process::Command;
 
-pub(crate) use race::inside_the_race;
-
 /// What can be measured.
-const BENCHES: [&str; 6] = ["size", "load", "start", "first", "count", "boot"];
+const BENCHES: [&str; 7] = ["size", "load", "start", "first", "count", "boot", "devices"];
 
 /// What is to be measured.
 #[derive(Debug)]
@@ -70,7 +70,19 @@ pub(crate) fn run(project: &Project, cache: &Cache, wanted: &Wanted<'_>) -> Outc
     if wanted("boot") {
         race::run(project, cache)?;
     }
+    if wanted("devices") {
+        devices::run(project, cache)?;
+    }
     Ok(())
+}
+
+/// What is done on a machine whose clock counts instructions: the `bench` of that name.
+pub(crate) fn on_the_counting_machine(bench: &str) -> Outcome {
+    match bench {
+        "race" => race::inside_the_race(),
+        "devices" => devices::inside(),
+        other => Err(Failure::new(format!("there is no bench {other} here"))),
+    }
 }
 
 /// The machine, as far as it matters here.

@@ -352,7 +352,7 @@ impl Lab {
 }
 
 /// QEMU for the lab of `architecture`, as one runs it.
-fn emulator(cache: &Cache, architecture: Architecture) -> Outcome<Vec<OsString>> {
+pub(crate) fn emulator(cache: &Cache, architecture: Architecture) -> Outcome<Vec<OsString>> {
     let tree = tree::fetch(cache, &QEMU)?;
     let mut words = tree.program(&format!("usr/bin/qemu-system-{}", architecture.gnu()));
     for firmware in ["usr/share/qemu", "usr/share/seabios"] {

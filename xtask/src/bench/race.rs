@@ -1,32 +1,20 @@
 //! The race: Firstlight and QEMU on real KVM, on a machine whose clock counts instructions.
-//!
-//! The machine is the lab's, on one processor, under QEMU's exact instruction counting: a
-//! nanosecond there is an executed instruction or a jump over idle time, and two runs of the race
-//! agree to the last digit whatever else the host does. Everything lies in memory, since a disc or
-//! a network would answer when the host pleases. What it does not model are caches and the cost of
-//! entering a guest.
 
+use super::counting::{
+    self, FINISH, FIRSTLIGHT, Files, QEMU, RESULT, console_of, end, kvm_count, now,
+};
 use super::peer;
-use crate::cache::{self, Cache};
+use crate::cache::Cache;
 use crate::failure::{Because, Failure, Outcome};
 use crate::initramfs::{self, MARKER};
 use crate::kernel;
 use crate::process;
 use crate::project::Project;
-use crate::tools;
-use firstlight_initramfs::cpio::Archive;
-use rustix::time::{ClockId, clock_gettime};
-use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-const INIT: &str = include_str!("../../guest/race-init");
-/// What a result's line begins with.
-const RESULT: &str = "RESULT";
-/// What is said after the last result.
-const FINISH: &str = "FINISH";
 /// KVM's counters that are shown: what we call them, and their files.
 const COUNTERS: [(&str, &str); 7] = [
     ("exits", "exits"),
@@ -39,83 +27,25 @@ const COUNTERS: [(&str, &str); 7] = [
 ];
 /// Memory of each guest, in MiB.
 const MEMORY: u32 = 256;
-/// The longest that the whole race may take, in seconds.
-const PATIENCE: &str = "1500";
 
 /// Runs the race and prints its table.
 pub(super) fn run(project: &Project, cache: &Cache) -> Outcome {
-    tools::install(&[tools::QEMU])?;
     println!("\n== boot: both on real KVM, on a machine whose clock counts instructions");
     println!("   1 vCPU, {MEMORY} MiB; times in ms of that clock, from the start of the process");
-    let initrd = project.scratch("race")?.join("initramfs.cpio");
-    cache::write_whole(&initrd, &machine_files(project, cache)?)?;
-    let kernel = kernel::fetch(cache, &kernel::DEBIAN_12)?;
-    let mut machine = Command::new("setpriv");
-    machine
-        .args(["--pdeathsig", "TERM", "timeout", "--kill-after=5", PATIENCE])
-        .args(["qemu-system-x86_64", "-nodefaults", "-no-user-config"])
-        .args(["-display", "none", "-no-reboot", "-M", "q35", "-m", "3072"])
-        .args(["-cpu", "max,+svm,-la57", "-accel", "tcg", "-seed", "1"])
-        .args(["-icount", "shift=0,sleep=off"])
-        .args(["-rtc", "base=2026-01-01T00:00:00,clock=vm"])
-        .args(["-serial", "stdio", "-append"])
-        .arg("console=ttyS0 quiet panic=-1 nokaslr norandmaps mitigations=off")
-        .arg("-kernel")
-        .arg(&kernel.file)
-        .arg("-initrd")
-        .arg(&initrd);
+    let files = machine_files(project, cache)?;
     let times = ["KVM_RUN", "output", "init", "own kB", "guest kB"];
     print!("{:<16} {:<12}", "kernel", "VMM");
     for column in times.iter().chain(COUNTERS.iter().map(|(title, _)| title)) {
         print!(" {column:>9}");
     }
     println!();
-    let mut running = machine
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .because(|| format!("cannot start {}", process::shown(&machine)))?;
-    let mut said = String::new();
-    let mut finished = false;
-    for line in console_of(&mut running)?.lines() {
-        let line = line.because(|| "cannot read what the race prints".to_owned())?;
-        match line.trim_end().strip_prefix(RESULT) {
-            Some(result) => println!("{result}"),
-            None => said += &format!("  {}\n", line.trim_end()),
-        }
-        finished |= line.starts_with(FINISH);
-    }
-    let status = running
-        .wait()
-        .because(|| "cannot wait for the race".to_owned())?;
-    if finished {
-        Ok(())
-    } else {
-        Err(Failure::new(format!(
-            "the race was not finished ({status}):\n{said}"
-        )))
-    }
+    let kernel = kernel::fetch(cache, &kernel::DEBIAN_12)?;
+    counting::run(cache, &kernel.file, (files, "race"))
 }
 
 /// Everything that the race's machine has.
-fn machine_files(project: &Project, cache: &Cache) -> Outcome<Vec<u8>> {
-    let mut files = Files {
-        archive: initramfs::skeleton(cache, kernel::DEBIAN_12.architecture)?,
-        folders: BTreeSet::new(),
-    };
-    files.archive.program("init", INIT.as_bytes());
-    let kernel = kernel::fetch(cache, &kernel::DEBIAN_12)?;
-    let order = kernel.modules.join("order");
-    let order =
-        fs::read_to_string(&order).because(|| format!("cannot read {}", order.display()))?;
-    let order: Vec<&str> = order.lines().filter(|name| is_for_kvm(name)).collect();
-    for name in &order {
-        files.copy(&kernel.modules.join(name), &format!("modules/{name}"))?;
-    }
-    files.write(
-        "modules/order",
-        format!("{}\n", order.join("\n")).as_bytes(),
-    );
+fn machine_files(project: &Project, cache: &Cache) -> Outcome<Files> {
+    let mut files = Files::new(project, cache, modules(cache)?)?;
     for release in &kernel::RELEASES {
         let kernel = kernel::fetch(cache, release)?;
         files.copy(&kernel.file, &format!("race/{}", release.name))?;
@@ -124,40 +54,19 @@ fn machine_files(project: &Project, cache: &Cache) -> Outcome<Vec<u8>> {
         &initramfs::build(project, cache, kernel::DEBIAN_12.architecture)?,
         "race/initramfs",
     )?;
-    let qemu = process::find("qemu-system-x86_64")
-        .ok_or_else(|| Failure::new("QEMU vanished from the search path"))?;
-    let programs = [
-        (project.this_program()?, "race/xtask"),
-        (project.built_firstlight(), "race/firstlight"),
-        (qemu, "usr/bin/qemu-system-x86_64"),
-    ];
-    let mut libraries = BTreeSet::new();
-    for (program, place) in &programs {
-        files.copy(program, place)?;
-        libraries.extend(shared_libraries(program)?);
-    }
-    for library in libraries {
-        let place = library.to_string_lossy();
-        files.copy(&library, place.trim_start_matches('/'))?;
-    }
-    for folder in ["/usr/share/qemu", "/usr/share/seabios"] {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let is_firmware = path
-                .extension()
-                .is_some_and(|extension| extension == "bin" || extension == "rom");
-            // Firmware for other machines is larger.
-            let is_small = fs::metadata(&path).is_ok_and(|file| file.len() <= 256 << 10);
-            if is_firmware && is_small {
-                let place = path.to_string_lossy();
-                files.copy(&path, place.trim_start_matches('/'))?;
-            }
-        }
-    }
-    files
-        .archive
-        .finish()
-        .because(|| "cannot make the archive".to_owned())
+    Ok(files)
+}
+
+/// KVM and what it needs, in the order of loading.
+fn modules(cache: &Cache) -> Outcome<Vec<(String, Vec<u8>)>> {
+    let kernel = kernel::fetch(cache, &kernel::DEBIAN_12)?;
+    let read = |path: &Path| fs::read(path).because(|| format!("cannot read {}", path.display()));
+    let order = read(&kernel.modules.join("order"))?;
+    let order = String::from_utf8_lossy(&order);
+    let names = order.lines().filter(|name| is_for_kvm(name));
+    names
+        .map(|name| Ok((name.to_owned(), read(&kernel.modules.join(name))?)))
+        .collect()
 }
 
 /// KVM and what it needs; not the virtio devices and file systems of the lab.
@@ -165,47 +74,6 @@ fn is_for_kvm(module: &str) -> bool {
     ["virtio", "9p", "netfs", "fscache", "overlay", "failover"]
         .iter()
         .all(|other| !module.starts_with(other))
-}
-
-/// An archive that has the folders of what is put into it.
-struct Files {
-    archive: Archive,
-    folders: BTreeSet<String>,
-}
-
-impl Files {
-    fn copy(&mut self, from: &Path, place: &str) -> Outcome {
-        let contents = fs::read(from).because(|| format!("cannot read {}", from.display()))?;
-        self.write(place, &contents);
-        Ok(())
-    }
-
-    fn write(&mut self, place: &str, contents: &[u8]) {
-        for (at, _) in place.match_indices('/') {
-            if self.folders.insert(place[..at].to_owned()) {
-                self.archive.folder(&place[..at]);
-            }
-        }
-        self.archive.program(place, contents);
-    }
-}
-
-/// The files that the dynamic linker would load for `program`, itself included.
-fn shared_libraries(program: &Path) -> Outcome<Vec<PathBuf>> {
-    let said = process::output_of(Command::new("ldd").arg(program))?;
-    Ok(library_paths(&said))
-}
-
-/// The absolute paths in what `ldd` prints: `NAME => PATH (ADDRESS)` or `PATH (ADDRESS)`.
-fn library_paths(said: &str) -> Vec<PathBuf> {
-    said.lines()
-        .filter_map(|line| {
-            let path = line.split_once("=>").map_or(line, |(_, path)| path);
-            path.split_whitespace().next()
-        })
-        .filter(|path| path.starts_with('/'))
-        .map(PathBuf::from)
-        .collect()
 }
 
 /// The race itself, on its machine: boots each guest with each VMM and prints what it saw.
@@ -220,12 +88,9 @@ pub(crate) fn inside_the_race() -> Outcome {
         let runners: [(&str, Command); 2] = [
             (
                 "firstlight",
-                peer::firstlight(Path::new("/race/firstlight"), &guest, "kvm"),
+                peer::firstlight(Path::new(FIRSTLIGHT), &guest, "kvm"),
             ),
-            (
-                "qemu microvm",
-                peer::qemu(Path::new("/usr/bin/qemu-system-x86_64"), &guest, "kvm"),
-            ),
+            ("qemu microvm", peer::qemu(Path::new(QEMU), &guest, "kvm")),
         ];
         for (name, mut command) in runners {
             let first_run = first_run(&mut command)?;
@@ -337,43 +202,12 @@ fn start_with_console(command: &mut Command) -> Outcome<Child> {
         .because(|| format!("cannot start {}", process::shown(command)))
 }
 
-fn console_of(running: &mut Child) -> Outcome<impl BufRead + use<>> {
-    let console = running.stdout.take();
-    console
-        .map(BufReader::new)
-        .ok_or_else(|| Failure::new("a guest without a console"))
-}
-
-fn end(running: &mut Child) -> Outcome {
-    running.kill().because(|| "cannot end a VMM".to_owned())?;
-    running
-        .wait()
-        .because(|| "cannot wait for a VMM".to_owned())?;
-    Ok(())
-}
-
 fn no_init(running: &mut Child, command: &Command) -> Failure {
     let status = running.wait();
     Failure::new(format!(
         "{} ended before its guest's init: {status:?}",
         process::shown(command)
     ))
-}
-
-/// Milliseconds of the clock that events are stamped with, too.
-fn now() -> f64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    #[expect(clippy::cast_precision_loss, reason = "the machine runs for minutes")]
-    let (seconds, nanoseconds) = (now.tv_sec as f64, now.tv_nsec as f64);
-    seconds * 1e3 + nanoseconds / 1e6
-}
-
-/// One of KVM's counters, over all guests there are: that is one.
-fn kvm_count(name: &str) -> u64 {
-    let text = fs::read_to_string(format!("/sys/kernel/debug/kvm/{name}"));
-    text.ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or_default()
 }
 
 /// Resident memory in kB.
@@ -424,21 +258,6 @@ fn addresses(line: &str) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn libraries_are_found_in_what_ldd_prints() {
-        let said = "\tlinux-vdso.so.1 (0x00007ffd)\n\
-                    \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
-                    \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
-        assert_eq!(
-            library_paths(said),
-            [
-                PathBuf::from("/lib/x86_64-linux-gnu/libc.so.6"),
-                PathBuf::from("/lib64/ld-linux-x86-64.so.2")
-            ]
-        );
-        assert!(library_paths("\tstatically linked\n").is_empty());
-    }
 
     #[test]
     fn the_first_entry_of_the_guest_is_not_that_of_the_probe() {
