@@ -10,6 +10,7 @@ pub mod balloon;
 pub mod block;
 pub mod console;
 mod device;
+pub mod fs;
 mod mmio;
 pub mod net;
 mod pci;

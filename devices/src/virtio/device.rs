@@ -65,6 +65,8 @@ pub enum DeviceKind {
     Balloon,
     /// Sockets between the guest and its host (section 5.10).
     Vsock,
+    /// A shared file system (section 5.11).
+    Fs,
 }
 
 impl DeviceKind {
@@ -78,6 +80,7 @@ impl DeviceKind {
             Self::Rng => 4,
             Self::Balloon => 5,
             Self::Vsock => 19,
+            Self::Fs => 26,
         }
     }
 }

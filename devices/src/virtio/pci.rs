@@ -464,7 +464,7 @@ fn identity(kind: DeviceKind) -> Identity {
 const fn class(kind: DeviceKind) -> u32 {
     match kind {
         DeviceKind::Net => 0x02_0000,
-        DeviceKind::Block => 0x01_8000,
+        DeviceKind::Block | DeviceKind::Fs => 0x01_8000,
         DeviceKind::Console | DeviceKind::Vsock => 0x07_8000,
         DeviceKind::Rng | DeviceKind::Balloon => 0x00_ff00,
     }

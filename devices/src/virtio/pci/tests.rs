@@ -152,6 +152,7 @@ fn a_function_says_which_device_it_is() {
         (DeviceKind::Rng, 0x1044, 0x00_ff00),
         (DeviceKind::Balloon, 0x1045, 0x00_ff00),
         (DeviceKind::Vsock, 0x1053, 0x07_8000),
+        (DeviceKind::Fs, 0x105a, 0x01_8000),
     ] {
         let mut function = toy(kind, Attachment::RootComplex);
         assert_eq!(function.get_config(0x00), device << 16 | 0x1af4);

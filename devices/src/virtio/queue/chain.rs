@@ -299,7 +299,7 @@ impl<'a> Ranges<'a> {
     }
 
     /// The first `bytes` of them.
-    fn first(&self, bytes: u64) -> Result<Self, ChainError> {
+    pub(in crate::virtio) fn first(&self, bytes: u64) -> Result<Self, ChainError> {
         if bytes > self.bytes {
             let left = self.bytes;
             return Err(ChainError::Short {
