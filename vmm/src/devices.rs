@@ -10,6 +10,7 @@ pub use open::OpenDevices;
 pub(crate) use open::mac;
 
 use firstlight_boot::Hardware;
+pub use firstlight_devices::virtio::fs::Tag;
 pub use firstlight_devices::virtio::vsock::GuestCid;
 use std::path::PathBuf;
 
@@ -22,6 +23,8 @@ pub struct Devices {
     pub transport: Transport,
     /// Its disks, in order.
     pub disks: Vec<Disk>,
+    /// The folders of the host that it shares, in order.
+    pub shares: Vec<Share>,
     /// Its network cards, in order.
     pub nets: Vec<Net>,
     /// What of the guest the terminal is joined to.
@@ -58,6 +61,20 @@ pub struct Disk {
     pub path: PathBuf,
     /// Whether the guest may only read it.
     pub readonly: bool,
+}
+
+/// A folder of the host that the guest can mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The name by which the guest mounts it.
+    pub tag: Tag,
+    /// Whether the guest may only read it.
+    pub readonly: bool,
+    /// Whether what is in it stays as it is while the guest runs, so that the guest need not look
+    /// again.
+    pub is_still: bool,
 }
 
 /// A network card, by who carries its frames.
@@ -100,6 +117,7 @@ impl Devices {
         };
         let single = |what: &str, is_there: bool| is_there.then(|| what.to_owned());
         numbered("disk", self.disks.len())
+            .chain(numbered("share", self.shares.len()))
             .chain(numbered("net", self.nets.len()))
             .chain(single("console", self.has_console()))
             .chain(single("vsock", self.vsock.is_some()))

@@ -34,7 +34,7 @@ pub use cpu_set::{CpuSet, CpuSetError};
 pub use crash_log::{CrashLogFile, CrashLogFileError, CrashRecord, RecordKind, crash_records};
 pub use devices::{
     ConsoleKind, Contents, DeviceError, Devices, Disk, GuestCid, Net, OfferedFile, OpenDevices,
-    Transport, Vsock,
+    Share, Tag, Transport, Vsock,
 };
 pub use ending::{Crash, CrashKind, Ending, RunError, Stop};
 pub use engine::qemu::QemuError;

@@ -91,6 +91,7 @@ impl DeviceArgs {
                 TransportArg::Mmio => Transport::Mmio,
             },
             disks: self.disks.clone(),
+            shares: Vec::new(),
             nets: self.nets(),
             console: match self.console {
                 ConsoleArg::Serial => ConsoleKind::Serial,

@@ -44,6 +44,28 @@ pub enum DeviceError {
         /// Its file.
         path: PathBuf,
     },
+    /// A shared folder cannot be had.
+    #[error("cannot share {}", path.display())]
+    OpenShare {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What is to be shared is nothing that can be.
+    #[error("{} is {is}, which cannot be shared", path.display())]
+    NoShare {
+        /// Where it is.
+        path: PathBuf,
+        /// What it is.
+        is: &'static str,
+    },
+    /// Two shared folders have the same name in the guest.
+    #[error("two shares have the tag {tag}, by which the guest mounts one")]
+    SameTag {
+        /// The name.
+        tag: String,
+    },
     /// A network card's interface is not to be had.
     #[error(transparent)]
     Tap(#[from] TapError),
@@ -90,10 +112,13 @@ impl DeviceError {
             Self::NoDisk { .. }
             | Self::DiskLength { .. }
             | Self::LongFile { .. }
-            | Self::FwCfg(_) => true,
+            | Self::FwCfg(_)
+            | Self::NoShare { .. }
+            | Self::SameTag { .. } => true,
             Self::OpenDisk { .. }
             | Self::ReadFile { .. }
             | Self::DiskInUse { .. }
+            | Self::OpenShare { .. }
             | Self::Tap(_)
             | Self::Passt(_)
             | Self::Vsock(_)

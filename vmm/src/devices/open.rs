@@ -7,6 +7,7 @@ use crate::{RunError, Stop, VirtioDevice};
 use firstlight_base::KIB;
 use firstlight_devices::FwCfg;
 use firstlight_devices::virtio::console::ScreenSize;
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::process;
 use std::sync::Arc;
@@ -65,6 +66,9 @@ impl Devices {
         for (disk, number) in self.disks.iter().zip(0..) {
             open.add(VirtioDevice::disk(disk, number)?);
         }
+        for share in self.open_shares()? {
+            open.add(share);
+        }
         for (net, number) in self.nets.iter().zip(0..) {
             open.add(network(net, number)?);
         }
@@ -94,6 +98,19 @@ impl Devices {
         }
         let files = self.files.iter().map(OfferedFile::read);
         Ok(Some(FwCfg::new(files.collect::<Result<_, _>>()?)?))
+    }
+
+    /// The folders that are shared, in order.
+    pub(crate) fn open_shares(&self) -> Result<Vec<VirtioDevice>, DeviceError> {
+        let mut tags = HashSet::new();
+        if let Some(again) = self.shares.iter().find(|share| !tags.insert(share.tag)) {
+            let tag = again.tag.name().to_owned();
+            return Err(DeviceError::SameTag { tag });
+        }
+        let count = self.shares.len();
+        let shares = self.shares.iter().zip(0..);
+        let shares = shares.map(|(share, number)| virtio::share(share, number, count));
+        shares.collect()
     }
 
     /// Whether what they are on the host is to be had, for whoever else opens it afterwards.
