@@ -28,6 +28,13 @@ impl Bell {
     }
 }
 
+/// Another process's end of an event.
+impl From<OwnedFd> for Bell {
+    fn from(event: OwnedFd) -> Self {
+        Self(event)
+    }
+}
+
 impl AsFd for Bell {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -15,6 +15,7 @@ mod rng;
 mod runner;
 #[cfg(test)]
 mod testing;
+mod vhost_user;
 mod vsock;
 
 pub(crate) use backend::{Backend, Io, Stopping};
@@ -25,6 +26,7 @@ pub(crate) use net::{Carrier, Passt, Tap, network};
 pub use net::{PasstError, TapError};
 pub(crate) use rng::rng;
 pub(crate) use runner::{Interrupt, Runner};
+pub(crate) use vhost_user::VhostUser;
 pub use vsock::VsockError;
 pub(crate) use vsock::vsock;
 

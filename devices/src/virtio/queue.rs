@@ -142,6 +142,33 @@ impl Queue {
         })
     }
 
+    /// Runs a queue again that was served up to there before: all requests that were taken have been
+    /// given back.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] where it cannot have that size or be there.
+    pub fn resume(
+        setup: &QueueSetup,
+        memory: &impl GuestMem,
+        position: u16,
+    ) -> Result<Self, QueueError> {
+        let mut queue = Self::start(setup, memory)?;
+        if let Ring::Split(split) = &mut queue.ring {
+            split.set_position(position);
+        }
+        Ok(queue)
+    }
+
+    /// Up to where it has been served; `None` for a packed ring, which has no such number.
+    #[must_use]
+    pub const fn position(&self) -> Option<u16> {
+        match &self.ring {
+            Ring::Split(split) => Some(split.position()),
+            Ring::Packed(_) => None,
+        }
+    }
+
     /// How many entries it has: more requests than that at one go may never end.
     #[must_use]
     pub const fn size(&self) -> u16 {

@@ -22,6 +22,7 @@ pub(crate) use timer_frequency::cmdline;
 use super::Unfit;
 use crate::arch::allocate;
 use crate::crash_log::CrashLog;
+use crate::virtio::VhostUser;
 use crate::{
     ConsoleKind, ConsoleOutput, Crash, CrashKind, CrashLogFile, DeviceError, Devices, Equipment,
     OfferedFile, RunError, Running, Stop,
@@ -44,6 +45,7 @@ use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::ExitStatus;
+use std::sync::Arc;
 
 /// What holds of the guest's memory here, for `expect`.
 const SHARED: &str = "the memory was allocated to be shared";
@@ -97,10 +99,12 @@ pub(crate) fn prepare(
 /// A QEMU process and our ends of everything it was given.
 struct QemuMachine {
     platform: Platform,
-    memory: GuestMemory,
+    memory: Arc<GuestMemory>,
     /// What is kept of the memory when QEMU has ended.
     crash_log: Option<CrashLog>,
     process: Process,
+    /// What serves the folders that are shared; their sockets end with the process.
+    _shares: Vec<VhostUser>,
     monitor: Monitor,
     debugger: Debugger,
     /// What the guest prints by: its serial port, and its virtio console where the terminal is joined
@@ -121,9 +125,17 @@ impl QemuMachine {
         let rom = rom(plan)?;
         let log = file("qemu-log", &[]).map_err(RunError::host("make QEMU's log"))?;
         let memory = GuestMemory::allocate(platform.ram(), Backing::Shared)?;
+        let memory = Arc::new(memory);
         refuse_unknown(devices, platform.architecture())?;
         allocate(platform, &devices.names(), devices.hotplug_slots)?;
         devices.check()?;
+        let mut shares = Vec::new();
+        let mut share_sockets = Vec::new();
+        for share in devices.open_shares()? {
+            let (ours, theirs) = UnixStream::pair().map_err(RunError::host("make a socket"))?;
+            shares.push(VhostUser::start(share, &memory, ours)?);
+            share_sockets.push(theirs);
+        }
         let (console, their_console) = sockets()?;
         let wants_console = devices.console == ConsoleKind::Virtio;
         let hvc = wants_console.then(sockets).transpose()?;
@@ -144,6 +156,7 @@ impl QemuMachine {
             virtio_console: hvc.as_ref().map(|(_, theirs)| theirs.as_raw_fd()),
             status: status.as_ref().map(|(_, theirs)| theirs.as_raw_fd()),
             files: files.iter().map(AsRawFd::as_raw_fd).collect(),
+            shares: share_sockets.iter().map(AsRawFd::as_raw_fd).collect(),
         };
         let mut inherited = vec![
             ram,
@@ -154,6 +167,7 @@ impl QemuMachine {
         ];
         inherited.extend(rom);
         inherited.extend(files);
+        inherited.extend(share_sockets.into_iter().map(OwnedFd::from));
         let mut consoles = vec![console];
         if let Some((ours, theirs)) = hvc {
             consoles.push(ours);
@@ -175,6 +189,7 @@ impl QemuMachine {
             memory,
             crash_log: None,
             process,
+            _shares: shares,
             monitor,
             debugger: Debugger::new(debugger),
             consoles,

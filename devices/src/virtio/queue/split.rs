@@ -73,6 +73,18 @@ impl Split {
         }
     }
 
+    /// Goes on behind so many requests, all of which have been given back.
+    pub(super) const fn set_position(&mut self, position: u16) {
+        self.next = position;
+        self.seen = position;
+        self.next_used = position;
+    }
+
+    /// How many requests have been taken, modulo 2^16.
+    pub(super) const fn position(&self) -> u16 {
+        self.next
+    }
+
     pub(super) fn pop(
         &mut self,
         memory: &impl GuestMem,

@@ -30,6 +30,8 @@ pub(super) struct Handed {
     pub(super) status: Option<RawFd>,
     /// The files that the firmware is offered, in order.
     pub(super) files: Vec<RawFd>,
+    /// What serves each of the folders that are shared.
+    pub(super) shares: Vec<RawFd>,
 }
 
 /// What the process may not do once the guest runs.
@@ -55,6 +57,7 @@ pub(super) fn arguments(platform: &Platform, equipment: &Devices, handed: &Hande
         virtio_console: _,
         status: _,
         files,
+        shares: _,
     } = handed;
     let bytes = ram_bytes(platform);
     let mut arguments: Vec<String> = [
@@ -160,6 +163,7 @@ mod tests {
         virtio_console: None,
         status: None,
         files: Vec::new(),
+        shares: Vec::new(),
     };
 
     fn line(platform: &Platform) -> String {

@@ -6,18 +6,24 @@ use crate::virtio::STATUS_PORT;
 use crate::{Devices, Disk, Net, Transport};
 use serde_json::json;
 
+/// What QEMU has for a shared folder, which is served by us.
+const SHARE: &str = "vhost-user-fs";
+
 /// The options that make `devices`, with sockets of those that are handed over.
 pub(super) fn options(devices: &Devices, handed: &Handed) -> Vec<(&'static str, String)> {
     let mut options = Vec::new();
     let mut slot = 0;
     let mut device = |kind: &str, more: &str| {
+        // One that came with virtio 1 has nothing of before.
+        let modern = if kind == SHARE {
+            ""
+        } else {
+            ",disable-legacy=on"
+        };
         let place = match devices.transport {
             // Slot 0 is the bridge's.
-            Transport::Pci => format!(
-                "virtio-{kind}-pci,disable-legacy=on,bus=pcie.0,addr={:#x}",
-                slot + 1
-            ),
-            Transport::Mmio => format!("virtio-{kind}-device,bus=virtio-mmio-bus.{slot}"),
+            Transport::Pci => format!("{kind}-pci{modern},bus=pcie.0,addr={:#x}", slot + 1),
+            Transport::Mmio => format!("{kind}-device,bus=virtio-mmio-bus.{slot}"),
         };
         slot += 1;
         ("-device", format!("{place}{more}"))
@@ -25,16 +31,25 @@ pub(super) fn options(devices: &Devices, handed: &Handed) -> Vec<(&'static str, 
     for (number, disk) in devices.disks.iter().enumerate() {
         options.push(("-blockdev", block(disk, number)));
         let more = format!(",drive=disk{number},serial=firstlight-{number}");
-        options.push(device("blk", &more));
+        options.push(device("virtio-blk", &more));
+    }
+    for (number, (share, socket)) in devices.shares.iter().zip(&handed.shares).enumerate() {
+        options.push(("-chardev", format!("socket,id=share{number},fd={socket}")));
+        let tag = share.tag.name().replace(',', ",,");
+        let more = format!(",queue-size=512,chardev=share{number},tag={tag}");
+        options.push(device(SHARE, &more));
     }
     for (number, net) in devices.nets.iter().enumerate() {
         options.push(("-netdev", network(net, number)));
         let [a, b, c, d, e, f] = mac(u8::try_from(number).unwrap_or(u8::MAX));
         let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
-        options.push(device("net", &format!(",netdev=net{number},mac={mac}")));
+        options.push(device(
+            "virtio-net",
+            &format!(",netdev=net{number},mac={mac}"),
+        ));
     }
     if devices.has_console() {
-        options.push(device("serial", ",id=ports"));
+        options.push(device("virtio-serial", ",id=ports"));
     }
     let ports = [
         (handed.virtio_console, "hvc", "virtconsole,nr=0".to_owned()),
@@ -51,10 +66,10 @@ pub(super) fn options(devices: &Devices, handed: &Handed) -> Vec<(&'static str, 
         }
     }
     if devices.rng {
-        options.push(device("rng", ""));
+        options.push(device("virtio-rng", ""));
     }
     if devices.balloon {
-        options.push(device("balloon", ",free-page-reporting=on"));
+        options.push(device("virtio-balloon", ",free-page-reporting=on"));
     }
     if !options.is_empty() {
         // Its transports in memory are those of before virtio 1 otherwise.
