@@ -138,6 +138,7 @@ fn then(args: &GuestArgs, cmdline: &str) -> Then {
     if args.runs_a_command() {
         return Then::Run(Command {
             arguments: args.command.clone(),
+            folder: None,
             environment: Vec::new(),
             console: console(args.devices().console),
         });

@@ -34,6 +34,8 @@ pub struct Root {
     pub file_systems: Vec<String>,
     /// Whether nothing is written to it.
     pub read_only: bool,
+    /// Whether it is covered: the guest can write everywhere, and that goes to its memory alone.
+    pub covered: bool,
     /// The file system's own options, as `mount(8)` has them.
     pub options: String,
     /// So long it may take to come.
@@ -54,6 +56,8 @@ pub enum Then {
 pub struct Command {
     /// Its name, which is looked for as a shell does, and its arguments.
     pub arguments: Vec<String>,
+    /// The folder in which it is run, if it is there.
+    pub folder: Option<String>,
     /// Variables, as `NAME=value`, beside `PATH`, `HOME` and `TERM`, or in their stead.
     pub environment: Vec<String>,
     /// Its terminal.
@@ -151,6 +155,21 @@ impl Root {
             source: device.to_owned(),
             file_systems: vec!["ext4".to_owned()],
             read_only: false,
+            covered: false,
+            options: String::new(),
+            wait_seconds: 10,
+        }
+    }
+
+    /// A folder that the host shares by the name `tag`, which stays as it is: what the guest writes
+    /// goes to its memory.
+    #[must_use]
+    pub fn shared(tag: &str) -> Self {
+        Self {
+            source: tag.to_owned(),
+            file_systems: vec!["virtiofs".to_owned()],
+            read_only: true,
+            covered: true,
             options: String::new(),
             wait_seconds: 10,
         }
@@ -213,6 +232,7 @@ impl Initramfs {
                 }
                 texts.extend(command.arguments.iter().chain(&command.environment));
                 texts.push(&command.console.device);
+                texts.extend(&command.folder);
             }
         }
         match &self.status {

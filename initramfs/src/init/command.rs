@@ -43,7 +43,7 @@ const ENVIRONMENT: [&str; 3] = [
 /// File systems that a command finds beside the kernel's: terminals, and memory that is shared.
 const OF_A_COMMAND: [(&str, &str); 2] = [("devpts", "/dev/pts"), ("tmpfs", "/dev/shm")];
 /// Folders that every system can write to.
-const WRITABLE: [&str; 2] = ["/tmp", "/run"];
+pub(super) const WRITABLE: [&str; 2] = ["/tmp", "/run"];
 
 /// `AF_INET`, and `SOCK_DGRAM` with `SOCK_CLOEXEC` (`include/linux/net.h`).
 const AF_INET: u64 = 2;
@@ -58,7 +58,7 @@ impl Init {
         for (kind, place) in OF_A_COMMAND {
             self.mount_made_up(kind, place);
         }
-        if root.is_some_and(|root| root.read_only) {
+        if root.is_some_and(|root| root.read_only && !root.covered) {
             for place in WRITABLE {
                 self.mount_made_up("tmpfs", place);
             }
@@ -151,6 +151,10 @@ impl Init {
 
     /// Lets this process be the command.
     fn become_command(&mut self, command: &Command) {
+        if let Some(folder) = &command.folder {
+            let folder = self.program.text(folder);
+            self.program.call(Call::Chdir, &[folder.into()]);
+        }
         let environment = environment(&command.environment);
         let arguments = command.arguments.iter().map(String::as_str);
         let arguments = self.program.text_list(arguments);

@@ -1,9 +1,21 @@
 //! Mounting the root that the guest is to have, and going over to it.
 
 use super::call::Call;
+use super::command::WRITABLE;
 use super::program::Place;
+use super::program::Value;
 use super::{FOLDER, Init, OF_THE_KERNEL, ROOT, linux};
 use crate::initramfs::Root;
+
+/// Where the layers of a covered root are, in our folder, and what they are called.
+const LAYERS: &str = "layers";
+const UPPER: &str = "upper";
+const WORK: &str = "work";
+/// The file system that puts them together.
+const OVERLAY: &str = "overlay";
+
+/// `include/uapi/asm-generic/errno-base.h`
+const ENODEV: u64 = 19;
 
 impl Init {
     /// Mounts the root at its place in our folder.
@@ -35,11 +47,45 @@ impl Init {
         if root.source.starts_with('/') {
             self.program.jump(failed);
         } else {
+            // A driver that is not there does not come.
+            self.program.if_equal(last, Value::minus(ENODEV), failed);
             // What has no device, as a folder that the host shares, is asked for again and again.
             let patience = self.patience(root.wait_seconds);
             self.retry(again, patience, failed);
         }
         self.program.bind(mounted);
+        if root.covered {
+            self.cover_root();
+        }
+    }
+
+    /// Puts a layer of the guest's memory over the mounted root (Linux
+    /// `Documentation/filesystems/overlayfs.rst`). Where the kernel cannot do that, the root is only read,
+    /// but for what every system writes to.
+    fn cover_root(&mut self) {
+        let nothing = || Value::from(0);
+        let root = format!("/{FOLDER}/{ROOT}");
+        let layers = format!("/{FOLDER}/{LAYERS}");
+        self.mount_made_up("tmpfs", &layers);
+        for layer in [UPPER, WORK] {
+            let layer = self.program.text(&format!("{layers}/{layer}"));
+            self.make_folder(layer);
+        }
+        let options = format!("lowerdir={root},upperdir={layers}/{UPPER},workdir={layers}/{WORK}");
+        let [kind, options, place] = [OVERLAY, &options, &root].map(|text| self.program.text(text));
+        let (covered, bare) = (self.program.label(), self.program.label());
+        let mount = [kind, place, kind].map(Into::into);
+        let mount = [&mount[..], &[nothing(), options.into()]].concat();
+        let mount = self.program.call(Call::Mount, &mount);
+        self.program.then(mount, covered);
+        let text = "the root is read-only, for it cannot be covered by an overlay".to_owned();
+        let failed = self.complaint(mount, text, bare);
+        self.program.jump(failed);
+        self.program.bind(bare);
+        for place in WRITABLE {
+            self.mount_made_up("tmpfs", &format!("{root}{place}"));
+        }
+        self.program.bind(covered);
     }
 
     /// Waits until the device can be opened: devices come some time after their drivers.

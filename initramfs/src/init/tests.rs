@@ -250,6 +250,7 @@ fn command(arguments: &[&str], environment: &[&str]) -> Then {
     Then::Run(Command {
         arguments: owned(arguments),
         environment: owned(environment),
+        folder: None,
         ..Command::default()
     })
 }
@@ -500,9 +501,19 @@ fn only_the_first_process_does_anything() {
     }
 }
 
-/// The disk of a guest is a layer of folders here.
 #[test]
 fn the_root_is_gone_over_to() {
+    tries_the_root(false, "42\n");
+}
+
+#[test]
+fn a_covered_root_takes_what_is_written_and_stays_as_it_is() {
+    tries_the_root(true, "43\n");
+}
+
+/// Runs a program in a root, covered or not, that tells by its status whether it can write there. The
+/// disk of a guest is a layer of folders here.
+fn tries_the_root(covered: bool, expected: &str) {
     if !can_unshare() {
         return;
     }
@@ -522,21 +533,14 @@ fn the_root_is_gone_over_to() {
             fs::create_dir(stage.path(folder)).unwrap();
         }
         stage.put("lower/status", b"");
-        let mut program = Program::default();
-        let (path, failed) = (program.text("/dev/null"), program.label());
-        let open = [linux::AT_FDCWD, path.into(), linux::O_RDONLY.into()];
-        let open = program.call(Call::Openat, &open);
-        program.on_error(open, failed);
-        exit(&mut program, 42);
-        program.bind(failed);
-        exit(&mut program, 1);
-        stage.put("lower/there", &machine.interpreter.file(&program));
+        stage.put("lower/there", &machine.interpreter.file(&writer()));
         let status = stage.put("status", b"");
         let initramfs = Initramfs {
             root: Some(Root {
                 source: "layers".to_owned(),
                 file_systems: vec!["nonesuch".to_owned(), "overlay".to_owned()],
                 read_only: true,
+                covered,
                 options: "lowerdir=/lower:/other".to_owned(),
                 wait_seconds: 0,
             }),
@@ -557,6 +561,30 @@ fn the_root_is_gone_over_to() {
             continue;
         }
         assert_eq!(line, "");
-        assert_eq!(fs::read_to_string(status).unwrap(), "42\n");
+        assert_eq!(fs::read_to_string(status).unwrap(), expected);
+        assert!(!Path::new(&stage.path("lower/made")).exists());
     }
+}
+
+/// A program that ends with 43 where it can make a file, with 42 where it cannot, and with 1 where it is
+/// not in the root that it should be in.
+fn writer() -> Program {
+    const CREATE: u64 = 0o100;
+    let mut program = Program::default();
+    let (elsewhere, refused) = (program.label(), program.label());
+    for (path, flags, failed) in [
+        ("/dev/null", linux::O_RDONLY, elsewhere),
+        ("/made", linux::O_WRONLY | CREATE, refused),
+    ] {
+        let path = program.text(path);
+        let open = [linux::AT_FDCWD, path.into(), flags.into(), 0o644.into()];
+        let open = program.call(Call::Openat, &open);
+        program.on_error(open, failed);
+    }
+    exit(&mut program, 43);
+    program.bind(refused);
+    exit(&mut program, 42);
+    program.bind(elsewhere);
+    exit(&mut program, 1);
+    program
 }

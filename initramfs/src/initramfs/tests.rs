@@ -14,6 +14,7 @@ fn sample() -> Initramfs {
         then: Then::Run(Command {
             arguments: vec!["true".to_owned()],
             environment: vec!["A=b".to_owned()],
+            folder: None,
             console: Console::default(),
         }),
         status: Status::Port("org.firstlight.status".to_owned()),
