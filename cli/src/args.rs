@@ -16,7 +16,9 @@ use firstlight_base::{Gpa, GpaRange};
 use firstlight_boot::platform::VirtRiscv64;
 use firstlight_boot::{Hardware, Kaslr, Protocol, ProtocolChoice, Unpack};
 use firstlight_image::Architecture;
-use firstlight_vmm::{CrashLogFile, Devices, Engine, EngineChoice, Equipment, VcpuPolicy};
+use firstlight_vmm::{
+    CrashLogFile, Devices, Engine, EngineChoice, Equipment, Share, Tag, VcpuPolicy,
+};
 use guest_init::GuestInitArgs;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -33,6 +35,9 @@ const DEFAULT_CMDLINE_ARM64: &str = "console=ttyAMA0 panic=-1";
 /// What a command's guest has on its command line beside the default: so little of the kernel's
 /// log comes to the console that the command is alone there. A panic is always told.
 const COMMAND_CMDLINE: &str = "quiet loglevel=1";
+
+/// The tag of the folder that is the guest's root.
+pub(crate) const ROOT_TAG: &str = "firstlight.root";
 
 /// So long a console may be silent.
 const BOOT_WATCHDOG: Duration = Duration::from_secs(30);
@@ -271,7 +276,8 @@ pub(crate) enum ExportFormat {
 /// guest and Ctrl-A h lists what else there is.
 ///
 /// With a command behind --, that is run in the guest instead of a system, and its exit status is
-/// this one's: `firstlight boot vmlinuz --rootfs root.ext4 -- uname -r`.
+/// this one's: `firstlight boot vmlinuz --root / -- uname -a` runs this host's own
+/// uname under another kernel.
 #[derive(Debug, Args)]
 #[command(args_override_self = true, override_usage = BOOT_USAGE)]
 #[command(after_long_help = ExitStatus::table())]
@@ -362,7 +368,7 @@ enum EngineArg {
 struct CommandArgs {
     /// A command that is run in the guest, and what it is given; its exit status is handed on
     ///
-    /// It is run in the root of --rootfs, or in the initial ramdisk, without any init of these, by the
+    /// It is run in the root of --root or --rootfs, or in the initial ramdisk, without any init of these, by the
     /// first user, on the guest's console. When it ends, the machine is turned off. A command that a
     /// signal ends has status 128 and the signal's number, one that is not found 127, one that cannot
     /// be run 126; where the guest does not come so far, or ends without the command, it is 125.
@@ -503,6 +509,13 @@ impl GuestArgs {
     pub(crate) fn devices(&self) -> Devices {
         let mut devices = self.device.devices();
         devices.disks.splice(0..0, self.guest_init.rootfs.clone());
+        let root = self.guest_init.root.as_ref().map(|path| Share {
+            path: path.clone(),
+            tag: Tag::new(ROOT_TAG).expect("a short tag"),
+            readonly: true,
+            is_still: true,
+        });
+        devices.shares.splice(0..0, root);
         devices.status_port |= self.runs_a_command();
         devices
     }
@@ -516,9 +529,15 @@ impl GuestArgs {
     pub(crate) fn needs_initramfs(&self) -> bool {
         let GuestInitArgs {
             rootfs,
+            root,
             module_tree,
         } = &self.guest_init;
-        self.runs_a_command() || rootfs.is_some() || module_tree.is_some()
+        self.runs_a_command() || rootfs.is_some() || root.is_some() || module_tree.is_some()
+    }
+
+    /// Whether the guest's root is something else than its initial ramdisk.
+    pub(crate) fn has_root(&self) -> bool {
+        self.guest_init.rootfs.is_some() || self.guest_init.root.is_some()
     }
 
     pub(crate) fn cmdline_is_default(&self) -> bool {

@@ -3,7 +3,7 @@
 mod drivers;
 mod kernel_cmdline;
 
-use crate::args::GuestArgs;
+use crate::args::{GuestArgs, ROOT_TAG};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::kernel::Files;
@@ -16,7 +16,9 @@ use firstlight_initramfs::{
 };
 use firstlight_vmm::{ConsoleKind, Disk};
 use rustix::termios::isatty;
+use std::env;
 use std::io;
+use std::path::Path;
 
 /// The port of the virtio console that takes a command's status.
 const STATUS_PORT: &str = "org.firstlight.status";
@@ -50,12 +52,10 @@ pub(crate) fn of(
     refuse_nothing_to_start(args, files, image)?;
     let cmdline = cmdline(args, image, progress);
     refuse_other_init(&cmdline)?;
-    let rootfs = args.guest_init.rootfs.as_ref();
-    let root = rootfs.map(|disk| root(disk, &cmdline)).transpose()?;
+    let root = root(args, &cmdline)?;
     let architecture = image.architecture();
-    let file_systems = root.as_ref().map_or(&[][..], |root| &root.file_systems);
     let crash_log = pstore::of(args, architecture)?;
-    let mut wanted = drivers::wanted(&args.devices(), file_systems, architecture);
+    let mut wanted = drivers::wanted(&args.devices(), root.as_ref(), architecture);
     wanted.extend(crash_log.map(|_| drivers::CRASH_LOG));
     let mut modules = drivers::modules(args, files, (image, &wanted), progress)?;
     for module in &mut modules {
@@ -84,12 +84,17 @@ fn refuse_nothing_to_start(
     image: &Image<'_>,
 ) -> Result<(), Failure> {
     let has_ramdisk = files.initrd().is_some() || !image.parts().initrds.is_empty();
-    if args.guest_init.rootfs.is_some() || has_ramdisk {
+    if args.has_root() || has_ramdisk {
         return Ok(());
     }
     let what = match args.runs_a_command() {
-        true => "there is nothing to run the command from: it takes --rootfs or --initrd",
-        false => "drivers alone start nothing: --modules takes --rootfs, --initrd or a command",
+        true => {
+            "there is nothing to run the command from: it takes --root, --rootfs or --initrd; --root / \
+             runs one of this host's"
+        }
+        false => {
+            "drivers alone start nothing: --modules takes --root, --rootfs, --initrd or a command"
+        }
     };
     Err(Failure::new(ExitStatus::Usage, what))
 }
@@ -110,15 +115,23 @@ fn refuse_other_init(cmdline: &str) -> Result<(), Failure> {
         Some(path) => Err(Failure::new(
             ExitStatus::Usage,
             format!(
-                "the kernel's command line has rdinit={path}, and --rootfs, --modules and commands \
-                 need rdinit={INIT}"
+                "the kernel's command line has rdinit={path}, and --root, --rootfs, --modules and \
+                 commands need rdinit={INIT}"
             ),
         )),
     }
 }
 
+/// What becomes the guest's root.
+fn root(args: &GuestArgs, cmdline: &str) -> Result<Option<Root>, Failure> {
+    let of_disk = args.guest_init.rootfs.as_ref();
+    let of_disk = of_disk.map(|disk| root_on(disk, cmdline)).transpose()?;
+    let shared = args.guest_init.root.as_ref();
+    Ok(of_disk.or(shared.map(|_folder| Root::shared(ROOT_TAG))))
+}
+
 /// The root on `disk`, or elsewhere in the guest where the command line says so.
-fn root(disk: &Disk, cmdline: &str) -> Result<Root, Failure> {
+fn root_on(disk: &Disk, cmdline: &str) -> Result<Root, Failure> {
     let value = |name| kernel_cmdline::value(cmdline, name);
     let device = value("root");
     let file_systems = value("rootfstype");
@@ -138,17 +151,25 @@ fn then(args: &GuestArgs, cmdline: &str) -> Then {
     if args.runs_a_command() {
         return Then::Run(Command {
             arguments: args.command.clone(),
-            folder: None,
+            folder: folder(args.guest_init.root.as_deref()),
             environment: Vec::new(),
             console: console(args.devices().console),
         });
     }
-    let default = match args.guest_init.rootfs {
-        Some(_) => SYSTEM_INIT,
-        None => return Then::Init(RAMDISK_INIT.to_owned()),
+    let default = match args.has_root() {
+        true => SYSTEM_INIT,
+        false => return Then::Init(RAMDISK_INIT.to_owned()),
     };
     let init = kernel_cmdline::value(cmdline, "init");
     Then::Init(init.unwrap_or(default).to_owned())
+}
+
+/// Where in a guest with the root `root` the folder is in which this runs.
+fn folder(root: Option<&Path>) -> Option<String> {
+    let root = root?.canonicalize().ok()?;
+    let here = env::current_dir().ok()?;
+    let below = here.strip_prefix(root).ok()?;
+    Some(format!("/{}", below.to_str()?))
 }
 
 /// Ours is the guest's. What it is makes no initramfs longer or shorter.

@@ -154,9 +154,9 @@ impl<'a> Source<'a> {
     /// None where there is no initial ramdisk. Beside a root that is named, the image's own would
     /// only take memory: nothing in it is started.
     fn of(files: &'a Files, image: &'a Image<'a>, args: &GuestArgs) -> Option<Self> {
-        let parts = match args.guest_init.rootfs {
-            Some(_) => Vec::new(),
-            None => image.parts().initrds,
+        let parts = match args.has_root() {
+            true => Vec::new(),
+            false => image.parts().initrds,
         };
         let file = files.initrd();
         (file.is_some() || !parts.is_empty()).then_some(Self {

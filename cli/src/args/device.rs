@@ -3,7 +3,7 @@
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum, value_parser};
 use firstlight_vmm::{
-    ConsoleKind, Contents, Devices, Disk, GuestCid, Net, OfferedFile, Transport, Vsock,
+    ConsoleKind, Contents, Devices, Disk, GuestCid, Net, OfferedFile, Share, Tag, Transport, Vsock,
 };
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -20,6 +20,15 @@ pub(crate) struct DeviceArgs {
     #[arg(long = "disk", value_name = "FILE[,readonly]", action = ArgAction::Append)]
     #[arg(value_parser = OsStringValueParser::new().try_map(|text| disk(&text)))]
     disks: Vec<Disk>,
+    /// A folder of this host that the guest can mount by the tag [default: share0 for the first that has
+    /// none, then share1 and so on]; with ,readonly behind it, one that the guest cannot write to. May be
+    /// given several times
+    ///
+    /// In the guest, `mount -t virtiofs TAG /mnt` mounts it. The guest reads and writes what the user
+    /// may who runs this. A colon or comma in the folder's name is written twice.
+    #[arg(long = "share", value_name = "DIR[:TAG][,readonly]", action = ArgAction::Append)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|text| share(&text)))]
+    shares: Vec<ShareArg>,
     /// A network card: user for a network of the guest's own behind this host, without any rights;
     /// tap=NAME for an interface of this host that is there already; none for none. May be given
     /// several times
@@ -76,6 +85,14 @@ enum NetArg {
     Card(Net),
 }
 
+/// A shared folder as it is typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ShareArg {
+    path: PathBuf,
+    tag: Option<Tag>,
+    readonly: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ConsoleArg {
     Serial,
@@ -91,7 +108,7 @@ impl DeviceArgs {
                 TransportArg::Mmio => Transport::Mmio,
             },
             disks: self.disks.clone(),
-            shares: Vec::new(),
+            shares: self.shares(),
             nets: self.nets(),
             console: match self.console {
                 ConsoleArg::Serial => ConsoleKind::Serial,
@@ -108,6 +125,21 @@ impl DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// What it shares; where no tag was typed, each has one by its place.
+    fn shares(&self) -> Vec<Share> {
+        let mut unnamed = 0..;
+        let shares = self.shares.iter().map(|share| Share {
+            path: share.path.clone(),
+            tag: share.tag.unwrap_or_else(|| {
+                let number = unnamed.next().unwrap_or(0);
+                Tag::new(&format!("share{number}")).expect("a short tag")
+            }),
+            readonly: share.readonly,
+            is_still: false,
+        });
+        shares.collect()
+    }
+
     /// Its cards; `none` takes away those that were given before.
     fn nets(&self) -> Vec<Net> {
         let mut nets = Vec::new();
@@ -123,24 +155,33 @@ impl DeviceArgs {
 
 /// A file's name up to a single comma, and the words behind it.
 fn split(text: &OsStr) -> (PathBuf, Vec<String>) {
+    let (name, words) = split_once(text, b',');
+    let words = words.map(|words| {
+        let words = words.to_string_lossy();
+        words.split(',').map(str::to_owned).collect()
+    });
+    (name, words.unwrap_or_default())
+}
+
+/// A file's name up to a single `sign`, and what is behind that.
+fn split_once(text: &OsStr, sign: u8) -> (PathBuf, Option<&OsStr>) {
     let mut name = Vec::new();
     let mut bytes = text.as_bytes();
-    let words = loop {
+    let behind = loop {
         match bytes {
-            [b',', b',', rest @ ..] => {
-                name.push(b',');
+            [a, b, rest @ ..] if *a == sign && *b == sign => {
+                name.push(sign);
                 bytes = rest;
             }
-            [b',', rest @ ..] => break String::from_utf8_lossy(rest).into_owned(),
+            [a, rest @ ..] if *a == sign => break Some(OsStr::from_bytes(rest)),
             [byte, rest @ ..] => {
                 name.push(*byte);
                 bytes = rest;
             }
-            [] => return (OsString::from_vec(name).into(), Vec::new()),
+            [] => break None,
         }
     };
-    let words = words.split(',').map(str::to_owned).collect();
-    (OsString::from_vec(name).into(), words)
+    (OsString::from_vec(name).into(), behind)
 }
 
 /// A disk as it is typed.
@@ -184,6 +225,31 @@ fn offered_file(text: &OsStr) -> Result<OfferedFile, String> {
         name: name.to_owned(),
         contents,
     })
+}
+
+fn share(text: &OsStr) -> Result<ShareArg, String> {
+    let (name, words) = split(text);
+    let (path, tag) = split_once(name.as_os_str(), b':');
+    if path.as_os_str().is_empty() {
+        return Err("the folder's name is missing".to_owned());
+    }
+    let tag = tag.map(|tag| {
+        let tag = tag.to_str().and_then(Tag::new);
+        tag.ok_or_else(|| format!("a tag is a text of 1 to {} bytes", Tag::LEN))
+    });
+    let mut share = ShareArg {
+        path,
+        tag: tag.transpose()?,
+        readonly: false,
+    };
+    for word in words {
+        match word.as_str() {
+            "readonly" | "ro" => share.readonly = true,
+            "" => {}
+            other => return Err(format!("`{other}` is not known; a share can be `readonly`")),
+        }
+    }
+    Ok(share)
 }
 
 /// The file of a crash log as it is typed.
@@ -268,6 +334,35 @@ mod tests {
         let text = Contents::Text("a,file=b".to_owned());
         assert_eq!(parsed("opt/org.test/a,string=a,file=b"), offered(text));
         for wrong in ["", "opt/a", "opt/a,b", "bootorder,string=a", ",file=a"] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_a_folder_and_may_have_a_tag() {
+        let parsed = |text: &str| {
+            let share = share(text.as_ref())?;
+            let path = share.path.display().to_string();
+            let tag = share.tag.map(|tag| tag.name().to_owned());
+            Ok((path, tag.unwrap_or_default(), share.readonly))
+        };
+        let is = |path: &str, tag: &str, readonly| -> Result<_, String> {
+            Ok((path.to_owned(), tag.to_owned(), readonly))
+        };
+        assert_eq!(parsed("."), is(".", "", false));
+        assert_eq!(parsed("/a,ro"), is("/a", "", true));
+        assert_eq!(parsed("/a:src,readonly"), is("/a", "src", true));
+        assert_eq!(parsed("/a::b,,c:d:e"), is("/a:b,c", "d:e", false));
+        let longest = "x".repeat(36);
+        assert_eq!(parsed(&format!("a:{longest}")), is("a", &longest, false));
+        for wrong in [
+            "",
+            ":a",
+            ",ro",
+            "a:",
+            "a,writable",
+            &format!("a:{longest}x"),
+        ] {
             assert!(parsed(wrong).is_err(), "{wrong}");
         }
     }

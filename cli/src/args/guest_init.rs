@@ -20,9 +20,18 @@ pub(crate) struct GuestInitArgs {
     #[arg(long, value_name = "IMAGE[,readonly]", conflicts_with = "initrd")]
     #[arg(value_parser = OsStringValueParser::new().try_map(|text| disk(&text)))]
     pub(crate) rootfs: Option<Disk>,
+    /// A folder of this host that becomes the guest's root: / for this host's own files
+    ///
+    /// Nothing is written to it: what the guest writes goes to its memory, and is gone when it ends. The
+    /// guest sees what the user may read who runs this; proc, sysfs and the like are its own. A command
+    /// is run in the folder where this runs, if that is in the root. What changes on the host
+    /// meanwhile, the guest may see or not. It takes a kernel that has virtiofs and overlay, built in or
+    /// as modules.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["initrd", "rootfs"])]
+    pub(crate) root: Option<PathBuf>,
     /// The kernel's modules, from which the guest gets the drivers of its virtio devices: a folder
-    /// like lib/modules/VERSION, or one that has it in it [default: what is beside the kernel, for
-    /// --rootfs and commands]
+    /// like lib/modules/VERSION, or one that has it in it [default: what is beside the kernel, or in
+    /// the folder of --root, for --root, --rootfs and commands]
     ///
     /// With --initrd, they are loaded before its /init is started.
     #[arg(long = "modules", value_name = "DIR")]

@@ -5,12 +5,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 /// `value` with its relative paths made to begin at `folder`. Which parts are paths is said by what
-/// the help calls the value: `FILE`, `FILE[=TEXT]`, `IMAGE[,readonly]`, `CID[,uds=PATH]`.
+/// the help calls the value: `FILE`, `FILE[=TEXT]`, `IMAGE[,readonly]`, `DIR[:TAG][,readonly]`, `CID[,uds=PATH]`.
 pub(super) fn anchored(folder: &Path, value_name: &str, value: &str) -> OsString {
     let name = value_name.replace(['[', ']'], "");
     let Some((head, options)) = name.split_once(',') else {
         return match name.split_once('=') {
-            Some((head, _)) if is_path(head) => before_equals_sign(folder, value),
+            Some((head, _)) if is_path(head) => before_sign('=', folder, value),
             None if is_path(&name) => joined(folder, value),
             _ => value.into(),
         };
@@ -31,6 +31,9 @@ pub(super) fn anchored(folder: &Path, value_name: &str, value: &str) -> OsString
                 out.push(joined(folder, path));
             }
             _ if number == 0 && is_path(head) => out.push(joined(folder, part)),
+            _ if number == 0 && head.split_once(':').is_some_and(|(head, _)| is_path(head)) => {
+                out.push(before_sign(':', folder, part));
+            }
             _ => out.push(part),
         }
     }
@@ -41,13 +44,12 @@ fn is_path(name: &str) -> bool {
     ["FILE", "PATH", "DIR", "IMAGE"].contains(&name)
 }
 
-/// The path ends at the first equals sign that is not written twice; so must those of the folder
-/// be.
-fn before_equals_sign(folder: &Path, value: &str) -> OsString {
+/// The path ends at the first `sign` that is not written twice; so must those of the folder be.
+fn before_sign(sign: char, folder: &Path, value: &str) -> OsString {
     let mut doubled = Vec::new();
     for &byte in folder.as_os_str().as_bytes() {
         doubled.push(byte);
-        if byte == b'=' {
+        if char::from(byte) == sign {
             doubled.push(byte);
         }
     }
@@ -83,6 +85,7 @@ mod tests {
             ("NAME,file=FILE", "opt/a,file=b", "opt/a,file=/vm/b"),
             ("NAME,file=FILE", "opt/a,string=b", "opt/a,string=b"),
             ("DIR", "modules", "/vm/modules"),
+            ("DIR[:TAG][,readonly]", "src:s,ro", "/vm/src:s,ro"),
             ("CID[,uds=PATH]", "3,uds=sock", "3,uds=/vm/sock"),
             ("CID[,uds=PATH]", "3,uds=/run/sock", "3,uds=/run/sock"),
             ("CID[,uds=PATH]", "3", "3"),

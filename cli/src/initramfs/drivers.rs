@@ -6,9 +6,10 @@ use crate::failure::Failure;
 use crate::kernel::Files;
 use crate::progress::Progress;
 use firstlight_image::{Architecture, Image};
+use firstlight_initramfs::Root;
 use firstlight_initramfs::modules::{Kernel, Module, ModuleError, ModuleTree, beside};
 use firstlight_vmm::{Devices, Transport};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What writes a kernel's last words into its crash log.
 pub(super) const CRASH_LOG: &str = "ramoops";
@@ -18,7 +19,7 @@ pub(super) const CRASH_LOG: &str = "ramoops";
 /// like.
 pub(super) fn wanted<'a>(
     devices: &Devices,
-    file_systems: &'a [String],
+    root: Option<&'a Root>,
     architecture: Architecture,
 ) -> Vec<&'a str> {
     let pluggable = devices.hotplug_slots > 0;
@@ -29,6 +30,7 @@ pub(super) fn wanted<'a>(
         ("virtio_pci", has_pci),
         ("virtio_mmio", devices.transport == Transport::Mmio),
         ("virtio_blk", !devices.disks.is_empty() || pluggable),
+        ("virtiofs", !devices.shares.is_empty()),
         ("virtio_net", !devices.nets.is_empty() || pluggable),
         ("virtio_console", devices.has_console()),
         ("vmw_vsock_virtio_transport", devices.vsock.is_some()),
@@ -37,10 +39,15 @@ pub(super) fn wanted<'a>(
         ("qemu_fw_cfg", !devices.files.is_empty()),
     ];
     let drivers = drivers.into_iter().filter(|(_, is_wanted)| *is_wanted);
-    let drivers = drivers.map(|(name, _)| name);
-    drivers
-        .chain(file_systems.iter().map(String::as_str))
-        .collect()
+    let mut wanted: Vec<&str> = drivers.map(|(name, _)| name).collect();
+    let file_systems = root.iter().flat_map(|root| &root.file_systems);
+    let overlay = root.filter(|root| root.covered).map(|_root| "overlay");
+    for name in file_systems.map(String::as_str).chain(overlay) {
+        if !wanted.contains(&name) {
+            wanted.push(name);
+        }
+    }
+    wanted
 }
 
 /// The modules of those of the `wanted` drivers that the kernel does not have built in, and what
@@ -58,7 +65,9 @@ pub(super) fn modules(
     };
     let opened = match &args.guest_init.module_tree {
         Some(folder) => Some(open(folder, &kernel)),
-        None => beside(file).map(|folder| open(&folder, &kernel)),
+        None => beside(file)
+            .or_else(|| in_root(args, &kernel))
+            .map(|folder| open(&folder, &kernel)),
     };
     let tree = match opened {
         Some(Err(ModuleError::NoModules { .. })) | None
@@ -90,6 +99,16 @@ pub(super) fn modules(
     let names: Vec<&str> = modules.iter().map(|module| &*module.name).collect();
     progress.say(&format!("the guest loads {}", listed(&names)));
     Ok(modules)
+}
+
+/// The tree of the kernel in the folder that is to be the root.
+fn in_root(args: &GuestArgs, kernel: &Kernel<'_>) -> Option<PathBuf> {
+    let root = args.guest_init.root.as_ref()?;
+    let mut places = ["lib/modules", "usr/lib/modules"].into_iter();
+    places.find_map(|place| {
+        let folder = root.join(place).join(kernel.version?);
+        folder.is_dir().then_some(folder)
+    })
 }
 
 fn listed(names: &[&str]) -> String {
@@ -169,7 +188,7 @@ fn cannot_take(error: &ModuleError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use firstlight_vmm::{Disk, Net};
+    use firstlight_vmm::{Disk, Net, Share, Tag};
 
     fn disk() -> Disk {
         Disk {
@@ -185,7 +204,7 @@ mod tests {
             status_port: true,
             ..Devices::default()
         };
-        let x86 = |devices: &Devices| wanted(devices, &[], Architecture::X86_64);
+        let x86 = |devices: &Devices| wanted(devices, None, Architecture::X86_64);
         let expected = ["virtio_pci", "virtio_blk", "virtio_console"];
         assert_eq!(x86(&devices), expected);
         devices.transport = Transport::Mmio;
@@ -210,8 +229,8 @@ mod tests {
             hotplug_slots: 1,
             ..Devices::default()
         };
-        let ext4 = ["ext4".to_owned()];
-        let wanted = wanted(&devices, &ext4, Architecture::Arm64);
+        let root = Root::ext4("/dev/vda");
+        let wanted = wanted(&devices, Some(&root), Architecture::Arm64);
         let expected = [
             "pci_host_generic",
             "virtio_pci",
@@ -221,6 +240,22 @@ mod tests {
             "ext4",
         ];
         assert_eq!(wanted, expected);
+    }
+
+    #[test]
+    fn a_root_that_is_shared_has_its_file_system_and_an_overlay() {
+        let devices = Devices {
+            shares: vec![Share {
+                path: "/".into(),
+                tag: Tag::new("root").unwrap(),
+                readonly: true,
+                is_still: true,
+            }],
+            ..Devices::default()
+        };
+        let root = Root::shared("root");
+        let wanted = wanted(&devices, Some(&root), Architecture::X86_64);
+        assert_eq!(wanted, ["virtio_pci", "virtiofs", "overlay"]);
     }
 
     #[test]

@@ -74,6 +74,31 @@ fn one_guest_cannot_have_a_disk_twice() {
 }
 
 #[test]
+fn a_folder_to_share_must_be_there_and_be_one() {
+    let words = ["cannot share /no/folder", "No such file"];
+    refused("no_share", &["--share", "/no/folder"], 1, &words);
+    let file = disk("shared_file", 10);
+    let words = [&*file, "no folder", "cannot be shared"];
+    refused("file_share", &["--share", &file], 2, &words);
+    let words = ["/proc", "a file system of the kernel's own"];
+    refused("proc_share", &["--share", "/proc:host,ro"], 2, &words);
+}
+
+#[test]
+fn a_tag_is_one_shares_alone() {
+    let folder = folder("shared_twice");
+    let folder = folder.to_str().expect("names of this project are UTF-8");
+    let tagged = format!("{folder}:share0");
+    let words = ["two shares", "the tag share0"];
+    refused(
+        "same_tag",
+        &["--share", folder, "--share", &tagged],
+        2,
+        &words,
+    );
+}
+
+#[test]
 fn a_tap_that_does_not_exist_comes_with_how_to_make_one() {
     let words = ["no network interface \"firstlight9\"", "ip tuntap add"];
     refused("no_tap", &["--net", "tap=firstlight9"], 1, &words);
@@ -99,6 +124,12 @@ fn a_machine_has_room_for_so_many_devices() {
 fn what_is_no_device_is_wrong_usage() {
     for (option, value, word) in [
         ("--disk", "disk,reedonly", "reedonly"),
+        ("--share", ".,writable", "writable"),
+        (
+            "--share",
+            ".:a-tag-that-is-longer-than-any-can-be-",
+            "36 bytes",
+        ),
         ("--net", "bridge", "tap=NAME"),
         ("--net", "tap=", "tap=NAME"),
         ("--vsock", "2", "from 3"),
