@@ -25,6 +25,7 @@ use socket::Host;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -79,6 +80,7 @@ pub(crate) fn run(
         firstlight: firstlight.to_owned(),
         kernel: kernel::installed(cache, cases::release(setting.architecture))?,
         root: root::file(project, setting.architecture)?,
+        folder: root::folder(project, setting.architecture)?,
         server: Server::start(address)?,
     };
     let tally = Mutex::new(tally);
@@ -101,12 +103,17 @@ pub(crate) fn run(
     Ok(())
 }
 
+/// A guest's root: the option, and where it is.
+type Root<'a> = (&'static str, &'a Path);
+
 /// What every guest is booted with.
 struct Place {
     firstlight: PathBuf,
     kernel: Kernel,
     /// The image that each guest gets a copy of.
     root: PathBuf,
+    /// The folder with the same in it.
+    folder: PathBuf,
     server: Server,
 }
 
@@ -139,7 +146,7 @@ impl Place {
 
     /// How the guest ended, and all that it tried.
     fn boot(&self, case: &Case) -> Outcome<Vec<(&'static str, Verdict)>> {
-        let ground = Ground::make(&case.of("").replace([' ', ':'], "-"))?;
+        let ground = Ground::make(&case.of(case.ends.title()).replace([' ', ':'], "-"))?;
         ground.fill(&self.root)?;
         let host = Host::listen(&ground.vsock)?;
         let mut command = self.command(case, &ground);
@@ -153,6 +160,8 @@ impl Place {
             let seen = said_of(one.word(), &heard.console).and_then(|()| match one {
                 Try::Disk => ground.look_at_disk(),
                 Try::ReadOnly => ground.look_at_readonly(),
+                Try::Share => ground.look_at_shares(),
+                Try::Covered => uncovered(&self.folder),
                 Try::Vsock => host.outcome(),
                 _ => Ok(()),
             });
@@ -167,30 +176,30 @@ impl Place {
 
     fn complaint(&self, case: &Case, heard: &Heard) -> Option<String> {
         let expected = match case.ends {
-            Ends::Command => STATUS,
+            Ends::Command | Ends::Shared => STATUS,
             Ends::System => 0,
         };
         if heard.status.code() != Some(expected) {
             return Some(format!("expected status {expected}"));
         }
         let is_last = |line: &str| line.trim_end() == LAST;
-        if case.ends == Ends::Command && !heard.console.lines().any(is_last) {
+        if case.ends != Ends::System && !heard.console.lines().any(is_last) {
             return Some("what it printed last is missing".to_owned());
         }
         boot::marker_complaint(&heard.console, &self.kernel.version, CPUS, boot::now())
     }
 
     /// `firstlight boot` with a root, and a limit to itself.
-    fn limited(&self, engine: Engine, ground: &Ground) -> Command {
+    fn limited(&self, engine: Engine, root: Root<'_>) -> Command {
         let mut command = Command::new("timeout");
         command
             .args(["-k", "10", &(TIMEOUT + 60).to_string()])
             .arg(&self.firstlight);
-        self.add_options(&mut command, engine, ground);
+        self.add_options(&mut command, engine, root);
         command
     }
 
-    fn add_options(&self, command: &mut Command, engine: Engine, ground: &Ground) {
+    fn add_options(&self, command: &mut Command, engine: Engine, (option, path): Root<'_>) {
         command
             .env("FIRSTLIGHT_CACHE", unpacked())
             .args(["boot", "--engine", engine.name()])
@@ -198,21 +207,32 @@ impl Place {
             .args(["--memory", "512M", "--cpus", &CPUS.to_string()])
             .arg("--kernel")
             .arg(&self.kernel.file)
-            .arg("--rootfs")
-            .arg(&ground.root);
+            .arg(option)
+            .arg(path);
     }
 
     fn command(&self, case: &Case, ground: &Ground) -> Command {
-        let mut command = self.limited(case.setting.engine, ground);
+        let root = match case.ends {
+            Ends::Command | Ends::System => ground.root(),
+            Ends::Shared => ("--root", &*self.folder),
+        };
+        let mut command = self.limited(case.setting.engine, root);
         command.args(["--virtio", case.transport.name()]);
         for &one in &case.tries {
             match one {
-                Try::Root => {}
+                Try::Root | Try::Covered => {}
                 Try::Disk => _ = command.arg("--disk").arg(&ground.disk),
                 Try::ReadOnly => {
                     let mut disk = ground.readonly.clone().into_os_string();
                     disk.push(",readonly");
                     command.arg("--disk").arg(disk);
+                }
+                Try::Share => {
+                    for (name, more) in SHARES {
+                        let mut share = ground.folder.join(name).into_os_string();
+                        share.push(more);
+                        command.arg("--share").arg(share);
+                    }
                 }
                 Try::Tap => _ = command.arg("--net").arg(format!("tap={}", network::TAP)),
                 Try::User => _ = command.args(["--net", "user"]),
@@ -229,7 +249,7 @@ impl Place {
         }
         let words = self.words(case);
         match case.ends {
-            Ends::Command => command.args(["--", "/sbin/init"]).args(words),
+            Ends::Command | Ends::Shared => command.args(["--", "/sbin/init"]).args(words),
             Ends::System => {
                 let console = case.setting.architecture.console();
                 let words = words.join(" ");
@@ -259,7 +279,7 @@ impl Place {
             });
         }
         words.push(match case.ends {
-            Ends::Command => format!("exit={STATUS}"),
+            Ends::Command | Ends::Shared => format!("exit={STATUS}"),
             Ends::System => "poweroff".to_owned(),
         });
         words
@@ -319,7 +339,42 @@ impl Ground {
             let bytes = vec![b'H'; count * MIB];
             fs::write(path, bytes).because(|| format!("cannot write {}", path.display()))?;
         }
+        self.fill_shares()
+    }
+
+    /// Makes the folders that are shared, with a file in each, and a link that leads out of them.
+    fn fill_shares(&self) -> Outcome {
+        for (name, _) in SHARES {
+            let folder = self.folder.join(name);
+            let fill = || {
+                fs::create_dir(&folder)?;
+                fs::write(folder.join("host"), vec![b'H'; MIB])?;
+                symlink("../disk", folder.join("out"))
+            };
+            fill().because(|| format!("cannot fill {}", folder.display()))?;
+        }
         Ok(())
+    }
+
+    /// The guest has read and written one of them, and only read the other.
+    fn look_at_shares(&self) -> Outcome {
+        let [written, fixed] = SHARES.map(|(name, _)| self.folder.join(name));
+        looks(&written.join("host"), b"H")?;
+        looks(&written.join("guest"), b"G")?;
+        looks(&fixed.join("host"), b"H")?;
+        let names = |folder: &Path| {
+            let entries = fs::read_dir(folder).map(Iterator::count);
+            entries.because(|| format!("cannot read {}", folder.display()))
+        };
+        match (names(&written)?, names(&fixed)?) {
+            (3, 2) => Ok(()),
+            other => Err(Failure::new(format!("so many files are there: {other:?}"))),
+        }
+    }
+
+    /// The disk as a guest's root.
+    fn root(&self) -> Root<'_> {
+        ("--rootfs", &self.root)
     }
 
     fn copy_root(&self, root: &Path) -> Outcome {
@@ -334,6 +389,17 @@ impl Ground {
 
     fn look_at_readonly(&self) -> Outcome {
         looks(&self.readonly, b"H")
+    }
+}
+
+/// The folders that are shared, and what is behind their names: a tag, and that one is only read.
+const SHARES: [(&str, &str); 2] = [("written", ":host"), ("fixed", ":fixed,readonly")];
+
+/// What a guest has written over its root is not in that.
+fn uncovered(folder: &Path) -> Outcome {
+    match folder.join("etc/note").exists() {
+        false => Ok(()),
+        true => Err(Failure::new("the guest has written to the host's folder")),
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) enum Ends {
     Command,
     /// Its root's own init turns it off.
     System,
+    /// As with a command, whose root is a folder of the host.
+    Shared,
 }
 
 /// What a guest tries.
@@ -35,6 +37,8 @@ pub(super) enum Try {
     Root,
     Disk,
     ReadOnly,
+    Share,
+    Covered,
     Tap,
     User,
     Vsock,
@@ -72,6 +76,8 @@ impl Try {
             Self::Root => "root",
             Self::Disk => "disk",
             Self::ReadOnly => "readonly",
+            Self::Share => "share",
+            Self::Covered => "covered",
             Self::Tap => "tap",
             Self::User => "user",
             Self::Vsock => "vsock",
@@ -89,6 +95,7 @@ impl Ends {
         match self {
             Self::Command => "a command's status",
             Self::System => "an init that turns it off",
+            Self::Shared => "a command in a folder of the host",
         }
     }
 }
@@ -116,7 +123,7 @@ pub(super) fn release(architecture: Architecture) -> &'static Release {
 
 /// The guests that are tried in `setting`. Machines for x86 have room for eight devices without a bus,
 /// which one of them fills.
-pub(super) fn of(setting: Setting) -> [Case; 2] {
+pub(super) fn of(setting: Setting) -> [Case; 3] {
     let with = |tries: &[Try]| -> Vec<Try> {
         let tries = tries.iter().copied();
         tries.filter(|one| is_there(*one, setting)).collect()
@@ -125,6 +132,7 @@ pub(super) fn of(setting: Setting) -> [Case; 2] {
         Try::Root,
         Try::Disk,
         Try::ReadOnly,
+        Try::Share,
         Try::Tap,
         Try::User,
         Try::Vsock,
@@ -137,6 +145,7 @@ pub(super) fn of(setting: Setting) -> [Case; 2] {
         .iter()
         .copied()
         .filter(|one| *one != Try::ReadOnly)
+        .filter(|one| *one != Try::Share || setting.engine == Engine::Qemu)
         .collect::<Vec<_>>();
     [
         Case {
@@ -150,6 +159,12 @@ pub(super) fn of(setting: Setting) -> [Case; 2] {
             transport: Transport::Mmio,
             ends: Ends::System,
             tries: with(&of_mmio),
+        },
+        Case {
+            setting,
+            transport: Transport::Pci,
+            ends: Ends::Shared,
+            tries: vec![Try::Covered],
         },
     ]
 }

@@ -16,7 +16,7 @@ const SAID: [&str; 2] = ["FIRSTLIGHT-LEFT-BEHIND", "sysrq triggered crash"];
 pub(super) fn check(place: &Place, engine: Engine, ground: &Ground) -> Outcome<Verdict> {
     ground.copy_root(&place.root)?;
     let file = ground.folder.join("crash.log");
-    let mut command = place.limited(engine, ground);
+    let mut command = place.limited(engine, ground.root());
     command.arg("--pstore").arg(&file);
     command.args(["--", "/sbin/init", "crash"]);
     let output = command

@@ -48,7 +48,7 @@ pub(super) fn check(place: &Place, ground: &Ground) -> Outcome<Verdict> {
 fn until_killed(place: &Place, ground: &Ground) -> Outcome<BTreeMap<String, u64>> {
     // Not by way of `timeout`: what is killed is Firstlight itself.
     let mut command = Command::new(&place.firstlight);
-    place.add_options(&mut command, Engine::Kvm, ground);
+    place.add_options(&mut command, Engine::Kvm, ground.root());
     command.arg("--disk").arg(&ground.disk);
     command.args(["--", "/sbin/init", "churn"]);
     let mut running = command

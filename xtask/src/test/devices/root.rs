@@ -21,11 +21,15 @@ pub(super) fn file(project: &Project, architecture: Architecture) -> Outcome<Pat
     Ok(project.scratch("devices")?.join(name))
 }
 
+/// The folder that the image is made from.
+pub(super) fn folder(project: &Project, architecture: Architecture) -> Outcome<PathBuf> {
+    let name = format!("root-{}", architecture.name());
+    Ok(project.scratch("devices")?.join(name))
+}
+
 /// Makes the image anew.
 pub(super) fn build(project: &Project, cache: &Cache, architecture: Architecture) -> Outcome {
-    let folder = project
-        .scratch("devices")?
-        .join(format!("root-{}", architecture.name()));
+    let folder = folder(project, architecture)?;
     if folder.exists() {
         fs::remove_dir_all(&folder).because(|| format!("cannot remove {}", folder.display()))?;
     }
