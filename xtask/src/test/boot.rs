@@ -213,7 +213,8 @@ impl Heard {
             .stderr(Stdio::piped())
             .spawn()
             .because(|| format!("cannot start {}", process::shown(command)))?;
-        let (Some(input), Some(mut output), Some(mut errors)) = (
+        // The input is kept until the end: a console whose input has ended is another case.
+        let (Some(mut input), Some(mut output), Some(mut errors)) = (
             running.stdin.take(),
             running.stdout.take(),
             running.stderr.take(),
@@ -225,11 +226,10 @@ impl Heard {
             let _ = errors.read_to_end(&mut bytes);
             String::from_utf8_lossy(&bytes).into_owned()
         });
-        // Kept until the end: a console whose input has ended is another case.
-        let mut input = Some(input);
         let mut said = Vec::new();
         let mut chunk = [0; 4096];
         let mut waiting = true;
+        let mut answered = 0;
         // Not by lines: some guests draw their screen without ever ending one.
         loop {
             let len = output
@@ -241,12 +241,13 @@ impl Heard {
             said.extend_from_slice(&chunk[..len]);
             let has_said = |words: &str| waiting && contains(&said, words);
             match then {
-                Then::Type if has_said("FIRSTLIGHT-INIT listens") => {
-                    waiting = false;
-                    if let Some(input) = &mut input {
+                Then::Type => {
+                    let asked = count(&said, "FIRSTLIGHT-INIT listens");
+                    for _ in answered..asked {
                         writeln!(input, "{TYPED}")
                             .because(|| "cannot type on the guest's console".to_owned())?;
                     }
+                    answered = asked;
                 }
                 // `timeout` hands the signal on.
                 Then::TerminateAfter(words) if has_said(words) => {
@@ -254,7 +255,7 @@ impl Heard {
                     rustix::process::kill_process(Pid::from_child(&running), Signal::TERM)
                         .because(|| "cannot send SIGTERM".to_owned())?;
                 }
-                Then::Wait | Then::Type | Then::TerminateAfter(_) => {}
+                Then::Wait | Then::TerminateAfter(_) => {}
             }
         }
         let mut console = String::new();
@@ -372,9 +373,13 @@ pub(super) fn marker_complaint(
 }
 
 fn contains(bytes: &[u8], words: &str) -> bool {
-    bytes
-        .windows(words.len())
-        .any(|window| window == words.as_bytes())
+    count(bytes, words) > 0
+}
+
+/// How often `words` are among `bytes`.
+fn count(bytes: &[u8], words: &str) -> usize {
+    let places = bytes.windows(words.len());
+    places.filter(|place| *place == words.as_bytes()).count()
 }
 
 /// So many seconds may lie between the guest's first line and our looking at it.

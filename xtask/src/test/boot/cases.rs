@@ -50,7 +50,7 @@ pub(super) enum Guest {
 pub(in crate::test) enum Then {
     /// Nothing.
     Wait,
-    /// Types a line on its console once its init listens.
+    /// Types a line on its console each time its init listens.
     Type,
     /// Sends SIGTERM to Firstlight once these words were on its console.
     TerminateAfter(&'static str),
