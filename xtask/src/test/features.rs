@@ -41,7 +41,7 @@ enum Evidence {
     Tried(Transport, &'static [&'static str]),
 }
 
-const ROWS: [Row; 22] = [
+const ROWS: [Row; 25] = [
     row(
         "`arch_memory_layout`",
         Evidence::Unit("arch::tests::ARCH_arch_memory_layout"),
@@ -65,6 +65,18 @@ const ROWS: [Row; 22] = [
     row(
         "disk over MMIO",
         Evidence::Tried(Transport::Mmio, &["root"]),
+    ),
+    row(
+        "shared folders over PCI",
+        Evidence::Tried(Transport::Pci, &["share"]),
+    ),
+    row(
+        "shared folders over MMIO",
+        Evidence::Tried(Transport::Mmio, &["share"]),
+    ),
+    row(
+        "a folder of the host as the root",
+        Evidence::Tried(Transport::Pci, &["covered"]),
     ),
     row(
         "network over PCI",
