@@ -31,9 +31,6 @@ pub(super) const FINISH: &str = "FINISH";
 /// Where Firstlight and QEMU are on the machine.
 pub(super) const FIRSTLIGHT: &str = "/race/firstlight";
 pub(super) const QEMU: &str = "/usr/bin/qemu-system-x86_64";
-/// KVM needs neither of the two features that are left out. Guests with busy devices stop for good in a
-/// spin lock now and then; without the two it seemed to be more seldom.
-const PROCESSOR: &str = "max,+svm,-la57,-vgif,-v-vmsave-vmload";
 /// The longest that everything on it may take, in seconds.
 const PATIENCE: &str = "3600";
 
@@ -46,7 +43,7 @@ pub(super) fn run(cache: &Cache, kernel: &Path, (files, bench): (Files, &str)) -
         .args(lab::emulator(cache, Architecture::X86_64)?)
         .args(["-nodefaults", "-no-user-config"])
         .args(["-display", "none", "-no-reboot", "-M", "q35", "-m", "3072"])
-        .args(["-cpu", PROCESSOR, "-accel", "tcg", "-seed", "1"])
+        .args(["-cpu", lab::X86_64_WITH_SVM, "-accel", "tcg", "-seed", "1"])
         .args(["-icount", "shift=0,sleep=off"])
         .args(["-rtc", "base=2026-01-01T00:00:00,clock=vm"])
         .args(["-serial", "stdio", "-append"])
