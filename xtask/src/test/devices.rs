@@ -186,7 +186,7 @@ impl Place {
             return Some(format!("expected status {expected}"));
         }
         let is_last = |line: &str| line.trim_end() == LAST;
-        if case.ends != Ends::System && !heard.console.lines().any(is_last) {
+        if case.prints() && !heard.console.lines().any(is_last) {
             return Some("what it printed last is missing".to_owned());
         }
         boot::marker_complaint(&heard.console, &self.kernel.version, self.cpus, boot::now())
@@ -281,6 +281,7 @@ impl Place {
                 _ => word.to_owned(),
             });
         }
+        words.extend(case.prints().then(|| "print".to_owned()));
         words.push(match case.ends {
             Ends::Command | Ends::Shared => format!("exit={STATUS}"),
             Ends::System => "poweroff".to_owned(),
