@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// So many blocks of each file are waited for before Firstlight is killed.
-const ENOUGH: u64 = 40;
+const ENOUGH: u64 = 16;
 /// The size of a block, which is full of its number.
 const BLOCK: usize = 4096;
 /// The guest's files: what it calls them.
