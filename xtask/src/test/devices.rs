@@ -33,6 +33,8 @@ use std::time::{Duration, Instant};
 
 /// What a disk's coming and going in a running Linux is called, behind the setting's name.
 pub(super) const HOT_PLUG: &str = "a disk that comes and goes";
+/// The same of a kernel's last words.
+pub(super) const KEPT_PANIC: &str = "a panic is kept";
 
 /// All that guests with devices are tried in.
 pub(super) fn settings() -> impl Iterator<Item = Setting> {
@@ -91,7 +93,7 @@ pub(crate) fn run(
     let tally = tally.into_inner().expect("no guest's thread has panicked");
     // Debian's kernel for riscv64 has no driver for it.
     if setting.architecture != Architecture::Riscv64 {
-        let name = format!("{}: a panic is kept", setting.name());
+        let name = format!("{}: {KEPT_PANIC}", setting.name());
         tally.check(&name, || {
             crash::check(&place, setting.engine, &Ground::make("crash")?)
         })?;

@@ -4,7 +4,7 @@
 use super::Checked;
 use super::Verdict;
 use super::boot::{Engine, Setting, table};
-use super::devices::{self, HOT_PLUG, Transport};
+use super::devices::{self, HOT_PLUG, KEPT_PANIC, Transport};
 use crate::architecture::Architecture;
 use crate::kernel;
 use crate::lab::Board;
@@ -33,8 +33,6 @@ enum Evidence {
     /// The first guest of a kernel on the kvm engine, or one with several vCPUs.
     Boots,
     BootsWithCpus,
-    /// A disk that is plugged in while Linux runs.
-    HotPlug,
     /// What is tried once in a setting, by its name there.
     Setting(&'static str),
     /// What guests with devices tried, any of these.
@@ -56,7 +54,7 @@ const ROWS: [Row; 25] = [
     ),
     row("`build_vm`", Evidence::Boots),
     row("`configure_vcpu`", Evidence::BootsWithCpus),
-    row("`register_pci_device`", Evidence::HotPlug),
+    row("`register_pci_device`", Evidence::Setting(HOT_PLUG)),
     row(
         "`get_host_cpu_frequencies_khz`, `_max_freq_khz`, `_capacity`, `_clusters`",
         Evidence::AnyUnit("arch::host_cpu::tests::a_machine_of_two_clusters_is_told_of"),
@@ -122,7 +120,7 @@ const ROWS: [Row; 25] = [
         "files for the firmware (`fw_cfg`)",
         Evidence::Tried(Transport::Pci, &["fw_cfg"]),
     ),
-    row("a panic's log", Evidence::Setting("a panic is kept")),
+    row("a panic's log", Evidence::Setting(KEPT_PANIC)),
     row(
         "a command's status",
         Evidence::Tried(Transport::Pci, &["a command's status"]),
@@ -200,7 +198,6 @@ fn cell(evidence: &Evidence, architecture: Architecture, passed: &BTreeSet<Strin
         Evidence::BootsWithCpus => first().map_or(Vec::new(), |release| {
             kvm(format!("kvm {} cpus=2", release.name))
         }),
-        Evidence::HotPlug => kvm(format!("{}: {HOT_PLUG}", setting(Engine::Kvm).name())),
         Evidence::Setting(what) => {
             let engines = [Engine::Qemu, Engine::Kvm].into_iter();
             let name = |engine| format!("{}: {what}", setting(engine).name());
