@@ -165,14 +165,16 @@ impl CrashLog {
 
     /// Copies what the file holds into the guest's memory, where that belongs to another program.
     pub(crate) fn load(&self, memory: &GuestMemory) -> Result<(), CrashLogFileError> {
-        let bytes = self.read().map_err(|error| self.cannot_keep(error))?;
+        let mut bytes = self.buffer();
+        let read = self.file.read_exact_at(&mut bytes, 0);
+        read.map_err(|error| self.cannot_keep(error))?;
         let written = memory.write(self.wanted.range.start(), &bytes);
         written.map_err(|error| self.cannot_keep(io::Error::other(error)))
     }
 
     /// Copies what the guest's memory holds into the file.
     pub(crate) fn save(&self, memory: &GuestMemory) -> Result<(), CrashLogFileError> {
-        let mut bytes = self.read().map_err(|error| self.cannot_keep(error))?;
+        let mut bytes = self.buffer();
         let saved = memory
             .read(self.wanted.range.start(), &mut bytes)
             .map_err(io::Error::other)
@@ -180,11 +182,10 @@ impl CrashLog {
         saved.map_err(|error| self.cannot_keep(error))
     }
 
-    fn read(&self) -> io::Result<Vec<u8>> {
-        let len = usize::try_from(self.wanted.range.len()).map_err(io::Error::other)?;
-        let mut bytes = vec![0; len];
-        self.file.read_exact_at(&mut bytes, 0)?;
-        Ok(bytes)
+    /// Room for all of it.
+    fn buffer(&self) -> Vec<u8> {
+        let len = usize::try_from(self.wanted.range.len());
+        vec![0; len.expect("it is a part of memory that is mapped")]
     }
 
     fn cannot_keep(&self, source: io::Error) -> CrashLogFileError {
