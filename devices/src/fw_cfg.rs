@@ -83,8 +83,6 @@ impl FwCfg {
     pub const MOST_FILES: usize = 0x20;
     /// How many ports it has, on machines with ports.
     pub const PORTS: u64 = 12;
-    /// How many addresses it has on other machines.
-    pub const REGISTERS: u64 = 24;
 
     /// A device with these files.
     ///
@@ -92,7 +90,7 @@ impl FwCfg {
     ///
     /// [`FwCfgError`] where a name or a size cannot be told to guests.
     pub fn new(mut files: Vec<FwCfgFile>) -> Result<Self, FwCfgError> {
-        check(&files)?;
+        Self::check(&files)?;
         files.sort_by(|a, b| a.name.cmp(&b.name));
         let mut directory = be32(files.len()).to_vec();
         let mut items = BTreeMap::new();
@@ -114,6 +112,31 @@ impl FwCfg {
             offset: 0,
             dma_high: 0,
         })
+    }
+
+    /// Whether these files can be offered.
+    ///
+    /// # Errors
+    ///
+    /// [`FwCfgError`] as for [`new`](Self::new).
+    pub fn check(files: &[FwCfgFile]) -> Result<(), FwCfgError> {
+        let mut names = BTreeSet::new();
+        for FwCfgFile { name, bytes } in files {
+            let is_visible = name.bytes().all(|byte| byte.is_ascii_graphic());
+            if name.is_empty() || name.len() >= NAME_LEN || !is_visible {
+                return Err(FwCfgError::Name { name: name.clone() });
+            }
+            if u32::try_from(bytes.len()).is_err() {
+                return Err(FwCfgError::Long { name: name.clone() });
+            }
+            if !names.insert(name) {
+                return Err(FwCfgError::Twice { name: name.clone() });
+            }
+        }
+        match files.len() {
+            count if count > FwCfg::MOST_FILES => Err(FwCfgError::Many { count }),
+            _ => Ok(()),
+        }
     }
 
     /// Fills `data` with what the ports from `offset` read as.
@@ -195,26 +218,6 @@ impl FwCfg {
             }
             _ => None,
         }
-    }
-}
-
-fn check(files: &[FwCfgFile]) -> Result<(), FwCfgError> {
-    let mut names = BTreeSet::new();
-    for FwCfgFile { name, bytes } in files {
-        let is_visible = name.bytes().all(|byte| byte.is_ascii_graphic());
-        if name.is_empty() || name.len() >= NAME_LEN || !is_visible {
-            return Err(FwCfgError::Name { name: name.clone() });
-        }
-        if u32::try_from(bytes.len()).is_err() {
-            return Err(FwCfgError::Long { name: name.clone() });
-        }
-        if !names.insert(name) {
-            return Err(FwCfgError::Twice { name: name.clone() });
-        }
-    }
-    match files.len() {
-        count if count > FwCfg::MOST_FILES => Err(FwCfgError::Many { count }),
-        _ => Ok(()),
     }
 }
 

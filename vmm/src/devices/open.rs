@@ -5,8 +5,8 @@ use crate::reports::Reports;
 use crate::virtio::{self, BalloonControl, Carrier, ConsoleLine, Passt, Tap};
 use crate::{RunError, Stop, VirtioDevice};
 use firstlight_base::KIB;
-use firstlight_devices::FwCfg;
 use firstlight_devices::virtio::console::ScreenSize;
+use firstlight_devices::{FwCfg, FwCfgFile};
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::process;
@@ -62,7 +62,10 @@ impl Devices {
     /// [`RunError`] for the first that is not to be had.
     pub fn open(&self, memory: u64) -> Result<OpenDevices, RunError> {
         let mut open = OpenDevices::none()?;
-        open.fw_cfg = self.fw_cfg()?;
+        if !self.files.is_empty() {
+            let chip = FwCfg::new(self.read_files()?).map_err(DeviceError::from)?;
+            open.fw_cfg = Some(chip);
+        }
         for (disk, number) in self.disks.iter().zip(0..) {
             open.add(VirtioDevice::disk(disk, number)?);
         }
@@ -91,13 +94,9 @@ impl Devices {
         Ok(open)
     }
 
-    /// The device that offers files, where there are any.
-    fn fw_cfg(&self) -> Result<Option<FwCfg>, DeviceError> {
-        if self.files.is_empty() {
-            return Ok(None);
-        }
-        let files = self.files.iter().map(OfferedFile::read);
-        Ok(Some(FwCfg::new(files.collect::<Result<_, _>>()?)?))
+    /// What the firmware is offered, as it is now.
+    pub(crate) fn read_files(&self) -> Result<Vec<FwCfgFile>, DeviceError> {
+        self.files.iter().map(OfferedFile::read).collect()
     }
 
     /// The folders that are shared, in order.
@@ -119,7 +118,6 @@ impl Devices {
     ///
     /// [`DeviceError`] for the first that is not.
     pub(crate) fn check(&self) -> Result<(), DeviceError> {
-        self.fw_cfg()?;
         // All at once, for a guest cannot have one twice.
         let disks = self.disks.iter().zip(0..);
         let disks = disks.map(|(disk, number)| VirtioDevice::disk(disk, number));

@@ -25,13 +25,14 @@ use crate::crash_log::CrashLog;
 use crate::virtio::VhostUser;
 use crate::{
     ConsoleKind, ConsoleOutput, Crash, CrashKind, CrashLogFile, DeviceError, Devices, Equipment,
-    OfferedFile, RunError, Running, Stop,
+    RunError, Running, Stop,
 };
 use command::Handed;
 use debugger::Debugger;
 use firstlight_base::{GuestMem, VcpuId, VcpuState};
 use firstlight_boot::platform::VirtRiscv64;
 use firstlight_boot::{BootPlan, Hardware, Platform, reset_rom, riscv_firmware};
+use firstlight_devices::{FwCfg, FwCfgFile};
 use firstlight_image::Architecture;
 use firstlight_load::{Backing, GuestMemory, Sources, place};
 use monitor::{Event, Monitor, Reason, START_PATIENCE};
@@ -144,7 +145,9 @@ impl QemuMachine {
         let (debugger, their_debugger) = sockets()?;
         let ram = ram_file(&memory, platform)?;
         let their_log = copy(&log)?;
-        let files = devices.files.iter().map(handed_file);
+        let offered = devices.read_files()?;
+        FwCfg::check(&offered).map_err(DeviceError::from)?;
+        let files = offered.iter().map(handed_file);
         let files = files.collect::<Result<Vec<_>, _>>()?;
         let handed = Handed {
             memory: ram.as_raw_fd(),
@@ -482,9 +485,8 @@ fn rom(plan: &BootPlan) -> Result<Option<OwnedFd>, RunError> {
 
 /// A file in memory that begins with `bytes`.
 /// A file that the firmware is offered, for QEMU to read.
-fn handed_file(offered: &OfferedFile) -> Result<OwnedFd, RunError> {
-    let bytes = offered.read()?.bytes;
-    file("fw_cfg", &bytes).map_err(RunError::host("hand a file to QEMU"))
+fn handed_file(offered: &FwCfgFile) -> Result<OwnedFd, RunError> {
+    file("fw_cfg", &offered.bytes).map_err(RunError::host("hand a file to QEMU"))
 }
 
 fn file(name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> {
