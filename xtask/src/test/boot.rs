@@ -385,7 +385,7 @@ fn count(bytes: &[u8], words: &str) -> usize {
 /// So many seconds may lie between the guest's first line and our looking at it.
 const CLOCK_TOLERANCE: u64 = 300;
 
-fn last_lines(text: &str, count: usize) -> String {
+pub(super) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }

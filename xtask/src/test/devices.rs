@@ -311,7 +311,10 @@ fn said_of(word: &str, console: &str) -> Outcome {
     match said {
         Some("ok") => Ok(()),
         Some(wrong) => Err(Failure::new(wrong)),
-        None => Err(Failure::new("the guest did not come so far")),
+        None => Err(Failure::new(format!(
+            "the guest says nothing of it; last lines of its console:\n{}",
+            boot::last_lines(console, 40)
+        ))),
     }
 }
 
