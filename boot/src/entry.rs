@@ -1,5 +1,6 @@
 //! The ways into an image, as facts to be told: no machine is needed for them.
 
+use crate::planner::firmware;
 use crate::protocol::flat::{self, Rules};
 use crate::protocol::{self, Form, Way};
 use crate::{Protocol, ProtocolChoice, Request, Unpack};
@@ -36,6 +37,9 @@ pub enum EntryPoint {
 /// Every way into `image`, the one that is taken by default first.
 #[must_use]
 pub fn entries(image: &Image<'_>) -> Vec<Entry> {
+    if let Some(one) = image.firmware() {
+        return firmware::entry(image, one).into_iter().collect();
+    }
     if let Some(rules) = Rules::of(image.architecture()) {
         let kernel = flat::kernel(image, rules, &Request::default());
         return kernel.iter().map(|_| of_flat(rules)).collect();

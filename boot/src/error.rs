@@ -57,6 +57,14 @@ pub enum PlanError {
         /// What it lacks.
         why: String,
     },
+    /// Firmware is longer than the flash that it is to lie in.
+    #[error("the firmware has {len:#x} bytes, but the flash {flash} has {:#x}", flash.len())]
+    FirmwareTooLong {
+        /// How many bytes it has.
+        len: u64,
+        /// Where the flash is.
+        flash: GpaRange,
+    },
     /// The kernel would be entered outside of itself.
     #[error("the kernel's entry {entry} lies outside the kernel, which lies at {kernel}")]
     EntryOutside {

@@ -1,5 +1,6 @@
 //! From an image and a request to a sound plan.
 
+pub(crate) mod firmware;
 mod pc;
 mod virt;
 
@@ -17,6 +18,9 @@ use firstlight_image::Image;
 ///
 /// [`PlanError`] with the rule that is broken and the numbers that break it.
 pub fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError> {
+    if let Some(firmware) = image.firmware() {
+        return firmware::plan(image, firmware, request);
+    }
     match Rules::of(image.architecture()) {
         Some(rules) => virt::plan(&flat::kernel(image, rules, request)?, rules, request),
         None => pc::plan(image, request),

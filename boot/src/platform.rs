@@ -5,12 +5,14 @@
 //! `virt`) for what both have, so that one plan runs on either engine.
 
 mod expansion;
+mod flash;
 mod pc;
 mod topology;
 mod virt_arm64;
 mod virt_riscv64;
 
 pub use expansion::{PciWindows, VirtioMmio};
+pub use flash::Flash;
 pub use pc::{Pc, SerialPort};
 pub use topology::{Cpu, OperatingPoint, Topology};
 pub use virt_arm64::{Gic, VirtArm64};
@@ -79,6 +81,16 @@ impl Platform {
             Self::Pc(pc) => pc.pci.as_ref(),
             Self::VirtArm64(virt) => virt.pci.as_ref(),
             Self::VirtRiscv64(virt) => virt.pci.as_ref(),
+        }
+    }
+
+    /// The flash that firmware lies in; there is none where a kernel is booted without firmware.
+    #[must_use]
+    pub const fn flash(&self) -> Option<Flash> {
+        match self {
+            Self::Pc(_) => None,
+            Self::VirtArm64(virt) => virt.flash,
+            Self::VirtRiscv64(virt) => virt.flash,
         }
     }
 

@@ -94,7 +94,7 @@ fn gate(protocol: Protocol) -> Option<&'static dyn Gate> {
         Protocol::Pvh => &pvh::Pvh,
         Protocol::Multiboot => &MultibootGate(Version::One),
         Protocol::Multiboot2 => &MultibootGate(Version::Two),
-        Protocol::Arm64 | Protocol::Riscv64 => return None,
+        Protocol::Arm64 | Protocol::Riscv64 | Protocol::Firmware => return None,
     })
 }
 

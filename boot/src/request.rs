@@ -228,11 +228,13 @@ pub enum Protocol {
     Arm64,
     /// The boot protocol of Linux for RISC-V (`Documentation/arch/riscv/boot.rst`).
     Riscv64,
+    /// None: firmware in flash, in which a processor begins after its reset.
+    Firmware,
 }
 
 impl Protocol {
     /// Every protocol, fastest first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Linux64,
         Self::Pvh,
         Self::Linux32,
@@ -241,6 +243,7 @@ impl Protocol {
         Self::Multiboot,
         Self::Arm64,
         Self::Riscv64,
+        Self::Firmware,
     ];
 
     /// The name on the command line and in JSON.
@@ -255,6 +258,7 @@ impl Protocol {
             Self::Multiboot2 => "multiboot2",
             Self::Arm64 => "arm64",
             Self::Riscv64 => "riscv64",
+            Self::Firmware => "firmware",
         }
     }
 }

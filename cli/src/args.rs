@@ -16,9 +16,7 @@ use firstlight_base::{Gpa, GpaRange};
 use firstlight_boot::platform::VirtRiscv64;
 use firstlight_boot::{Hardware, Kaslr, Protocol, ProtocolChoice, Unpack};
 use firstlight_image::Architecture;
-use firstlight_vmm::{
-    CrashLogFile, Devices, Engine, EngineChoice, Equipment, Share, Tag, VcpuPolicy,
-};
+use firstlight_vmm::{Devices, Engine, EngineChoice, Equipment, Share, Tag, VcpuPolicy};
 use guest_init::GuestInitArgs;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -330,12 +328,12 @@ impl BootArgs {
         (!self.timeout.is_zero()).then_some(self.timeout)
     }
 
-    /// What the machine is given beside its plan.
-    pub(crate) fn equipment(&self, crash_log: Option<CrashLogFile>) -> Equipment {
+    /// What the machine is given beside its plan and the files that memory of it is kept in.
+    pub(crate) fn equipment(&self) -> Equipment {
         Equipment {
             devices: self.guest.devices(),
             policy: self.policy(),
-            crash_log,
+            ..Equipment::default()
         }
     }
 
@@ -456,6 +454,12 @@ pub(crate) struct GuestArgs {
     #[arg(long, value_name = "FILE[,size=SIZE]")]
     #[arg(value_parser = OsStringValueParser::new().try_map(|text| device::pstore(&text)))]
     pub(crate) pstore: Option<PstoreArg>,
+    /// Keep in this file what firmware has to remember (UEFI's variables); it is made if it is not there
+    ///
+    /// It is a bank of the machine's flash, as long as that: 64 MiB on arm64, which is what Debian's
+    /// AAVMF_VARS.fd has, 32 MiB on riscv64. Without it, firmware forgets when its guest ends or resets.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pflash: Option<PathBuf>,
     /// The words behind `--`, of those that take any: see `Verb::parsed`.
     #[arg(skip)]
     pub(crate) command: Vec<String>,
@@ -481,6 +485,11 @@ impl GuestArgs {
     pub(crate) fn cmdline(&self, of_image: Option<String>, architecture: Architecture) -> String {
         let given = self.cmdline.clone().or(of_image);
         given.unwrap_or_else(|| default_cmdline(architecture).to_owned())
+    }
+
+    /// What was given for firmware, which takes no command line.
+    pub(crate) fn firmware_cmdline(&self) -> String {
+        self.cmdline.clone().unwrap_or_default()
     }
 
     /// The same, with which the kernel says nothing on the console where that is our choice.
@@ -555,6 +564,7 @@ impl GuestArgs {
             ProtocolArg::Multiboot2 => ProtocolChoice::Only(Protocol::Multiboot2),
             ProtocolArg::Arm64 => ProtocolChoice::Only(Protocol::Arm64),
             ProtocolArg::Riscv64 => ProtocolChoice::Only(Protocol::Riscv64),
+            ProtocolArg::Firmware => ProtocolChoice::Only(Protocol::Firmware),
         }
     }
 
@@ -647,6 +657,7 @@ enum ProtocolArg {
     Multiboot2,
     Arm64,
     Riscv64,
+    Firmware,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

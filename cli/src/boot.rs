@@ -15,8 +15,8 @@ use firstlight_boot::{BootPlan, Request};
 use firstlight_image::{Architecture, Image};
 use firstlight_load::Sources;
 use firstlight_vmm::{
-    Chosen, Console, DeviceError, Ending, Engine, HostCpus, Limits, Machine, PostMortem, RunError,
-    choose,
+    Chosen, Console, DeviceError, Ending, Engine, Equipment, HostCpus, Limits, Machine, MemoryFile,
+    MemoryFilePurpose, PostMortem, RunError, choose,
 };
 use rustix::system::sysinfo;
 use std::time::{Duration, Instant};
@@ -102,14 +102,38 @@ fn prepare(
         // most. A page that is mapped is an exit and a fault of the host's each time; a copy lies in huge pages.
         kept: &Vec::from_iter(initrd.as_ref().and_then(Initrd::mapped)),
     };
-    let crash_log = pstore::file(&args.guest, image.architecture())?;
-    let equipment = args.equipment(crash_log);
+    let equipment = Equipment {
+        crash_log: pstore::file(&args.guest, image.architecture())?,
+        flash_variables: flash_variables(&args.guest, &plan)?,
+        ..args.equipment()
+    };
     let machine = progress
         .step("filling the guest's memory", || {
             chosen.engine.prepare(&plan, &sources, &equipment)
         })
         .map_err(|error| run_failed(&error))?;
     Ok((plan, machine))
+}
+
+/// Where firmware keeps what it has to remember, if that is to be kept.
+fn flash_variables(args: &GuestArgs, plan: &BootPlan) -> Result<Option<MemoryFile>, Failure> {
+    let Some(path) = &args.pflash else {
+        return Ok(None);
+    };
+    let Some(flash) = plan.platform().flash() else {
+        return Err(Failure::new(
+            ExitStatus::Usage,
+            format!(
+                "--pflash is for firmware to remember by, and this is a {}",
+                plan.image()
+            ),
+        ));
+    };
+    Ok(Some(MemoryFile {
+        purpose: MemoryFilePurpose::FlashVariables,
+        path: path.clone(),
+        range: flash.variables,
+    }))
 }
 
 /// The plan for the machine that `engine` makes, and with what it has to tell the kernel on its
@@ -255,7 +279,7 @@ fn run_failed(error: &RunError) -> Failure {
         RunError::Device(DeviceError::Engine { .. }) => ExitStatus::NoEngine,
         RunError::Device(error) if error.is_usage() => ExitStatus::Usage,
         RunError::Seat(_) => ExitStatus::Plan,
-        RunError::CrashLog(error) if error.is_usage() => ExitStatus::Usage,
+        RunError::MemoryFile(error) if error.is_usage() => ExitStatus::Usage,
         _ => ExitStatus::Host,
     };
     Failure::of(status, error)

@@ -151,7 +151,10 @@ pub(crate) fn request(
     initrd: Option<&Initrd>,
 ) -> Result<Request, Failure> {
     let crash_log = pstore::of(args, image.architecture())?;
-    let given = || args.cmdline(image.parts().cmdline, image.architecture());
+    let given = || match image.firmware() {
+        Some(_) => args.firmware_cmdline(),
+        None => args.cmdline(image.parts().cmdline, image.architecture()),
+    };
     let with_initrd = initrd.and_then(Initrd::cmdline).map(str::to_owned);
     let mut cmdline = with_initrd.unwrap_or_else(given);
     let mut reserved = args.reserve.clone();
@@ -223,6 +226,7 @@ pub(crate) fn plan_status(error: &PlanError) -> ExitStatus {
         | PlanError::EntryOutside { .. }
         | PlanError::NotMapped { .. } => ExitStatus::Image,
         PlanError::Transports { .. }
+        | PlanError::FirmwareTooLong { .. }
         | PlanError::NoEntry { .. }
         | PlanError::Immovable { .. }
         | PlanError::Misplaced { .. }

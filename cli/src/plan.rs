@@ -50,6 +50,9 @@ pub(crate) fn plan(args: &PlanArgs, progress: Progress) -> Result<(), Failure> {
 
 /// Where the command line comes from, and what a boot does to it.
 fn cmdline_notes(args: &PlanArgs, image: &Image<'_>) -> String {
+    if image.firmware().is_some() {
+        return String::new();
+    }
     let default = match (args.guest.cmdline_is_default(), image.parts().cmdline) {
         (false, _) => "",
         (true, Some(_)) => "The command line is the image's own; --cmdline replaces it.\n",

@@ -6,7 +6,7 @@ use crate::failure::{Failure, printable};
 use crate::{json, output};
 use firstlight_boot::CrashLog;
 use firstlight_image::Architecture;
-use firstlight_vmm::{CrashLogFile, CrashRecord, RecordKind, crash_records};
+use firstlight_vmm::{CrashRecord, MemoryFile, MemoryFilePurpose, RecordKind, crash_records};
 use serde_json::{Value, json as value};
 use std::fmt::Write;
 use std::fs;
@@ -39,11 +39,12 @@ pub(crate) fn of(
 pub(crate) fn file(
     args: &GuestArgs,
     architecture: Architecture,
-) -> Result<Option<CrashLogFile>, Failure> {
+) -> Result<Option<MemoryFile>, Failure> {
     let log = of(args, architecture)?;
     Ok(log
         .zip(args.pstore.as_ref())
-        .map(|(log, wanted)| CrashLogFile {
+        .map(|(log, wanted)| MemoryFile {
+            purpose: MemoryFilePurpose::CrashLog,
             path: wanted.path.clone(),
             range: log.range(),
         }))

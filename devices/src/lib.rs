@@ -15,6 +15,7 @@ extern crate alloc;
 
 mod acpi_regs;
 mod bus;
+mod cfi_flash;
 mod chip;
 mod cmos;
 mod debug_exit;
@@ -34,6 +35,7 @@ mod words;
 
 pub use acpi_regs::AcpiRegs;
 pub use bus::{Bus, Overlap};
+pub use cfi_flash::{CfiFlash, FlashBus};
 pub use chip::{ByteWide, Chip, Effect, Interrupting};
 pub use cmos::Cmos;
 pub use debug_exit::DebugExit;

@@ -29,7 +29,7 @@ use x86_64 as arch;
 
 use crate::probe::Architecture;
 use crate::{
-    Exit, Features, HvError, Hypervisor, Interconnect, IrqLine, Irqchip, Kicker, NoKvm, Offer,
+    Exit, Features, HvError, Hypervisor, Interconnect, IrqLine, Irqchip, Kicker, NoKvm, Offer, Rom,
     SystemEvent, Vcpu, Vm,
 };
 use firstlight_base::{Gpa, Irq, Port, VcpuState};
@@ -189,11 +189,10 @@ pub struct KvmVm {
     irqchip: Option<arch::Controllers>,
 }
 
-impl Vm for KvmVm {
-    type Vcpu = KvmVcpu;
-    type IrqLine = KvmIrqLine;
-
-    fn map(&mut self, memory: Arc<GuestMemory>) -> Result<(), HvError> {
+impl KvmVm {
+    /// Keeps `memory` for as long as anything of the machine exists, and numbers the slots of its regions:
+    /// the first.
+    fn keep(&self, memory: &Arc<GuestMemory>) -> Result<u32, HvError> {
         for region in memory.regions() {
             arch::check_memory(&self.host, region.range())?;
         }
@@ -203,14 +202,64 @@ impl Vm for KvmVm {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let slots: usize = mapped.iter().map(|memory| memory.regions().len()).sum();
-        // Kept before it is mapped: what KVM knows of must stay, even if a later region fails.
-        mapped.push(Arc::clone(&memory));
-        for (slot, region) in (slots..).zip(memory.regions()) {
-            let slot = u32::try_from(slot).expect("a machine has a handful of memory regions");
+        // Before it is mapped: what KVM knows of must stay, even if a later region fails.
+        mapped.push(Arc::clone(memory));
+        Ok(u32::try_from(slots).expect("a machine has a handful of memory regions"))
+    }
+}
+
+/// A region of memory that the guest can only read.
+#[derive(Debug)]
+struct KvmRom {
+    machine: Arc<Machine>,
+    memory: Arc<GuestMemory>,
+    /// Which region.
+    number: usize,
+    slot: u32,
+}
+
+impl Rom for KvmRom {
+    fn show(&self, is_shown: bool) -> Result<(), HvError> {
+        let vm = &self.machine.fd;
+        let region = self.memory.regions().get(self.number);
+        match region.filter(|_| is_shown) {
+            Some(region) => ioctl::set_rom_slot(vm, self.slot, region),
+            None => ioctl::clear_slot(vm, self.slot),
+        }
+        .map_err(refused("map the guest's flash"))
+    }
+}
+
+impl Vm for KvmVm {
+    type Vcpu = KvmVcpu;
+    type IrqLine = KvmIrqLine;
+
+    fn map(&mut self, memory: Arc<GuestMemory>) -> Result<(), HvError> {
+        let first = self.keep(&memory)?;
+        for (slot, region) in (first..).zip(memory.regions()) {
             ioctl::set_memory_slot(&self.machine.fd, slot, region)
                 .map_err(refused("map the guest's memory"))?;
         }
         Ok(())
+    }
+
+    fn map_rom(&mut self, memory: Arc<GuestMemory>) -> Result<Vec<Arc<dyn Rom>>, HvError> {
+        if !self.machine.fd.check_extension(Cap::ReadonlyMem) {
+            return Err(HvError::MissingCapability("KVM_CAP_READONLY_MEM"));
+        }
+        let first = self.keep(&memory)?;
+        let mut roms: Vec<Arc<dyn Rom>> = Vec::new();
+        for (number, slot) in (0..memory.regions().len()).zip(first..) {
+            let rom = KvmRom {
+                machine: Arc::clone(&self.machine),
+                memory: Arc::clone(&memory),
+                number,
+                slot,
+            };
+            rom.show(true)?;
+            roms.push(Arc::new(rom));
+        }
+        Ok(roms)
     }
 
     fn create_irqchip(&mut self, irqchip: &Irqchip) -> Result<(), HvError> {

@@ -85,6 +85,14 @@ pub trait Vm: Send + Sync {
     /// [`HvError`] where the host refuses, or the hypervisor needs some of the addresses itself.
     fn map(&mut self, memory: Arc<GuestMemory>) -> Result<(), HvError>;
 
+    /// Gives the machine all of `memory` to read, as [`map`](Vm::map) does: a write to it is an exit, as a
+    /// write to where no memory is. For each of its regions there is a [`Rom`], in order.
+    ///
+    /// # Errors
+    ///
+    /// [`HvError`] where the host refuses or cannot.
+    fn map_rom(&mut self, memory: Arc<GuestMemory>) -> Result<Vec<Arc<dyn Rom>>, HvError>;
+
     /// Gives the machine interrupt controllers inside the hypervisor, and with those of a PC its
     /// timer. A machine without them has none, or has them outside and drives the vCPUs'
     /// [pins](Vcpu::interrupt_pin).
@@ -115,6 +123,16 @@ pub trait Vm: Send + Sync {
 
     /// What passes between the machine's devices and its processors beside lines.
     fn interconnect(&self) -> Arc<dyn Interconnect>;
+}
+
+/// Memory that the guest can only read.
+pub trait Rom: Send + Sync {
+    /// Lets the guest read the memory, or makes its reads exits, too.
+    ///
+    /// # Errors
+    ///
+    /// [`HvError`] where the host refuses.
+    fn show(&self, is_shown: bool) -> Result<(), HvError>;
 }
 
 /// An interrupt line into the machine's interrupt controllers.

@@ -5,7 +5,7 @@
 
 use crate::{
     Doorbell, Exit, Features, Hung, HvError, Hypervisor, Interconnect, InternalError, IrqLine,
-    Irqchip, Kicker, Message, SbiCall, SystemEvent, Vcpu, Vm,
+    Irqchip, Kicker, Message, Rom, SbiCall, SystemEvent, Vcpu, Vm,
 };
 use firstlight_base::x86::Registers;
 use firstlight_base::{Gpa, GpaRange, Irq, Port, VcpuId, VcpuState};
@@ -82,6 +82,10 @@ pub enum Step {
 pub enum Record {
     /// Memory was mapped.
     Map(Vec<GpaRange>),
+    /// Memory was mapped to be read only.
+    MapRom(Vec<GpaRange>),
+    /// Such memory was shown to the guest, or hidden from it.
+    ShowRom(GpaRange, bool),
     /// Interrupt controllers were created.
     CreateIrqchip(Irqchip),
     /// That many vCPUs were created.
@@ -214,6 +218,20 @@ impl Vm for ScriptVm {
         Ok(())
     }
 
+    fn map_rom(&mut self, memory: Arc<GuestMemory>) -> Result<Vec<Arc<dyn Rom>>, HvError> {
+        let ranges: Vec<GpaRange> = memory
+            .regions()
+            .iter()
+            .map(|region| region.range())
+            .collect();
+        self.shared.note(Record::MapRom(ranges.clone()));
+        let rom = |range| -> Arc<dyn Rom> {
+            let shared = Arc::clone(&self.shared);
+            Arc::new(ScriptRom { shared, range })
+        };
+        Ok(ranges.into_iter().map(rom).collect())
+    }
+
     fn create_irqchip(&mut self, irqchip: &Irqchip) -> Result<(), HvError> {
         self.shared.note(Record::CreateIrqchip(irqchip.clone()));
         Ok(())
@@ -277,6 +295,20 @@ impl IrqLine for ScriptIrqLine {
 
     fn set(&self, high: bool) -> Result<(), HvError> {
         self.shared.note(Record::Irq(self.irq, high));
+        Ok(())
+    }
+}
+
+/// Memory of a [`ScriptVm`] that the guest can only read.
+#[derive(Debug)]
+struct ScriptRom {
+    shared: Arc<Shared>,
+    range: GpaRange,
+}
+
+impl Rom for ScriptRom {
+    fn show(&self, is_shown: bool) -> Result<(), HvError> {
+        self.shared.note(Record::ShowRom(self.range, is_shown));
         Ok(())
     }
 }

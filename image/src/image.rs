@@ -7,6 +7,7 @@ use crate::architecture::Architecture;
 use crate::arm64::Arm64Image;
 use crate::bzimage::{BzImage, BzImageError};
 use crate::elf::{Elf, ElfError, Kind};
+use crate::firmware::{Firmware, FirmwareVolumeError};
 use crate::linux_image::LinuxImageError;
 use crate::multiboot::{Multiboot, MultibootError};
 use crate::other::Other;
@@ -68,6 +69,8 @@ pub enum Format {
     Android(AndroidBoot),
     /// A compressed stream from the first byte on.
     Packed(Packed),
+    /// What a machine starts with instead of a kernel.
+    Firmware(Firmware),
     /// Something that is recognised, but is no kernel that can be booted.
     Other(Other),
 }
@@ -274,6 +277,15 @@ impl<'a> Image<'a> {
             .find_map(|(index, layer)| Some((index, wanted(&layer.format)?)))
     }
 
+    /// The firmware that the innermost layer is, where it is any.
+    #[must_use]
+    pub fn firmware(&self) -> Option<&Firmware> {
+        match &self.kernel().format {
+            Format::Firmware(firmware) => Some(firmware),
+            _ => None,
+        }
+    }
+
     /// The multiboot headers of the innermost layer, and which layer that is: of a flat file, or of
     /// an ELF file, whose first 32 KiB are searched for them now.
     ///
@@ -293,6 +305,7 @@ impl<'a> Image<'a> {
             | Format::UImage(_)
             | Format::Android(_)
             | Format::Packed(_)
+            | Format::Firmware(_)
             | Format::Other(_) => None,
         };
         Ok(headers.map(|headers| (self.layers.len().saturating_sub(1), headers)))
@@ -532,6 +545,9 @@ impl Format {
         if let Some(pe) = Pe::read(bytes).filter(|&pe| Uki::is(pe)) {
             return Ok(Self::Uki(Uki::parse(pe, bytes)?));
         }
+        if Firmware::is(file) {
+            return Ok(Self::Firmware(Firmware::parse(bytes)?));
+        }
         if UImage::is(file) {
             return Ok(Self::UImage(UImage::parse(bytes)?));
         }
@@ -572,6 +588,7 @@ impl Format {
             | Self::Riscv(_)
             | Self::Elf(_)
             | Self::Multiboot(_)
+            | Self::Firmware(_)
             | Self::Other(_) => None,
         }
     }
@@ -590,6 +607,7 @@ impl Format {
             | Self::Riscv(_)
             | Self::Elf(_)
             | Self::Multiboot(_)
+            | Self::Firmware(_)
             | Self::Other(_) => None,
         }
     }
@@ -619,6 +637,7 @@ impl Format {
             Self::Zboot(zboot) => Some(zboot.architecture),
             Self::Uki(uki) => Some(uki.architecture),
             Self::UImage(uimage) => Some(uimage.architecture),
+            Self::Firmware(firmware) => Some(firmware.architecture),
             Self::Android(_) | Self::Packed(_) | Self::Other(_) => None,
         }
     }
@@ -639,6 +658,7 @@ impl Format {
             ),
             Self::UImage(uimage) => Some(uimage.kind.why_not().unwrap_or(WITHOUT)),
             Self::Zboot(_) | Self::Uki(_) | Self::Android(_) | Self::Packed(_) => Some(WITHOUT),
+            Self::Firmware(firmware) => firmware.why_not(),
             Self::Other(other) => Some(other.why_not()),
         }
     }
@@ -657,6 +677,7 @@ impl fmt::Display for Format {
             Self::UImage(uimage) => fmt::Display::fmt(uimage, f),
             Self::Android(boot) => fmt::Display::fmt(boot, f),
             Self::Packed(packed) => fmt::Display::fmt(&packed.codec, f),
+            Self::Firmware(firmware) => fmt::Display::fmt(firmware, f),
             Self::Other(other) => fmt::Display::fmt(other, f),
         }
     }
@@ -692,6 +713,9 @@ pub enum FormatError {
     /// A broken Android boot image.
     #[error(transparent)]
     Android(#[from] AndroidBootError),
+    /// Broken UEFI firmware.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareVolumeError),
 }
 
 impl FormatError {
@@ -707,6 +731,7 @@ impl FormatError {
             Self::Uki(_) => "unified kernel image",
             Self::UImage(_) => "uImage",
             Self::Android(_) => "Android boot image",
+            Self::Firmware(_) => "UEFI firmware image",
         }
     }
 }

@@ -31,6 +31,7 @@ mod arm64;
 mod bzimage;
 mod crc32;
 mod elf;
+mod firmware;
 mod image;
 mod linux_image;
 mod multiboot;
@@ -53,6 +54,7 @@ pub use architecture::Architecture;
 pub use arm64::Arm64Image;
 pub use bzimage::{BzImage, BzImageError, KernelInfo};
 pub use elf::{Class, Elf, ElfError, Kind, Machine, Segment, SegmentFlags};
+pub use firmware::{Firmware, FirmwareVolumeError};
 pub use image::{Format, FormatError, Image, ImageError, Layer, Limits, Part, Parts};
 pub use linux_image::LinuxImageError;
 pub use multiboot::{

@@ -32,9 +32,6 @@ pub enum Other {
     Igvm,
     /// A cpio archive, as an initial ramdisk is.
     Cpio,
-    /// UEFI firmware, or a part of it (UEFI Platform Initialization Specification, volume 3, "Firmware
-    /// Volume").
-    FirmwareVolume,
     /// A BIOS, which a PC starts with.
     Bios,
     /// A boot sector: the start of a disk, or a kernel from before 1995.
@@ -84,9 +81,7 @@ impl Other {
             Self::DeviceTree => "it describes a machine, and is given to a kernel beside it",
             Self::Igvm => "IGVM files cannot be booted yet",
             Self::Cpio => "an initial ramdisk is given to a kernel beside it",
-            Self::FirmwareVolume | Self::Bios => {
-                "it is what a machine starts with, and boots kernels of its own choice"
-            }
+            Self::Bios => "it is what a machine starts with, and boots kernels of its own choice",
             Self::BootSector => "it needs firmware that starts disks, or has no boot protocol",
             Self::Unknown(_) => "no known kernel format begins like that",
         }
@@ -106,7 +101,6 @@ impl fmt::Display for Other {
             Self::Fit => f.pad("a flattened image tree (FIT)"),
             Self::Igvm => f.pad("an IGVM file"),
             Self::Cpio => f.pad("a cpio archive (an initramfs)"),
-            Self::FirmwareVolume => f.pad("UEFI firmware (a firmware volume)"),
             Self::Bios => f.pad("a PC BIOS"),
             Self::BootSector => f.pad("a boot sector or disk image"),
             Self::Known(name) => f.pad(name),
@@ -151,7 +145,7 @@ fn device_tree(file: Reader<'_>) -> Option<Other> {
 }
 
 /// Formats whose files begin with a magic.
-const FIRST: [(u64, &[u8], Other); 16] = [
+const FIRST: [(u64, &[u8], Other); 15] = [
     (0, b"IGVM", Other::Igvm),
     (0, b"VNDRBOOT", Other::Known("an Android vendor boot image")),
     (0, b"070701", Other::Cpio),
@@ -171,7 +165,6 @@ const FIRST: [(u64, &[u8], Other); 16] = [
     (0, b"hsqs", Other::Known("a squashfs file system")),
     (0, b"\xe2\xe1\xf5\xe0", Other::Known("an EROFS file system")),
     (0, b"\xcf\xfa\xed\xfe", Other::Known("a Mach-O executable")),
-    (0x28, b"_FVH", Other::FirmwareVolume),
 ];
 
 /// Formats that leave their first bytes to others.

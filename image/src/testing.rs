@@ -3,12 +3,14 @@
 //! What a test does not name is as Debian's kernels have it.
 
 mod containers;
+mod firmware;
 mod multiboot;
 
 pub use containers::{
     AndroidBootBuilder, LinuxImageBuilder, UImageBuilder, UkiBuilder, android_boot, arm64_image,
     riscv_image, uimage, uimage_of_several, uki, zboot,
 };
+pub use firmware::{FirmwareBuilder, firmware};
 pub use multiboot::{Multiboot1Builder, Multiboot2Builder, multiboot1, multiboot2};
 
 use crate::{Codec, SetupHeader};

@@ -113,6 +113,11 @@ fn check(layer: &Layer<'_>) {
             }
         }
         Format::Packed(packed) => assert_eq!(packed.range, 0..len),
+        Format::Firmware(firmware) => {
+            for volume in &firmware.volumes {
+                within(volume, len);
+            }
+        }
         Format::Other(other) => panic!("{other} is no kernel"),
     }
 }

@@ -16,6 +16,7 @@ mod riscv64;
 mod runnable;
 mod x86_64;
 
+pub use crate::flash::FlashMemory;
 pub use aarch64::Aarch64;
 pub use allocation::{Allocation, allocate};
 pub use components::VmComponents;
@@ -28,11 +29,13 @@ pub use runnable::RunnableLinuxVm;
 pub use x86_64::X8664;
 
 use crate::board::{Board, Lines, Place};
+use crate::flash::MappedFlash;
+use crate::reports::Reports;
 use crate::virtio::VirtioDevice;
 use crate::{CpuSet, Enforcement, RunError, SystemAllocatorConfig};
 use firstlight_base::{Port, VcpuId, VcpuState};
-use firstlight_devices::FwCfg;
 use firstlight_devices::pci::Address;
+use firstlight_devices::{FlashBus, FwCfg};
 use firstlight_hv::{Features, Hypervisor, Irqchip, Vcpu};
 use firstlight_load::GuestMemory;
 use std::collections::BTreeMap;
@@ -178,14 +181,24 @@ pub struct Wiring<'a> {
     pub(crate) lines: Lines<'a>,
     /// What firmware and kernel are offered, on platforms with a device for it.
     pub(crate) fw_cfg: Option<FwCfg>,
+    /// What flash there is.
+    pub(crate) flash: Option<MappedFlash>,
+    pub(crate) reports: &'a Arc<Reports>,
     pub(crate) memory: &'a Arc<GuestMemory>,
 }
 
 impl Wiring<'_> {
-    /// Attaches the firmware configuration device where it was asked for.
+    /// Attaches the firmware configuration device.
     fn attach_fw_cfg(&mut self, place: Place) {
         if let Some(chip) = self.fw_cfg.take() {
             self.board.attach_fw_cfg(place, chip, self.memory);
+        }
+    }
+
+    /// Attaches the flash, where there is any.
+    fn attach_flash(&mut self, bus: FlashBus) {
+        if let Some(flash) = self.flash.take() {
+            flash.attach(self.board, bus, self.reports);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::AllocateError;
 use crate::engine::qemu::QemuError;
-use crate::{CrashLogFileError, DeviceError, PolicyError, PostMortem};
+use crate::{DeviceError, MemoryFileError, PolicyError, PostMortem};
 use firstlight_base::{VcpuId, VcpuState};
 use std::io;
 
@@ -90,9 +90,9 @@ pub enum RunError {
     /// The machine has no room for a device.
     #[error("cannot give the guest its devices")]
     Seat(#[from] AllocateError),
-    /// A crash log cannot be kept.
-    #[error("cannot keep what the guest's kernel says when it dies")]
-    CrashLog(#[from] CrashLogFileError),
+    /// What is to outlive the guest cannot be kept.
+    #[error("cannot keep what is to outlive the guest")]
+    MemoryFile(#[from] MemoryFileError),
     /// The console's output cannot be written.
     #[error("cannot write the guest's console output")]
     Output(#[source] io::Error),

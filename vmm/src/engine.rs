@@ -3,7 +3,7 @@
 pub(crate) mod kvm;
 pub(crate) mod qemu;
 
-use crate::{CrashLogFile, Devices, Machine, PolicyError, RunError, VcpuPolicy};
+use crate::{Devices, Machine, MemoryFile, PolicyError, RunError, VcpuPolicy};
 use firstlight_boot::{BootPlan, Hardware, Protocol};
 use firstlight_image::Architecture;
 use firstlight_load::Sources;
@@ -67,7 +67,11 @@ impl Engine {
             ) => qemu::cmdline(wanted),
             (
                 Self::Qemu,
-                Protocol::Multiboot | Protocol::Multiboot2 | Protocol::Arm64 | Protocol::Riscv64,
+                Protocol::Multiboot
+                | Protocol::Multiboot2
+                | Protocol::Arm64
+                | Protocol::Riscv64
+                | Protocol::Firmware,
             )
             | (Self::Kvm, _) => Cow::Borrowed(wanted),
         }
@@ -119,7 +123,9 @@ pub struct Equipment {
     /// How its vCPUs are scheduled, which only [`Engine::Kvm`] can do.
     pub policy: VcpuPolicy,
     /// What keeps its kernel's last words.
-    pub crash_log: Option<CrashLogFile>,
+    pub crash_log: Option<MemoryFile>,
+    /// What firmware remembers, if the machine has flash; without a file, it is forgotten.
+    pub flash_variables: Option<MemoryFile>,
 }
 
 /// Which engine is wanted.

@@ -13,7 +13,9 @@ mod devices;
 mod ending;
 mod engine;
 mod escape;
+mod flash;
 mod machine;
+mod memory_file;
 mod panic_watch;
 mod pci;
 mod post_mortem;
@@ -31,7 +33,7 @@ mod virtio;
 pub use arch::{HostCpuError, HostCpus, LinuxArch};
 pub use console::{Console, ConsoleOutput};
 pub use cpu_set::{CpuSet, CpuSetError};
-pub use crash_log::{CrashLogFile, CrashLogFileError, CrashRecord, RecordKind, crash_records};
+pub use crash_log::{CrashRecord, RecordKind, crash_records};
 pub use devices::{
     ConsoleKind, Contents, DeviceError, Devices, Disk, GuestCid, Net, OfferedFile, OpenDevices,
     Share, Tag, Transport, Vsock,
@@ -40,6 +42,7 @@ pub use ending::{Crash, CrashKind, Ending, RunError, Stop};
 pub use engine::qemu::QemuError;
 pub use engine::{Chosen, Engine, EngineChoice, Equipment, NoEngine, choose};
 pub use machine::{Limits, Machine, Running};
+pub use memory_file::{MemoryFile, MemoryFileError, MemoryFilePurpose};
 pub use post_mortem::{Decoded, PostMortem, Progress, Reason};
 pub use system_allocator::{
     AllocateError, Holder, IrqRange, MmioWindow, Pool, PortRange, Resource, Room, SystemAllocator,

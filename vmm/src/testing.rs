@@ -44,6 +44,8 @@ pub(crate) fn board<A: LinuxArch>(script: &Script, platform: &A::Platform) -> Bo
         board: &mut board,
         lines: &lines,
         fw_cfg: None,
+        flash: None,
+        reports: &Reports::new().unwrap(),
         memory: &Arc::new(GuestMemory::allocate(&[], Backing::Private).unwrap()),
     };
     A::wire(platform, &mut wiring).unwrap();

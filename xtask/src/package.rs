@@ -63,6 +63,31 @@ pub(crate) const MEMTEST: Packaged = Packaged {
     path: "boot/memtest86+x64.bin",
 };
 
+/// UEFI firmware for QEMU's `virt` machines, where they have flash.
+pub(crate) const fn firmware(architecture: Architecture) -> Option<Packaged> {
+    let (name, package, path) = match architecture {
+        Architecture::X86_64 => return None,
+        Architecture::Arm64 => (
+            "AAVMF_CODE.fd",
+            "qemu-efi-aarch64",
+            "share/AAVMF/AAVMF_CODE.no-secboot.fd",
+        ),
+        Architecture::Riscv64 => (
+            "RISCV_VIRT_CODE.fd",
+            "qemu-efi-riscv64",
+            "share/qemu-efi-riscv64/RISCV_VIRT_CODE.fd",
+        ),
+    };
+    Some(Packaged {
+        name,
+        // It is in packages for all of them.
+        architecture,
+        suite: "trixie",
+        package,
+        path,
+    })
+}
+
 /// What unified kernel images are made round.
 pub(crate) const EFI_STUB: Packaged = Packaged {
     name: "linuxx64.efi.stub",

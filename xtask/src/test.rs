@@ -244,6 +244,7 @@ pub(crate) fn run(project: &Project, cache: &Cache, only: &[String]) -> Outcome<
         tools::IASL,
         tools::DTC,
         tools::MKE2FS,
+        tools::MTOOLS,
         tools::PASST,
         tools::IP,
     ])?;

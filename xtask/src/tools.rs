@@ -92,6 +92,12 @@ pub(crate) const MKE2FS: Tool = Tool {
     package: "e2fsprogs",
     what_for: "makes ext4 file systems, and repairs them",
 };
+/// What makes the disks that firmware starts.
+pub(crate) const MTOOLS: Tool = Tool {
+    file: "mcopy",
+    package: "mtools",
+    what_for: "makes FAT file systems",
+};
 /// What the kvm engine gives guests a network of the user's with.
 pub(crate) const PASST: Tool = Tool {
     file: "passt",

@@ -1,7 +1,7 @@
 //! The devices of a platform, as a list that a person reads.
 
 use crate::platform::{
-    Gic, Pc, PciWindows, Platform, RiscvIrqchip, VirtArm64, VirtRiscv64, VirtioMmio,
+    Flash, Gic, Pc, PciWindows, Platform, RiscvIrqchip, VirtArm64, VirtRiscv64, VirtioMmio,
 };
 use alloc::vec::Vec;
 use core::fmt;
@@ -137,6 +137,7 @@ fn of_arm64(virt: &VirtArm64) -> Vec<Device> {
     ));
     let firmware = || at(FIRMWARE_FILES, VirtArm64::FW_CFG, None);
     devices.extend(virt.fw_cfg.then(firmware));
+    devices.extend(virt.flash.iter().flat_map(flash));
     devices.extend(virt.virtio.iter().filter_map(virtio));
     devices.extend(virt.pci.iter().flat_map(pci));
     ascending(devices)
@@ -180,9 +181,17 @@ fn of_riscv64(virt: &VirtRiscv64) -> Vec<Device> {
     }
     let firmware = || at(FIRMWARE_FILES, VirtRiscv64::FW_CFG, None);
     devices.extend(virt.fw_cfg.then(firmware));
+    devices.extend(virt.flash.iter().flat_map(flash));
     devices.extend(virt.virtio.iter().filter_map(virtio));
     devices.extend(virt.pci.iter().flat_map(pci));
     ascending(devices)
+}
+
+fn flash(flash: &Flash) -> [Device; 2] {
+    [
+        at("flash with the firmware", flash.code, None),
+        at("flash for the firmware's variables", flash.variables, None),
+    ]
 }
 
 fn virtio(virtio: &VirtioMmio) -> Option<Device> {

@@ -20,7 +20,7 @@ pub(super) fn plan(
     rules: &Rules,
     request: &Request,
 ) -> Result<BootPlan, PlanError> {
-    check_told(rules, request)?;
+    check_told(rules.protocol, request)?;
     check_bytes(&request.cmdline, rules.cmdline_limit)?;
     let platform = platform(rules.protocol, request)?;
     let mut told = fdt::Told {
@@ -63,8 +63,7 @@ pub(super) fn plan(
 }
 
 /// Nothing that was asked for is left out silently.
-fn check_told(rules: &Rules, request: &Request) -> Result<(), PlanError> {
-    let protocol = rules.protocol;
+pub(super) fn check_told(protocol: Protocol, request: &Request) -> Result<(), PlanError> {
     let untold = |what| Err(PlanError::Untold { protocol, what });
     if !request.modules.is_empty() {
         return Err(PlanError::NoModules { protocol });
@@ -84,7 +83,8 @@ fn check_told(rules: &Rules, request: &Request) -> Result<(), PlanError> {
     Ok(())
 }
 
-fn platform(protocol: Protocol, request: &Request) -> Result<Platform, PlanError> {
+/// The machine of the kernels that `protocol` is for.
+pub(super) fn platform(protocol: Protocol, request: &Request) -> Result<Platform, PlanError> {
     let (memory, cpus) = (request.memory, request.cpus);
     let (hardware, topology) = (&request.hardware, &request.topology);
     if protocol == Protocol::Riscv64 {
@@ -120,7 +120,7 @@ fn platform(protocol: Protocol, request: &Request) -> Result<Platform, PlanError
 }
 
 /// What the device tree says of memory.
-fn memory_map(platform: &Platform) -> Vec<E820Entry> {
+pub(super) fn memory_map(platform: &Platform) -> Vec<E820Entry> {
     let line = |kind| move |range| E820Entry { range, kind };
     let reserved = platform.reserved();
     let ram = platform.ram().iter();
@@ -134,7 +134,7 @@ fn memory_map(platform: &Platform) -> Vec<E820Entry> {
 }
 
 /// The RAM in a memory map.
-fn usable(memory_map: &[E820Entry]) -> Vec<GpaRange> {
+pub(super) fn usable(memory_map: &[E820Entry]) -> Vec<GpaRange> {
     let ram = memory_map.iter().filter(|line| line.kind == E820Kind::Ram);
     ram.map(|line| line.range).collect()
 }
@@ -347,7 +347,7 @@ impl<'a> Layout<'a> {
 }
 
 /// A device tree is mapped by large pages, two at most.
-fn tree_need(len: u64, within: GpaRange) -> Need<'static> {
+pub(super) fn tree_need(len: u64, within: GpaRange) -> Need<'static> {
     Need {
         name: "device tree",
         len,

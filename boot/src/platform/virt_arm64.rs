@@ -2,6 +2,7 @@
 //! `extended_memmap`).
 
 use super::expansion::{PciWindows, VirtioMmio};
+use super::flash::Flash;
 use super::topology::Topology;
 use crate::draft::range;
 use alloc::vec;
@@ -31,6 +32,8 @@ pub struct VirtArm64 {
     pub el2: bool,
     /// Whether there is a firmware configuration device.
     pub fw_cfg: bool,
+    /// The flash that firmware lies in, where it starts the machine.
+    pub flash: Option<Flash>,
     /// The virtio transports.
     pub virtio: Option<VirtioMmio>,
     /// The PCI Express host bridge.
@@ -74,6 +77,7 @@ impl VirtArm64 {
             pmu: true,
             el2: false,
             fw_cfg: false,
+            flash: None,
             virtio: None,
             pci: None,
         }
@@ -86,8 +90,11 @@ impl VirtArm64 {
     /// The most RAM: with what lies above it, an address has 46 bits.
     pub const MAX_MEMORY: u64 = 1 << 45;
 
-    /// Two flash chips.
-    pub const FLASH: GpaRange = range(0, 0x0800_0000);
+    /// The flash, two chips of 64 MiB.
+    pub const FLASH: Flash = Flash {
+        code: range(0, 0x0400_0000),
+        variables: range(0x0400_0000, 0x0800_0000),
+    };
     /// The controller's distributor.
     pub const GIC_DISTRIBUTOR: GpaRange = range(0x0800_0000, 0x0801_0000);
     /// The CPU interface of a controller of version 2.

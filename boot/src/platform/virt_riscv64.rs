@@ -2,6 +2,7 @@
 //! `virt_memmap`).
 
 use super::expansion::{PciWindows, VirtioMmio};
+use super::flash::Flash;
 use super::topology::Topology;
 use crate::draft::range;
 use alloc::borrow::Cow;
@@ -29,6 +30,8 @@ pub struct VirtRiscv64 {
     pub irqchip: RiscvIrqchip,
     /// Whether there is a firmware configuration device.
     pub fw_cfg: bool,
+    /// The flash that firmware lies in, where it starts the machine.
+    pub flash: Option<Flash>,
     /// The virtio transports.
     pub virtio: Option<VirtioMmio>,
     /// The PCI Express host bridge.
@@ -126,6 +129,7 @@ impl VirtRiscv64 {
             hart: Hart::default(),
             irqchip: RiscvIrqchip::Plic,
             fw_cfg: false,
+            flash: None,
             virtio: None,
             pci: None,
         }
@@ -169,8 +173,11 @@ impl VirtRiscv64 {
     pub const UART_CLOCK: u32 = 3_686_400;
     /// The firmware configuration device.
     pub const FW_CFG: GpaRange = range(0x1010_0000, 0x1010_0018);
-    /// Two flash chips.
-    pub const FLASH: GpaRange = range(0x2000_0000, 0x2400_0000);
+    /// The flash, two chips of 32 MiB.
+    pub const FLASH: Flash = Flash {
+        code: range(0x2000_0000, 0x2200_0000),
+        variables: range(0x2200_0000, 0x2400_0000),
+    };
 
     /// All of QEMU's virtio transports.
     pub const VIRTIO: VirtioMmio = VirtioMmio {

@@ -5,6 +5,7 @@ use super::more::{LinuxImageFacts, MultibootFacts, MultibootHeader, PartFacts, P
 use crate::failure::printable;
 use crate::json::Hex;
 use firstlight_base::Gpa;
+use firstlight_boot::Protocol;
 use firstlight_boot::draw::Size;
 
 /// Lines of a name and what there is to say about it, below a heading.
@@ -34,7 +35,7 @@ pub(super) fn facts(facts: &Facts) -> String {
     let sections = [
         Some(summary(facts)),
         Some(entries(facts)),
-        (!facts.entries.is_empty()).then(|| needs(facts)),
+        needs(facts),
         (!facts.parts.is_empty()).then(|| carried(&facts.parts)),
         (!facts.profiles.is_empty()).then(|| profiles(facts)),
         facts.bzimage.as_ref().map(header),
@@ -89,7 +90,12 @@ fn entries(facts: &Facts) -> Section {
     section
 }
 
-fn needs(facts: &Facts) -> Section {
+/// What a kernel needs; what firmware needs is not said in it.
+fn needs(facts: &Facts) -> Option<Section> {
+    let first = facts.entries.first()?;
+    if first.protocol == Protocol::Firmware.name() {
+        return None;
+    }
     let mut section = Section::new("Needs");
     let memory = facts.memory_needed.map_or_else(
         || "more than fits below 3 GiB".to_owned(),
@@ -101,12 +107,10 @@ fn needs(facts: &Facts) -> Section {
         },
     );
     section.line("memory", memory);
-    if let Some(entry) = facts.entries.first() {
-        let limit = format!("at most {} bytes", entry.cmdline_limit);
-        section.line("command line", limit);
-        section.line("initial ramdisk", initrd_limit(entry));
-    }
-    section
+    let limit = format!("at most {} bytes", first.cmdline_limit);
+    section.line("command line", limit);
+    section.line("initial ramdisk", initrd_limit(first));
+    Some(section)
 }
 
 fn initrd_limit(entry: &EntryFacts) -> String {

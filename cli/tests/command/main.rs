@@ -6,6 +6,7 @@ mod cache;
 mod config;
 mod devices;
 mod export;
+mod firmware;
 mod golden;
 mod initramfs;
 mod kernels;

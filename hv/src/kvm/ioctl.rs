@@ -5,8 +5,8 @@
 use crate::Doorbell;
 use firstlight_load::Region;
 use kvm_bindings::{
-    kvm_ioeventfd, kvm_ioeventfd_flag_nr_datamatch, kvm_ioeventfd_flag_nr_deassign,
-    kvm_userspace_memory_region,
+    KVM_MEM_READONLY, kvm_ioeventfd, kvm_ioeventfd_flag_nr_datamatch,
+    kvm_ioeventfd_flag_nr_deassign, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Error, VmFd};
 use rustix::fd::OwnedFd;
@@ -16,15 +16,34 @@ use std::os::fd::AsRawFd;
 /// Gives the machine the memory of `region`. The caller keeps the memory for as long as anything
 /// of the machine exists.
 pub(super) fn set_memory_slot(vm: &VmFd, slot: u32, region: &Region) -> Result<(), Error> {
+    set_slot(vm, slot, region, 0)
+}
+
+/// As [`set_memory_slot`], to be read only.
+pub(super) fn set_rom_slot(vm: &VmFd, slot: u32, region: &Region) -> Result<(), Error> {
+    set_slot(vm, slot, region, KVM_MEM_READONLY)
+}
+
+fn set_slot(vm: &VmFd, slot: u32, region: &Region, flags: u32) -> Result<(), Error> {
     let slot = kvm_userspace_memory_region {
         slot,
-        flags: 0,
+        flags,
         guest_phys_addr: region.range().start().get(),
         memory_size: region.range().len(),
         userspace_addr: region.host_address(),
     };
     // SAFETY: the host addresses are those of the region's own mapping, which is as long as its
     // range, which Rust never has a reference to, and which the machine keeps (`Machine::memory`).
+    unsafe { vm.set_user_memory_region(slot) }
+}
+
+/// Takes the memory of `slot` from the machine.
+pub(super) fn clear_slot(vm: &VmFd, slot: u32) -> Result<(), Error> {
+    let slot = kvm_userspace_memory_region {
+        slot,
+        ..kvm_userspace_memory_region::default()
+    };
+    // SAFETY: a slot without a byte of memory lets the guest reach none of the host's.
     unsafe { vm.set_user_memory_region(slot) }
 }
 

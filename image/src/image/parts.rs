@@ -85,6 +85,7 @@ fn layer_parts(layer: usize, of: &Layer<'_>, profile: usize) -> Parts {
         | Format::Multiboot(_)
         | Format::Zboot(_)
         | Format::Packed(_)
+        | Format::Firmware(_)
         | Format::Other(_) => Parts::default(),
     }
 }

@@ -117,7 +117,6 @@ fn formats_with_a_magic_have_their_names() {
         (0, &b"IGVM"[..], "an IGVM file"),
         (0, b"070701", "a cpio archive (an initramfs)"),
         (0, b"VNDRBOOT", "an Android vendor boot image"),
-        (0x28, b"_FVH", "UEFI firmware (a firmware volume)"),
         (0, b"!<arch>\ndebian-binary", "a Debian package"),
         (0, b"!<arch>\nother", "an ar archive"),
         (0, b"QFI\xfb", "a qcow2 disk image"),
@@ -142,7 +141,6 @@ fn every_kind_says_why_it_cannot_be_booted() {
     for other in [
         Other::Empty,
         Other::Text,
-        Other::FirmwareVolume,
         Other::DeviceTree,
         Other::Cpio,
         Other::BootSector,

@@ -6,7 +6,7 @@ use crate::board::{Place, now};
 use crate::{RunError, SystemAllocatorConfig};
 use firstlight_base::Irq;
 use firstlight_boot::platform::{Gic, VirtArm64};
-use firstlight_devices::{Pl011, Pl031};
+use firstlight_devices::{FlashBus, Pl011, Pl031};
 use firstlight_hv::{Features, Irqchip};
 
 /// The 64-bit architecture of Arm.
@@ -54,8 +54,11 @@ impl LinuxArch for Aarch64 {
         }
     }
 
-    fn wire(_virt: &VirtArm64, wiring: &mut Wiring<'_>) -> Result<(), RunError> {
-        wiring.attach_fw_cfg(Place::of(VirtArm64::FW_CFG));
+    fn wire(virt: &VirtArm64, wiring: &mut Wiring<'_>) -> Result<(), RunError> {
+        if virt.fw_cfg {
+            wiring.attach_fw_cfg(Place::of(VirtArm64::FW_CFG));
+        }
+        wiring.attach_flash(FlashBus::Wide);
         let Wiring { board, lines, .. } = wiring;
         let line = lines(VirtArm64::UART_IRQ)?;
         board.attach_serial(Place::of(VirtArm64::UART), Pl011::new(), line);

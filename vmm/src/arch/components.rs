@@ -1,6 +1,7 @@
 //! What a machine is made of.
 
 use super::Allocation;
+use crate::flash::FlashMemory;
 use crate::{OpenDevices, VcpuPolicy};
 use firstlight_base::VcpuState;
 
@@ -17,6 +18,8 @@ pub struct VmComponents<P> {
     pub allocation: Allocation,
     /// Its virtio devices, in the order of the allocation.
     pub devices: OpenDevices,
+    /// What its flash holds, where its platform has any.
+    pub flash: Option<FlashMemory>,
     /// How its vCPUs' threads are scheduled.
     pub policy: VcpuPolicy,
 }

@@ -7,7 +7,7 @@ use crate::board::{Place, now};
 use crate::{RunError, SystemAllocatorConfig};
 use firstlight_base::Irq;
 use firstlight_boot::platform::{RiscvIrqchip, VirtRiscv64};
-use firstlight_devices::{Finisher, GoldfishRtc};
+use firstlight_devices::{Finisher, FlashBus, GoldfishRtc};
 use firstlight_hv::{Aia, Features, Irqchip};
 
 /// The 64-bit architecture of RISC-V.
@@ -50,8 +50,11 @@ impl LinuxArch for Riscv64 {
         Features::default()
     }
 
-    fn wire(_virt: &VirtRiscv64, wiring: &mut Wiring<'_>) -> Result<(), RunError> {
-        wiring.attach_fw_cfg(Place::of(VirtRiscv64::FW_CFG));
+    fn wire(virt: &VirtRiscv64, wiring: &mut Wiring<'_>) -> Result<(), RunError> {
+        if virt.fw_cfg {
+            wiring.attach_fw_cfg(Place::of(VirtRiscv64::FW_CFG));
+        }
+        wiring.attach_flash(FlashBus::Wide);
         let Wiring { board, lines, .. } = wiring;
         board.attach_chip(Place::of(VirtRiscv64::FINISHER), Finisher);
         let chip = Ns16550::new(Trigger::Level);

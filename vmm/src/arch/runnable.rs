@@ -53,10 +53,12 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         cpus,
         allocation,
         devices,
+        flash,
         policy,
     } = components;
     let mut vm = hypervisor.create_vm()?;
     vm.map(Arc::clone(&memory))?;
+    let flash = flash.map(|flash| flash.map(&mut vm)).transpose()?;
     let supplied = A::irqchip(&platform);
     if let Some(irqchip) = &supplied {
         vm.create_irqchip(irqchip)?;
@@ -78,7 +80,9 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         &mut Wiring {
             board: &mut board,
             lines: &lines,
-            fw_cfg: devices.fw_cfg,
+            fw_cfg: Some(devices.fw_cfg),
+            flash,
+            reports: &devices.reports,
             memory: &memory,
         },
     )?;

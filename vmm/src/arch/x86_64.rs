@@ -49,7 +49,9 @@ impl LinuxArch for X8664 {
     }
 
     fn wire(pc: &Pc, wiring: &mut Wiring<'_>) -> Result<(), RunError> {
-        wiring.attach_fw_cfg(Place::Ports(Pc::FW_CFG, FwCfg::PORTS));
+        if pc.fw_cfg {
+            wiring.attach_fw_cfg(Place::Ports(Pc::FW_CFG, FwCfg::PORTS));
+        }
         let Wiring { board, lines, .. } = wiring;
         for port in &pc.serial {
             let chip = Ns16550::new(Trigger::Edge);

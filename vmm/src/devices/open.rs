@@ -19,7 +19,7 @@ pub struct OpenDevices {
     /// The terminal's end of the virtio console, where the terminal is joined to it.
     pub(crate) console: Option<Arc<ConsoleLine>>,
     /// What its firmware and kernel are offered.
-    pub(crate) fw_cfg: Option<FwCfg>,
+    pub(crate) fw_cfg: FwCfg,
     /// What the balloon is controlled by.
     pub(crate) balloon: Option<BalloonControl>,
     pub(crate) reports: Arc<Reports>,
@@ -35,7 +35,7 @@ impl OpenDevices {
         Ok(Self {
             list: Vec::new(),
             console: None,
-            fw_cfg: None,
+            fw_cfg: FwCfg::new(Vec::new()).expect("nothing is wrong with no file"),
             balloon: None,
             reports: Reports::new()?,
         })
@@ -62,10 +62,7 @@ impl Devices {
     /// [`RunError`] for the first that is not to be had.
     pub fn open(&self, memory: u64) -> Result<OpenDevices, RunError> {
         let mut open = OpenDevices::none()?;
-        if !self.files.is_empty() {
-            let chip = FwCfg::new(self.read_files()?).map_err(DeviceError::from)?;
-            open.fw_cfg = Some(chip);
-        }
+        open.fw_cfg = FwCfg::new(self.read_files()?).map_err(DeviceError::from)?;
         for (disk, number) in self.disks.iter().zip(0..) {
             open.add(VirtioDevice::disk(disk, number)?);
         }

@@ -9,10 +9,11 @@ use crate::arch::{
     Aarch64, Allocation, Expansion, Riscv64, RunnableLinuxVm, VmComponents, X8664, allocate, mapped,
 };
 use crate::board::Board;
-use crate::crash_log::CrashLog;
+use crate::flash::FlashMemory;
+use crate::memory_file::OpenMemoryFile;
 use crate::virtio::ConsoleLine;
 use crate::{
-    ConsoleOutput, CrashLogFile, LinuxArch, OpenDevices, RunError, Running, Stop, VcpuPolicy,
+    ConsoleOutput, LinuxArch, MemoryFile, OpenDevices, RunError, Running, Stop, VcpuPolicy,
 };
 use crew::Crew;
 use firstlight_base::VcpuState;
@@ -96,15 +97,16 @@ pub(crate) fn prepare(
     sources: &Sources<'_>,
     equipment: &Equipment,
 ) -> Result<Box<dyn Running>, RunError> {
-    prepare_on(kvm()?, (plan, equipment), |memory| {
+    let firmware = sources.layers.last().copied().unwrap_or_default();
+    prepare_on(kvm()?, (plan, equipment, firmware), |memory| {
         place(plan, sources, memory)
     })
 }
 
-/// Lets `fill` put the plan into memory and makes the machine round it.
+/// Lets `fill` put the plan into memory and makes the machine round it; `firmware` is for its flash.
 fn prepare_on<H: Hypervisor>(
     hypervisor: &H,
-    (plan, equipment): (&BootPlan, &Equipment),
+    (plan, equipment, firmware): (&BootPlan, &Equipment, &[u8]),
     fill: impl FnOnce(&GuestMemory) -> Result<(), PlaceError>,
 ) -> Result<Box<dyn Running>, RunError>
 where
@@ -114,8 +116,11 @@ where
     let wanted = &equipment.devices;
     let platform = plan.platform();
     let allocation = allocate(platform, &wanted.names(), wanted.hotplug_slots)?;
-    let crash_log = equipment.crash_log.as_ref();
-    let crash_log = crash_log.map(CrashLogFile::open).transpose()?;
+    let open = |file: &Option<MemoryFile>| file.as_ref().map(MemoryFile::open).transpose();
+    let crash_log = open(&equipment.crash_log)?;
+    let variables = open(&equipment.flash_variables)?;
+    let flash = platform.flash();
+    let flash = flash.map(|banks| FlashMemory::new(banks, firmware, variables.as_ref()));
     let memory = platform.ram().iter().map(|range| range.len()).sum();
     let build = Build {
         hypervisor,
@@ -124,6 +129,7 @@ where
         devices: wanted.open(memory)?,
         policy: equipment.policy.clone(),
         crash_log,
+        flash: flash.transpose()?,
     };
     match plan.platform() {
         Platform::Pc(pc) => build.machine::<X8664>(pc, fill),
@@ -139,7 +145,8 @@ struct Build<'a, H> {
     allocation: Allocation,
     devices: OpenDevices,
     policy: VcpuPolicy,
-    crash_log: Option<CrashLog>,
+    crash_log: Option<OpenMemoryFile>,
+    flash: Option<FlashMemory>,
 }
 
 impl<H: Hypervisor> Build<'_, H>
@@ -164,6 +171,7 @@ where
             boot_vcpu: self.plan.boot_vcpu().clone(),
             allocation: self.allocation,
             devices: self.devices,
+            flash: self.flash,
             policy: self.policy,
         };
         let vm = A::build_vm(self.hypervisor, Arc::new(memory), components)?;

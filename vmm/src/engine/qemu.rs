@@ -21,10 +21,10 @@ pub(crate) use timer_frequency::cmdline;
 
 use super::Unfit;
 use crate::arch::allocate;
-use crate::crash_log::CrashLog;
+use crate::memory_file::OpenMemoryFile;
 use crate::virtio::VhostUser;
 use crate::{
-    ConsoleKind, ConsoleOutput, Crash, CrashKind, CrashLogFile, DeviceError, Devices, Equipment,
+    ConsoleKind, ConsoleOutput, Crash, CrashKind, DeviceError, Devices, Equipment, MemoryFile,
     RunError, Running, Stop,
 };
 use command::Handed;
@@ -81,9 +81,12 @@ pub(crate) fn prepare(
     sources: &Sources<'_>,
     equipment: &Equipment,
 ) -> Result<Box<dyn Running>, RunError> {
-    let crash_log = equipment.crash_log.as_ref();
-    let crash_log = crash_log.map(CrashLogFile::open).transpose()?;
-    let mut machine = QemuMachine::new(plan, &equipment.devices)?;
+    let open = |file: &Option<MemoryFile>| file.as_ref().map(MemoryFile::open).transpose();
+    let crash_log = open(&equipment.crash_log)?;
+    let variables = open(&equipment.flash_variables)?;
+    let firmware = sources.layers.last().copied().unwrap_or_default();
+    let flash = flash_files(plan.platform(), firmware, variables.as_ref())?;
+    let mut machine = QemuMachine::new(plan, &equipment.devices, flash)?;
     match plan.platform() {
         Platform::Pc(_) => {}
         Platform::VirtArm64(_) | Platform::VirtRiscv64(_) => machine.clear_memory()?,
@@ -102,7 +105,7 @@ struct QemuMachine {
     platform: Platform,
     memory: Arc<GuestMemory>,
     /// What is kept of the memory when QEMU has ended.
-    crash_log: Option<CrashLog>,
+    crash_log: Option<OpenMemoryFile>,
     process: Process,
     /// What serves the folders that are shared; their sockets end with the process.
     _shares: Vec<VhostUser>,
@@ -120,7 +123,11 @@ struct QemuMachine {
 }
 
 impl QemuMachine {
-    fn new(plan: &BootPlan, devices: &Devices) -> Result<Self, RunError> {
+    fn new(
+        plan: &BootPlan,
+        devices: &Devices,
+        flash: Option<[OwnedFd; 2]>,
+    ) -> Result<Self, RunError> {
         let platform = plan.platform();
         let program = program::find(platform.architecture())?;
         let rom = rom(plan)?;
@@ -152,6 +159,9 @@ impl QemuMachine {
         let handed = Handed {
             memory: ram.as_raw_fd(),
             rom: rom.as_ref().map(AsRawFd::as_raw_fd),
+            flash: flash
+                .as_ref()
+                .map(|files| files.each_ref().map(AsRawFd::as_raw_fd)),
             console: their_console.as_raw_fd(),
             monitor: their_monitor.as_raw_fd(),
             debugger: their_debugger.as_raw_fd(),
@@ -169,6 +179,7 @@ impl QemuMachine {
             their_log,
         ];
         inherited.extend(rom);
+        inherited.extend(flash.into_iter().flatten());
         inherited.extend(files);
         inherited.extend(share_sockets.into_iter().map(OwnedFd::from));
         let mut consoles = vec![console];
@@ -301,6 +312,8 @@ impl QemuMachine {
                 registers: self.registers(),
                 instruction: Vec::new(),
             }),
+            // Firmware has its own code where the ROM is otherwise.
+            Platform::VirtArm64(virt) if virt.flash.is_some() => None,
             Platform::VirtArm64(_) => arm64::crash(&mut self.monitor, &mut self.debugger),
             Platform::VirtRiscv64(_) => None,
         };
@@ -473,6 +486,7 @@ impl Running for QemuMachine {
 /// The ROM that the boot vCPU comes out of reset in, where it does so in one.
 fn rom(plan: &BootPlan) -> Result<Option<OwnedFd>, RunError> {
     match plan.platform() {
+        platform if platform.flash().is_some() => Ok(None),
         Platform::Pc(_) | Platform::VirtArm64(_) => {
             let rom = reset_rom(plan.boot_vcpu()).map_err(QemuError::Rom)?;
             let rom = file("reset-rom", &rom);
@@ -483,12 +497,33 @@ fn rom(plan: &BootPlan) -> Result<Option<OwnedFd>, RunError> {
     }
 }
 
-/// A file in memory that begins with `bytes`.
+/// What the banks of a machine's flash are, where it has any: files as long as they are themselves.
+fn flash_files(
+    platform: &Platform,
+    firmware: &[u8],
+    variables: Option<&OpenMemoryFile>,
+) -> Result<Option<[OwnedFd; 2]>, RunError> {
+    let Some(banks) = platform.flash() else {
+        return Ok(None);
+    };
+    let bank = |bytes, len| {
+        let file = file("flash", bytes).and_then(|file| ftruncate(&file, len).map(|()| file));
+        file.map_err(RunError::host("make QEMU's flash"))
+    };
+    let code = bank(firmware, banks.code.len())?;
+    let variables = match variables {
+        Some(kept) => copy(kept.file())?,
+        None => bank(&[], banks.variables.len())?,
+    };
+    Ok(Some([code, variables]))
+}
+
 /// A file that the firmware is offered, for QEMU to read.
 fn handed_file(offered: &FwCfgFile) -> Result<OwnedFd, RunError> {
     file("fw_cfg", &offered.bytes).map_err(RunError::host("hand a file to QEMU"))
 }
 
+/// A file in memory that begins with `bytes`.
 fn file(name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> {
     let file = memfd_create(name, MemfdFlags::CLOEXEC)?;
     let mut rest = bytes;

@@ -221,6 +221,11 @@ impl Heard {
         ) else {
             return Err(Failure::new("a guest without a console"));
         };
+        let pid = Pid::from_child(&running);
+        let send = |signal| {
+            let sent = rustix::process::kill_process(pid, signal);
+            sent.because(|| "cannot send a signal to Firstlight".to_owned())
+        };
         let complaints = std::thread::spawn(move || {
             let mut bytes = Vec::new();
             let _ = errors.read_to_end(&mut bytes);
@@ -252,10 +257,13 @@ impl Heard {
                 // `timeout` hands the signal on.
                 Then::TerminateAfter(words) if has_said(words) => {
                     waiting = false;
-                    rustix::process::kill_process(Pid::from_child(&running), Signal::TERM)
-                        .because(|| "cannot send SIGTERM".to_owned())?;
+                    send(Signal::TERM)?;
                 }
-                Then::Wait | Then::TerminateAfter(_) => {}
+                Then::KillAfter(words) if has_said(words) => {
+                    waiting = false;
+                    send(Signal::KILL)?;
+                }
+                Then::Wait | Then::TerminateAfter(_) | Then::KillAfter(_) => {}
             }
         }
         let mut console = String::new();

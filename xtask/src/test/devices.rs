@@ -4,6 +4,7 @@
 mod cases;
 mod crash;
 mod durability;
+mod firmware;
 pub(super) mod hot_plug;
 mod network;
 mod root;
@@ -20,6 +21,7 @@ use crate::kernel::{self, Kernel};
 use crate::lab::Board;
 use crate::project::Project;
 use cases::{Case, Ends, STATUS, Try};
+use firmware::Firmware;
 use network::Server;
 use socket::Host;
 use std::collections::BTreeSet;
@@ -35,6 +37,8 @@ use std::time::{Duration, Instant};
 pub(super) const HOT_PLUG: &str = "a disk that comes and goes";
 /// The same of a kernel's last words.
 pub(super) const KEPT_PANIC: &str = "a panic is kept";
+/// The same of firmware that starts a kernel, and still knows what it was told before Firstlight was killed.
+pub(super) const FIRMWARE: &str = "firmware starts a disk and remembers";
 
 /// All that guests with devices are tried in.
 pub(super) fn settings() -> impl Iterator<Item = Setting> {
@@ -60,7 +64,8 @@ pub(super) fn ran(setting: Setting, passed: &BTreeSet<String>) -> bool {
 /// Fetches and builds all that guests with devices need: in the lab, nothing can be.
 pub(crate) fn prepare(project: &Project, cache: &Cache, architecture: Architecture) -> Outcome {
     kernel::installed(cache, cases::release(architecture))?;
-    root::build(project, cache, architecture)
+    root::build(project, cache, architecture)?;
+    firmware::build(project, cache, architecture)
 }
 
 /// Boots every guest with devices that is tried in `setting` with the program `firstlight`.
@@ -96,6 +101,12 @@ pub(crate) fn run(
         let name = format!("{}: {KEPT_PANIC}", setting.name());
         tally.check(&name, || {
             crash::check(&place, setting.engine, &Ground::make("crash")?)
+        })?;
+    }
+    if let Some(firmware) = Firmware::find(project, cache, setting.architecture)? {
+        let name = format!("{}: {FIRMWARE}", setting.name());
+        tally.check(&name, || {
+            firmware.check(&place, setting, &Ground::make("firmware")?)
         })?;
     }
     if is_lab && setting.architecture == Architecture::X86_64 {

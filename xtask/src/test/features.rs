@@ -4,7 +4,7 @@
 use super::Checked;
 use super::Verdict;
 use super::boot::{Engine, Setting, table};
-use super::devices::{self, HOT_PLUG, KEPT_PANIC, Transport};
+use super::devices::{self, FIRMWARE, HOT_PLUG, KEPT_PANIC, Transport};
 use crate::architecture::Architecture;
 use crate::kernel;
 use crate::lab::Board;
@@ -39,7 +39,7 @@ enum Evidence {
     Tried(Transport, &'static [&'static str]),
 }
 
-const ROWS: [Row; 25] = [
+const ROWS: [Row; 26] = [
     row(
         "`arch_memory_layout`",
         Evidence::Unit("arch::tests::ARCH_arch_memory_layout"),
@@ -120,6 +120,7 @@ const ROWS: [Row; 25] = [
         "files for the firmware (`fw_cfg`)",
         Evidence::Tried(Transport::Pci, &["fw_cfg"]),
     ),
+    row("UEFI firmware in flash", Evidence::Setting(FIRMWARE)),
     row("a panic's log", Evidence::Setting(KEPT_PANIC)),
     row(
         "a command's status",

@@ -27,6 +27,7 @@ pub(super) fn root(machine: &VirtArm64) -> Result<Node, FdtError> {
         .with(uart())
         .with(rtc())
         .with_all(machine.fw_cfg.then(|| virt::fw_cfg(VirtArm64::FW_CFG)))
+        .with_all(machine.flash.iter().map(virt::flash))
         .with_all(virtio.flat_map(|row| virt::virtio(row, CONTROLLER, Trigger::Edge)))
         .with_all(bridges.map(|windows| bridge(virt::pci(windows, CONTROLLER), machine.gic))))
 }

@@ -4,7 +4,7 @@
 use super::handle;
 use super::interrupts::{Controller, Trigger};
 use super::node::Node;
-use crate::platform::{PciWindows, VirtioMmio};
+use crate::platform::{Flash, PciWindows, VirtioMmio};
 use alloc::format;
 use alloc::vec::Vec;
 use firstlight_base::{Gpa, GpaRange};
@@ -44,6 +44,14 @@ pub(super) fn fw_cfg(registers: GpaRange) -> Node {
         .compatible(&["qemu,fw-cfg-mmio"])
         .registers(&[registers])
         .flag("dma-coherent")
+}
+
+/// `mtd/mtd-physmap.yaml`. What drivers see of the bank with the firmware is its own.
+pub(super) fn flash(flash: &Flash) -> Node {
+    Node::at("flash", flash.code.start())
+        .compatible(&["cfi-flash"])
+        .registers(&[flash.code, flash.variables])
+        .set("bank-width", 4_u32)
 }
 
 /// The host bridge. Where its devices send messages is left to say.

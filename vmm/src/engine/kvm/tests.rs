@@ -23,7 +23,7 @@ fn machine(
     plan: &BootPlan,
     equipment: &Equipment,
 ) -> Result<Box<dyn Running>, RunError> {
-    prepare_on(script, (plan, equipment), |_memory| Ok(()))
+    prepare_on(script, (plan, equipment, b"firmware"), |_memory| Ok(()))
 }
 
 /// Runs `script` on a machine with `cpus` vCPUs to its end.

@@ -117,5 +117,5 @@ impl<'a> SystemRegisters<'a> {
 /// addresses, but no kernel has; a vCPU that is off is at address 0.
 fn is_in_rom(registers: &Registers) -> bool {
     let is_kernel = registers.pstate.intersects(Pstate::EL1 | Pstate::EL2);
-    is_kernel && (1..VirtArm64::FLASH.end().get()).contains(&registers.pc)
+    is_kernel && (1..VirtArm64::FLASH.code.end().get()).contains(&registers.pc)
 }

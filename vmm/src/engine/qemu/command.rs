@@ -8,6 +8,7 @@ mod virtio;
 use super::debugger;
 use crate::Devices;
 use firstlight_boot::Platform;
+use firstlight_boot::platform::VirtRiscv64;
 use rustix::fd::RawFd;
 
 /// What QEMU inherits, by number.
@@ -16,6 +17,8 @@ pub(super) struct Handed {
     pub(super) memory: RawFd,
     /// The ROM that the processor comes out of reset in; without one it begins where RAM does.
     pub(super) rom: Option<RawFd>,
+    /// The banks of its flash, where it has any, with the firmware's first.
+    pub(super) flash: Option<[RawFd; 2]>,
     /// The first serial port.
     pub(super) console: RawFd,
     /// The machine protocol.
@@ -50,6 +53,7 @@ pub(super) fn arguments(platform: &Platform, equipment: &Devices, handed: &Hande
     let Handed {
         memory,
         rom,
+        flash,
         console,
         monitor,
         debugger,
@@ -83,6 +87,12 @@ pub(super) fn arguments(platform: &Platform, equipment: &Devices, handed: &Hande
     .into();
     let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
     option("-machine", machine(platform));
+    for (name, value) in flash
+        .iter()
+        .flat_map(|banks| flash_options(platform, *banks))
+    {
+        option(name, value);
+    }
     option("-cpu", cpu(platform));
     option("-D", format!("/proc/self/fd/{log}"));
     option("-smp", platform.cpus().to_string());
@@ -91,13 +101,12 @@ pub(super) fn arguments(platform: &Platform, equipment: &Devices, handed: &Hande
         "-object",
         format!("memory-backend-file,id=ram,size={bytes},mem-path=/proc/self/fd/{memory},share=on"),
     );
-    option(
-        "-bios",
-        match rom {
-            Some(rom) => format!("/proc/self/fd/{rom}"),
-            None => "none".to_owned(),
-        },
-    );
+    match rom {
+        Some(rom) => option("-bios", format!("/proc/self/fd/{rom}")),
+        // A bank of flash is where it would be.
+        None if flash.is_some() && matches!(platform, Platform::VirtArm64(_)) => {}
+        None => option("-bios", "none".to_owned()),
+    }
     option("-chardev", format!("socket,id=monitor,fd={monitor}"));
     option("-mon", "chardev=monitor,mode=control".to_owned());
     option(
@@ -117,6 +126,30 @@ pub(super) fn arguments(platform: &Platform, equipment: &Devices, handed: &Hande
         option(name, value);
     }
     arguments
+}
+
+/// The banks of flash. A RISC-V machine would have its harts begin in the first, not in the firmware for
+/// machine mode, if that bank were a file (`hw/riscv/virt.c` of QEMU 7.2, `virt_machine_done`).
+fn flash_options(
+    platform: &Platform,
+    [code, variables]: [RawFd; 2],
+) -> [(&'static str, String); 2] {
+    let drive = |unit: u8, fd: RawFd, is_readonly: &str| {
+        let drive = format!(
+            "if=pflash,unit={unit},format=raw,readonly={is_readonly},file=/proc/self/fd/{fd},\
+             file.locking=off"
+        );
+        ("-drive", drive)
+    };
+    let code = match platform {
+        Platform::VirtRiscv64(_) => {
+            let at = VirtRiscv64::FLASH.code.start().get();
+            let loader = format!("loader,addr={at:#x},file=/proc/self/fd/{code},force-raw=on");
+            ("-device", loader)
+        }
+        Platform::Pc(_) | Platform::VirtArm64(_) => drive(0, code, "on"),
+    };
+    [code, drive(1, variables, "off")]
 }
 
 fn machine(platform: &Platform) -> String {
@@ -151,11 +184,12 @@ mod tests {
     use crate::{Disk, Net, Transport};
     use firstlight_base::{GIB, MIB};
     use firstlight_boot::Pc;
-    use firstlight_boot::platform::{Gic, VirtArm64, VirtRiscv64};
+    use firstlight_boot::platform::{Gic, VirtArm64};
 
     const HANDED: Handed = Handed {
         memory: 10,
         rom: Some(11),
+        flash: None,
         console: 12,
         monitor: 13,
         debugger: 14,
@@ -261,5 +295,23 @@ mod tests {
         assert!(in_memory.contains("pcie=off"));
         assert!(in_memory.contains("virtio-blk-device,bus=virtio-mmio-bus.0"));
         assert!(in_memory.contains("virtio-mmio.force-legacy=false"));
+    }
+
+    #[test]
+    fn firmware_is_where_a_processor_begins_and_a_hart_comes_to_it_later() {
+        let handed = Handed {
+            flash: Some([20, 21]),
+            rom: None,
+            ..HANDED
+        };
+        let line = |platform| arguments(&platform, &Devices::default(), &handed).join(" ");
+        let arm64 = line(Platform::VirtArm64(VirtArm64::new(512 * MIB, 1)));
+        assert!(arm64.contains("if=pflash,unit=0,format=raw,readonly=on,file=/proc/self/fd/20"));
+        assert!(arm64.contains("if=pflash,unit=1,format=raw,readonly=off,file=/proc/self/fd/21"));
+        assert!(!arm64.contains("-bios"));
+        let riscv64 = line(Platform::VirtRiscv64(VirtRiscv64::new(512 * MIB, 1)));
+        assert!(riscv64.contains("loader,addr=0x20000000,file=/proc/self/fd/20,force-raw=on"));
+        assert!(riscv64.contains("if=pflash,unit=1,"));
+        assert!(riscv64.contains("-bios none"));
     }
 }

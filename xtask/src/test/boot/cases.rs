@@ -54,6 +54,8 @@ pub(in crate::test) enum Then {
     Type,
     /// Sends SIGTERM to Firstlight once these words were on its console.
     TerminateAfter(&'static str),
+    /// The same with SIGKILL.
+    KillAfter(&'static str),
 }
 
 /// How Firstlight is expected to end.

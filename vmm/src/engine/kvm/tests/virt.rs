@@ -5,7 +5,7 @@ use firstlight_base::{GpaRange, Irq};
 use firstlight_boot::platform::{Gic, RiscvIrqchip, VirtArm64, VirtRiscv64};
 use firstlight_boot::{Hardware, Request};
 use firstlight_hv::{Aia, SbiCall};
-use firstlight_image::testing::{arm64_image, riscv_image};
+use firstlight_image::testing::{arm64_image, firmware, riscv_image};
 use firstlight_image::{Image, Limits as ImageLimits};
 
 /// A plan for the kernel on a machine of `hardware` with 2 vCPUs.
@@ -217,4 +217,37 @@ fn a_riscv64_guest_prints_by_its_execution_environment() {
     assert_eq!(seen, "hi\n");
     let answered = Record::SbiAnswered(VcpuId::BOOT, [0, 0]);
     assert_eq!(record.iter().filter(|one| **one == answered).count(), 3);
+}
+
+#[test]
+fn flash_is_hidden_from_the_guest_while_its_chips_answer() {
+    const PE_ARM64: u16 = 0xaa64;
+    let plan = planned(&firmware(PE_ARM64).build(), Hardware::default());
+    let banks = VirtArm64::FLASH;
+    let steps = [
+        // To erase a block, see that it was, and read what is stored again.
+        write(banks.variables, 0x4_0000, 0x0020_0020),
+        write(banks.variables, 0x4_0000, 0x00d0_00d0),
+        read(banks.variables, 0x4_0000),
+        write(banks.variables, 0x4_0000, 0x00ff_00ff),
+        read(banks.variables, 0x4_0000),
+        read(banks.variables, 0),
+        read(banks.code, 0),
+        SHUTDOWN,
+    ];
+    let (ending, record, _) = run(&plan, steps);
+    assert!(matches!(ending, Ending::PowerOff), "{ending:?}");
+    let both = vec![banks.code, banks.variables];
+    assert!(record.contains(&Record::MapRom(both)));
+    let shown = record.iter().filter_map(|record| match record {
+        Record::ShowRom(range, is_shown) => Some((*range, *is_shown)),
+        _ => None,
+    });
+    assert!(shown.eq([(banks.variables, false), (banks.variables, true)]));
+    let answers = record.iter().filter_map(|record| match record {
+        Record::Answered(_, data) => Some(data.as_slice()),
+        _ => None,
+    });
+    let expected: [&[u8]; 4] = [&[0x80, 0, 0x80, 0], &[0xff; 4], &[0; 4], b"firm"];
+    assert!(answers.eq(expected));
 }

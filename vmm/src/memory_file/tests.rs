@@ -1,4 +1,4 @@
-//! Crash logs in a folder, and memory that they are in.
+//! Files in a folder, and memory that is kept in them.
 
 use super::*;
 use firstlight_base::{Gpa, MIB};
@@ -9,13 +9,14 @@ const LEN: u64 = 0x1_0000;
 
 struct Place {
     folder: TempDir,
-    wanted: CrashLogFile,
+    wanted: MemoryFile,
 }
 
 impl Place {
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
-        let wanted = CrashLogFile {
+        let wanted = MemoryFile {
+            purpose: MemoryFilePurpose::CrashLog,
             path: folder.path().join("log"),
             range: GpaRange::new(Gpa::new(MIB), LEN).unwrap(),
         };
@@ -76,7 +77,7 @@ fn a_log_is_one_guests_alone() {
     let place = Place::new();
     let first = place.wanted.open().unwrap();
     let second = place.wanted.open();
-    assert!(matches!(second, Err(CrashLogFileError::InUse { .. })));
+    assert!(matches!(second, Err(MemoryFileError::InUse { .. })));
     drop(first);
     place.wanted.open().unwrap();
 }
@@ -91,14 +92,15 @@ fn what_is_no_crash_log_stays_as_it_is() {
         "{error}"
     );
     assert_eq!(place.bytes(), b"a letter");
-    let there = |path: PathBuf| CrashLogFile {
+    let there = |path: PathBuf| MemoryFile {
+        purpose: place.wanted.purpose,
         path,
         range: place.wanted.range,
     };
     let folder = there(place.folder.path().to_owned()).open();
-    assert!(matches!(folder, Err(CrashLogFileError::Open { .. })));
+    assert!(matches!(folder, Err(MemoryFileError::Open { .. })));
     let device = there("/dev/null".into()).open();
-    assert!(matches!(device, Err(CrashLogFileError::NoFile { .. })));
+    assert!(matches!(device, Err(MemoryFileError::NoFile { .. })));
     let nowhere = there(place.folder.path().join("none/log")).open();
-    assert!(matches!(nowhere, Err(CrashLogFileError::Open { .. })));
+    assert!(matches!(nowhere, Err(MemoryFileError::Open { .. })));
 }

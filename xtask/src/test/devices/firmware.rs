@@ -1,0 +1,156 @@
+//! UEFI firmware in flash: it reaches its shell, starts a kernel from a disk, and remembers.
+
+use super::{Ground, Place};
+use crate::architecture::Architecture;
+use crate::cache::Cache;
+use crate::failure::{Because, Failure, Outcome};
+use crate::initramfs;
+use crate::kernel;
+use crate::package;
+use crate::process;
+use crate::project::Project;
+use crate::test::Verdict;
+use crate::test::boot::{self, Heard, Setting, Then};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What the firmware is to remember, in the bytes of its shell's variables, and under which name.
+const REMEMBERED: &str = "what-was-set-before";
+const NAME: &str = "FirstlightTest";
+
+/// Firmware, and what it is given.
+pub(super) struct Firmware {
+    code: PathBuf,
+    /// A disk that it finds the kernel on.
+    disk: PathBuf,
+}
+
+impl Firmware {
+    /// That of `architecture`, as [`build`] left it, where there is any.
+    pub(super) fn find(
+        project: &Project,
+        cache: &Cache,
+        architecture: Architecture,
+    ) -> Outcome<Option<Self>> {
+        let Some(packaged) = package::firmware(architecture) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            code: package::fetch(cache, &packaged)?,
+            disk: disk(project, architecture)?,
+        }))
+    }
+
+    /// Has the firmware set a variable and start a kernel, kills Firstlight, and does it again: the
+    /// variable is still there.
+    pub(super) fn check(
+        &self,
+        place: &Place,
+        setting: Setting,
+        ground: &Ground,
+    ) -> Outcome<Verdict> {
+        let flash = ground.folder.join("flash");
+        let mut command = self.command(place, setting, &flash);
+        let first = Heard::listen(&mut command, Then::KillAfter(" uptime="))?;
+        let cpus = place.cpus;
+        let kernel = &place.kernel.version;
+        let marker =
+            |heard: &Heard| boot::marker_complaint(&heard.console, kernel, cpus, boot::now());
+        if let Some(wrong) = marker(&first) {
+            return Ok(Verdict::Failed(first.told(&wrong, &command)));
+        }
+        if first.console.contains(REMEMBERED) {
+            return Ok(Verdict::Failed("new flash is not empty".to_owned()));
+        }
+        let second = Heard::listen(&mut command, Then::Wait)?;
+        let wrong = match second.status.code() {
+            Some(0) => marker(&second),
+            _ => Some("expected status 0".to_owned()),
+        };
+        let forgot = || {
+            let remembers = second.console.contains(REMEMBERED);
+            (!remembers).then(|| format!("{NAME} is not {REMEMBERED}"))
+        };
+        Ok(match wrong.or_else(forgot) {
+            None => Verdict::Passed(String::new()),
+            Some(wrong) => Verdict::Failed(second.told(&wrong, &command)),
+        })
+    }
+
+    fn command(&self, place: &Place, setting: Setting, flash: &Path) -> Command {
+        let mut disk = self.disk.clone().into_os_string();
+        disk.push(",readonly");
+        // Nothing between us and Firstlight, so that it is what is killed.
+        let mut command = Command::new(&place.firstlight);
+        command
+            .args(["boot", "--engine", setting.engine.name()])
+            .args(["--timeout", &super::TIMEOUT.to_string()])
+            .args(["--memory", "512M", "--cpus", &place.cpus.to_string()])
+            .arg("--pflash")
+            .arg(flash)
+            .arg("--disk")
+            .arg(disk)
+            .arg(&self.code);
+        command
+    }
+}
+
+fn disk(project: &Project, architecture: Architecture) -> Outcome<PathBuf> {
+    let name = format!("firmware-{}.fat", architecture.name());
+    Ok(project.scratch("devices")?.join(name))
+}
+
+/// Makes the disk anew: the kernel that is an application of UEFI, our initramfs, and what the shell is to do.
+pub(super) fn build(project: &Project, cache: &Cache, architecture: Architecture) -> Outcome {
+    let Some(packaged) = package::firmware(architecture) else {
+        return Ok(());
+    };
+    package::fetch(cache, &packaged)?;
+    let image = disk(project, architecture)?;
+    let script = image.with_extension("nsh");
+    fs::write(&script, startup(architecture))
+        .because(|| format!("cannot write {}", script.display()))?;
+    let kernel = kernel::installed(cache, super::cases::release(architecture))?.file;
+    let initrd = initramfs::build(project, cache, architecture)?;
+    let _ = fs::remove_file(&image);
+    // 64 MiB: 128 tracks of 16 heads and 64 sectors.
+    let geometry = ["-C", "-t", "128", "-h", "16", "-s", "64"];
+    mtool("mformat", &image, &geometry, &[])?;
+    for (file, name) in [
+        (&script, "startup.nsh"),
+        (&kernel, "linux.efi"),
+        (&initrd, "initrd"),
+    ] {
+        let from = file
+            .to_str()
+            .ok_or_else(|| Failure::new(format!("mcopy cannot be told of {}", file.display())))?;
+        mtool("mcopy", &image, &[], &[from, &format!("::{name}")])?;
+    }
+    Ok(())
+}
+
+fn mtool(name: &str, image: &Path, options: &[&str], words: &[&str]) -> Outcome {
+    let mut command = Command::new(name);
+    command.args(options).arg("-i").arg(image);
+    match words {
+        [] => command.arg("::"),
+        words => command.args(words),
+    };
+    process::output_of(&mut command).map(|_quiet| ())
+}
+
+/// A script of the UEFI shell: it shows the variable, sets it, and starts the kernel.
+fn startup(architecture: Architecture) -> String {
+    const VENDOR: &str = "-guid 5cd3a4b4-3a7c-4a3e-9d53-0f1e7f5a8c11";
+    let console = architecture.console();
+    [
+        "@echo -off".to_owned(),
+        format!("dmpstore {NAME} {VENDOR}"),
+        format!("setvar {NAME} {VENDOR} -nv -bs -rt =\"{REMEMBERED}\""),
+        "fs0:".to_owned(),
+        format!("linux.efi initrd=initrd console={console} panic=-1"),
+        String::new(),
+    ]
+    .join("\r\n")
+}
