@@ -221,6 +221,10 @@ impl CfiFlash {
             // 0xff, and whatever else a chip does not know.
             _ => (Reads::Array, Next::Command),
         };
+        if !matches!(next, Next::Command | Next::Word) {
+            // It takes what belongs to the command.
+            self.status |= READY;
+        }
         (self.reads, self.next) = (reads, next);
     }
 
