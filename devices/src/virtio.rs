@@ -14,6 +14,7 @@ pub mod fs;
 mod mmio;
 pub mod net;
 mod pci;
+pub mod pmem;
 pub mod queue;
 mod registers;
 pub mod rng;

@@ -67,6 +67,8 @@ pub enum DeviceKind {
     Vsock,
     /// A shared file system (section 5.11).
     Fs,
+    /// Persistent memory (section 5.19).
+    Pmem,
 }
 
 impl DeviceKind {
@@ -81,6 +83,7 @@ impl DeviceKind {
             Self::Balloon => 5,
             Self::Vsock => 19,
             Self::Fs => 26,
+            Self::Pmem => 27,
         }
     }
 }

@@ -466,7 +466,7 @@ const fn class(kind: DeviceKind) -> u32 {
         DeviceKind::Net => 0x02_0000,
         DeviceKind::Block | DeviceKind::Fs => 0x01_8000,
         DeviceKind::Console | DeviceKind::Vsock => 0x07_8000,
-        DeviceKind::Rng | DeviceKind::Balloon => 0x00_ff00,
+        DeviceKind::Rng | DeviceKind::Balloon | DeviceKind::Pmem => 0x00_ff00,
     }
 }
 
