@@ -39,6 +39,16 @@ pub enum PlanError {
         /// How many there can be.
         most: u32,
     },
+    /// Memory that outlives the guest has a size that Linux does not take.
+    #[error(
+        "pmem {number} is to have {len:#x} bytes; it has a whole number of 2 MiB, and at least one"
+    )]
+    PmemLength {
+        /// Which, counted from 0.
+        number: usize,
+        /// How many bytes were asked for.
+        len: u64,
+    },
     /// The image has no such way in.
     #[error("{image} cannot be entered by {protocol}: {why}")]
     NoEntry {

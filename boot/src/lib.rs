@@ -46,6 +46,6 @@ pub use plan::{BootPlan, Content, E820Entry, E820Kind, Piece, Relocate};
 pub use planner::plan;
 pub use platform::{Pc, Platform};
 pub use request::{
-    FdtPosition, Hardware, Kaslr, Module, Overlay, Protocol, ProtocolChoice, Request, SetupData,
-    StartInfoVersion, Subarch, Unpack,
+    FdtPosition, Hardware, Kaslr, Module, Overlay, PMEM_ALIGN, Protocol, ProtocolChoice, Request,
+    SetupData, StartInfoVersion, Subarch, Unpack,
 };

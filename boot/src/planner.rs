@@ -2,6 +2,7 @@
 
 pub(crate) mod firmware;
 mod pc;
+mod pmem;
 mod virt;
 
 pub(crate) use pc::{check_cmdline, check_no_list};

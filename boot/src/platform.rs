@@ -64,6 +64,16 @@ impl Platform {
         }
     }
 
+    /// Memory that outlives the guest (virtio-pmem), above RAM: ascending, and no two meet.
+    #[must_use]
+    pub fn pmem(&self) -> &[GpaRange] {
+        match self {
+            Self::Pc(pc) => &pc.pmem,
+            Self::VirtArm64(virt) => &virt.pmem,
+            Self::VirtRiscv64(virt) => &virt.pmem,
+        }
+    }
+
     /// The virtio transports.
     #[must_use]
     pub const fn virtio(&self) -> Option<&VirtioMmio> {

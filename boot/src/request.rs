@@ -32,6 +32,9 @@ pub struct Request {
     pub load_address: Option<Gpa>,
     /// Memory that is not the guest's to use, whether RAM or not: told to it as reserved.
     pub reserved: Vec<GpaRange>,
+    /// Bytes of each memory that outlives the guest (virtio-pmem), in order: its room, a multiple of
+    /// [`PMEM_ALIGN`].
+    pub pmem: Vec<u64>,
     /// Whether the kernel's addresses are chosen at random.
     pub kaslr: Kaslr,
     /// What the kernel is told it runs on, where that is no PC.
@@ -55,6 +58,10 @@ pub struct Request {
     pub rng_seed: [u8; 32],
 }
 
+/// What the size of memory that outlives the guest is a multiple of: Linux adds memory to itself in
+/// subsections of 2 MiB (`include/linux/mmzone.h`, `SUBSECTION_SIZE`).
+pub const PMEM_ALIGN: u64 = 2 * MIB;
+
 impl Default for Request {
     fn default() -> Self {
         Self {
@@ -68,6 +75,7 @@ impl Default for Request {
             unpack: Unpack::Host,
             load_address: None,
             reserved: Vec::new(),
+            pmem: Vec::new(),
             kaslr: Kaslr::Off,
             subarch: None,
             dtb: None,

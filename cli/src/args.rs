@@ -11,7 +11,7 @@ use crate::{address, memory_size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use device::DeviceArgs;
-pub(crate) use device::PstoreArg;
+pub(crate) use device::{PstoreArg, RootfsArg};
 use firstlight_base::{Gpa, GpaRange};
 use firstlight_boot::platform::VirtRiscv64;
 use firstlight_boot::{Hardware, Kaslr, Protocol, ProtocolChoice, Unpack};
@@ -513,11 +513,17 @@ impl GuestArgs {
         hardware
     }
 
-    /// The virtio devices of the machine: those that were asked for, with the root as the first disk,
-    /// and what a command's status comes by.
+    /// The virtio devices of the machine: those that were asked for, with the root as the first disk or
+    /// memory, and what a command's status comes by.
     pub(crate) fn devices(&self) -> Devices {
         let mut devices = self.device.devices();
-        devices.disks.splice(0..0, self.guest_init.rootfs.clone());
+        if let Some(root) = self.guest_init.rootfs.clone() {
+            let list = match root.is_pmem {
+                true => &mut devices.pmems,
+                false => &mut devices.disks,
+            };
+            list.insert(0, root.disk);
+        }
         let root = self.guest_init.root.as_ref().map(|path| Share {
             path: path.clone(),
             tag: Tag::new(ROOT_TAG).expect("a short tag"),
@@ -805,6 +811,16 @@ mod tests {
         let disks = disks.iter().map(|disk| (disk.path.to_str(), disk.readonly));
         let expected = [(Some("b"), true), (Some("a"), false), (Some("c"), false)];
         assert_eq!(Vec::from_iter(disks), expected);
+    }
+
+    #[test]
+    fn a_root_that_is_memory_is_the_first_of_that() {
+        let devices = boot(&["k", "--pmem", "a", "--rootfs", "b,pmem"])
+            .guest
+            .devices();
+        let paths = devices.pmems.iter().map(|disk| disk.path.to_str());
+        assert_eq!(Vec::from_iter(paths), [Some("b"), Some("a")]);
+        assert!(devices.disks.is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod drivers;
 mod kernel_cmdline;
 
-use crate::args::{GuestArgs, ROOT_TAG};
+use crate::args::{GuestArgs, ROOT_TAG, RootfsArg};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::kernel::Files;
@@ -14,7 +14,7 @@ use firstlight_image::Image;
 use firstlight_initramfs::{
     Command, Console, INIT, Initramfs, InitramfsError, Peer, Root, Status, Then,
 };
-use firstlight_vmm::{ConsoleKind, Disk};
+use firstlight_vmm::ConsoleKind;
 use rustix::termios::isatty;
 use std::env;
 use std::io;
@@ -27,8 +27,11 @@ const VIRTIO_CONSOLE: &str = "/dev/hvc0";
 /// What a system starts with, and what an initial ramdisk does (Linux `init/main.c`).
 const SYSTEM_INIT: &str = "/sbin/init";
 const RAMDISK_INIT: &str = "/init";
-/// Where the guest finds its first disk.
+/// Where the guest finds its first disk, and its first memory that is a file.
 const FIRST_DISK: &str = "/dev/vda";
+const FIRST_PMEM: &str = "/dev/pmem0";
+/// What has ext4 read and write memory without a cache (Linux `Documentation/filesystems/dax.rst`).
+const DIRECT: &str = "dax";
 
 /// An initramfs, and what has the kernel start it.
 #[derive(Debug)]
@@ -125,25 +128,33 @@ fn refuse_other_init(cmdline: &str) -> Result<(), Failure> {
 /// What becomes the guest's root.
 fn root(args: &GuestArgs, cmdline: &str) -> Result<Option<Root>, Failure> {
     let of_disk = args.guest_init.rootfs.as_ref();
-    let of_disk = of_disk.map(|disk| root_on(disk, cmdline)).transpose()?;
+    let of_disk = of_disk.map(|root| root_on(root, cmdline)).transpose()?;
     let shared = args.guest_init.root.as_ref();
     Ok(of_disk.or(shared.map(|_folder| Root::shared(ROOT_TAG))))
 }
 
-/// The root on `disk`, or elsewhere in the guest where the command line says so.
-fn root_on(disk: &Disk, cmdline: &str) -> Result<Root, Failure> {
+/// The root on a disk, or elsewhere in the guest where the command line says so.
+fn root_on(wanted: &RootfsArg, cmdline: &str) -> Result<Root, Failure> {
+    let RootfsArg { disk, is_pmem } = wanted;
     let value = |name| kernel_cmdline::value(cmdline, name);
     let device = value("root");
     let file_systems = value("rootfstype");
+    let flags = value("rootflags");
+    let mut options = flags.unwrap_or_default();
     if device.is_none() && file_systems.is_none() {
         root_image::refuse_other_than_ext4(&disk.path)?;
+        if *is_pmem && flags.is_none() {
+            root_image::refuse_small_blocks(&disk.path)?;
+            options = DIRECT;
+        }
     }
-    let mut root = Root::ext4(device.unwrap_or(FIRST_DISK));
+    let first = if *is_pmem { FIRST_PMEM } else { FIRST_DISK };
+    let mut root = Root::ext4(device.unwrap_or(first));
     if let Some(names) = file_systems {
         root.file_systems = names.split(',').map(str::to_owned).collect();
     }
     root.read_only = disk.readonly;
-    root.options = value("rootflags").unwrap_or_default().to_owned();
+    root.options = options.to_owned();
     Ok(root)
 }
 

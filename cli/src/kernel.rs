@@ -12,7 +12,7 @@ use firstlight_boot::platform::Topology;
 use firstlight_boot::{BootPlan, Hardware, Kaslr, Module, Overlay, PlanError, Request, Unpack};
 use firstlight_image::{Image, ImageError, Limits, UnpackError};
 use firstlight_load::{Layer, Opened};
-use firstlight_vmm::HostCpus;
+use firstlight_vmm::{Disk, HostCpus};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 /// The files of a boot, open as long as the guest may be booted again.
@@ -173,6 +173,7 @@ pub(crate) fn request(
         unpack: args.unpack(),
         load_address: args.load_address,
         reserved,
+        pmem: pmem(args)?,
         kaslr: args.kaslr_to_show(),
         dtb: files.dtb.clone(),
         overlays: files.overlays.clone(),
@@ -180,6 +181,19 @@ pub(crate) fn request(
         hardware: args.hardware(Hardware::default()),
         topology: files.topology.clone(),
         ..Request::default()
+    })
+}
+
+/// How much room each memory that is a file takes.
+fn pmem(args: &GuestArgs) -> Result<Vec<u64>, Failure> {
+    let disks = args.devices().pmems;
+    let rooms = disks.iter().map(Disk::pmem_room);
+    rooms.collect::<Result<_, _>>().map_err(|error| {
+        let status = match error.is_usage() {
+            true => ExitStatus::Usage,
+            false => ExitStatus::Host,
+        };
+        Failure::of(status, &error)
     })
 }
 
@@ -221,7 +235,9 @@ pub(crate) fn has_dice_thrown(image: &Image<'_>, request: &Request) -> bool {
 
 pub(crate) fn plan_status(error: &PlanError) -> ExitStatus {
     match error {
-        PlanError::Cpus { .. } | PlanError::Memory { .. } => ExitStatus::Usage,
+        PlanError::Cpus { .. } | PlanError::Memory { .. } | PlanError::PmemLength { .. } => {
+            ExitStatus::Usage
+        }
         PlanError::NotBootable { .. }
         | PlanError::EntryOutside { .. }
         | PlanError::NotMapped { .. } => ExitStatus::Image,

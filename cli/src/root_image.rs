@@ -61,6 +61,36 @@ pub(crate) fn refuse_other_than_ext4(path: &Path) -> Result<(), Failure> {
     Err(Failure::new(ExitStatus::Image, message).with_hint(hint))
 }
 
+/// Where ext4 says how large its blocks are: 1 KiB, so often doubled (`s_log_block_size`).
+const EXT4_LOG_BLOCK_SIZE: usize = 0x418;
+/// The one size that direct access takes: that of a page.
+const DIRECT_LOG_BLOCK_SIZE: u8 = 2;
+
+/// Fails where the ext4 file system at `path` has other blocks than direct access (DAX) takes.
+pub(crate) fn refuse_small_blocks(path: &Path) -> Result<(), Failure> {
+    let beginning = beginning(path)?;
+    match beginning.get(EXT4_LOG_BLOCK_SIZE) {
+        Some(&DIRECT_LOG_BLOCK_SIZE) => Ok(()),
+        Some(&log @ 0..=6) => {
+            let message = format!(
+                "{} has an ext4 file system with blocks of {} bytes, and direct access (dax) takes 4096",
+                path.display(),
+                1024_u32 << log
+            );
+            let hint =
+                "mke2fs -b 4096 makes such; rootflags=dax=never in --cmdline mounts it without dax";
+            Err(Failure::new(ExitStatus::Image, message).with_hint(hint))
+        }
+        _ => Err(Failure::new(
+            ExitStatus::Image,
+            format!(
+                "{}: its ext4 file system does not say how large its blocks are",
+                path.display()
+            ),
+        )),
+    }
+}
+
 fn beginning(path: &Path) -> Result<Vec<u8>, Failure> {
     let is_device = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device());
     let read = |file: &File| {

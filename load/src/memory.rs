@@ -152,6 +152,37 @@ impl GuestMemory {
         mapping.share_file(offset, len, file)
     }
 
+    /// Adds `range`, which lies behind all that is there, as the memory of `file`: its first `len` bytes are
+    /// the file's, and zeros follow. What the guest writes is in a [shared](Backing::Shared) file at once, up to
+    /// the end of a page behind `len`; it changes no [private](Backing::Private) one.
+    ///
+    /// The file has to be as long as that as long as this value is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno`] where the range lies elsewhere, is shorter than `len`, or the host refuses.
+    pub fn add_file(
+        &mut self,
+        range: GpaRange,
+        (file, len): (impl AsFd, u64),
+        backing: Backing,
+    ) -> Result<(), Errno> {
+        let last = self.regions.last().map(Region::range);
+        let is_behind = last.is_none_or(|last| last.end() <= range.start());
+        let pages = len.checked_next_multiple_of(PAGE).ok_or(Errno::INVAL)?;
+        if !is_behind || pages > range.len() {
+            return Err(Errno::INVAL);
+        }
+        let size = |len: u64| usize::try_from(len).or(Err(Errno::NOMEM));
+        let mapping = Mapping::anonymous(size(range.len())?)?;
+        match backing {
+            Backing::Shared => mapping.share_file(0, size(pages)?, file)?,
+            Backing::Private => mapping.put_file(0, size(pages)?, file, 0)?,
+        }
+        self.regions.push(Region { range, mapping });
+        Ok(())
+    }
+
     /// Puts fresh zeroed memory at `at`; both numbers are whole pages.
     pub(crate) fn put_zeros(&self, at: Gpa, len: u64) -> Result<(), Errno> {
         let (mapping, offset, len) = self.pages(at, len).ok_or(Errno::INVAL)?;

@@ -9,6 +9,7 @@ pub use offered_file::{Contents, OfferedFile};
 pub use open::OpenDevices;
 pub(crate) use open::mac;
 
+use crate::virtio::room;
 use firstlight_boot::Hardware;
 pub use firstlight_devices::virtio::fs::Tag;
 pub use firstlight_devices::virtio::vsock::GuestCid;
@@ -25,6 +26,9 @@ pub struct Devices {
     pub disks: Vec<Disk>,
     /// The folders of the host that it shares, in order.
     pub shares: Vec<Share>,
+    /// The disks that it has as its memory (virtio-pmem), in order. The request says how much room each
+    /// [takes](Disk::pmem_room).
+    pub pmems: Vec<Disk>,
     /// Its network cards, in order.
     pub nets: Vec<Net>,
     /// What of the guest the terminal is joined to.
@@ -61,6 +65,19 @@ pub struct Disk {
     pub path: PathBuf,
     /// Whether the guest may only read it.
     pub readonly: bool,
+}
+
+impl Disk {
+    /// How many bytes of the guest's addresses it takes where it is memory: what a
+    /// [`Request`](firstlight_boot::Request::pmem) is to have for it.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] where it is not to be had, is no disk, or can be written to and is no multiple of 2
+    /// MiB.
+    pub fn pmem_room(&self) -> Result<u64, DeviceError> {
+        room(self)
+    }
 }
 
 /// A folder of the host that the guest can mount.
@@ -118,6 +135,7 @@ impl Devices {
         let single = |what: &str, is_there: bool| is_there.then(|| what.to_owned());
         numbered("disk", self.disks.len())
             .chain(numbered("share", self.shares.len()))
+            .chain(numbered("pmem", self.pmems.len()))
             .chain(numbered("net", self.nets.len()))
             .chain(single("console", self.has_console()))
             .chain(single("vsock", self.vsock.is_some()))

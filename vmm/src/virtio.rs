@@ -11,6 +11,7 @@ mod console;
 mod fs;
 pub(crate) mod mmio;
 mod net;
+mod pmem;
 mod rng;
 mod runner;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub(crate) use console::{ConsoleLine, STATUS_PORT, StatusLine, console, status_p
 pub(crate) use fs::share;
 pub(crate) use net::{Carrier, Passt, Tap, network};
 pub use net::{PasstError, TapError};
+pub(crate) use pmem::{PmemFile, pmem, room};
 pub(crate) use rng::rng;
 pub(crate) use runner::{Interrupt, Runner};
 pub(crate) use vhost_user::VhostUser;

@@ -52,6 +52,8 @@ pub fn devices(platform: &Platform) -> Vec<Device> {
 
 /// What QEMU calls fw_cfg.
 const FIRMWARE_FILES: &str = "files for the firmware (fw_cfg)";
+/// What virtio calls pmem.
+const PMEM: &str = "persistent memory (virtio-pmem)";
 
 fn of_pc(platform: &Pc) -> Vec<Device> {
     let mut ports = Vec::from([
@@ -95,6 +97,7 @@ fn of_pc(platform: &Pc) -> Vec<Device> {
     let mut in_memory: Vec<_> = memory.into_iter().flatten().collect();
     in_memory.extend(platform.virtio.iter().filter_map(virtio));
     in_memory.extend(platform.pci.iter().flat_map(pci));
+    in_memory.extend(pmem(&platform.pmem));
     ports.extend(ascending(in_memory));
     ports
 }
@@ -140,6 +143,7 @@ fn of_arm64(virt: &VirtArm64) -> Vec<Device> {
     devices.extend(virt.flash.iter().flat_map(flash));
     devices.extend(virt.virtio.iter().filter_map(virtio));
     devices.extend(virt.pci.iter().flat_map(pci));
+    devices.extend(pmem(&virt.pmem));
     ascending(devices)
 }
 
@@ -184,6 +188,7 @@ fn of_riscv64(virt: &VirtRiscv64) -> Vec<Device> {
     devices.extend(virt.flash.iter().flat_map(flash));
     devices.extend(virt.virtio.iter().filter_map(virtio));
     devices.extend(virt.pci.iter().flat_map(pci));
+    devices.extend(pmem(&virt.pmem));
     ascending(devices)
 }
 
@@ -192,6 +197,10 @@ fn flash(flash: &Flash) -> [Device; 2] {
         at("flash with the firmware", flash.code, None),
         at("flash for the firmware's variables", flash.variables, None),
     ]
+}
+
+fn pmem(ranges: &[GpaRange]) -> impl Iterator<Item = Device> {
+    ranges.iter().map(|range| at(PMEM, *range, None))
 }
 
 fn virtio(virtio: &VirtioMmio) -> Option<Device> {

@@ -73,6 +73,7 @@ fn plan(memory: u64) -> BootPlan {
         serial: vec![Pc::COM1],
         debug_exit: None,
         fw_cfg: false,
+        pmem: vec![],
         virtio: None,
         pci: None,
     };

@@ -86,6 +86,9 @@ fn platform(request: &Request) -> Result<Pc, PlanError> {
     platform.virtio = super::transports(request, Pc::VIRTIO)?;
     platform.pci = Pc::PCI.with_buses(request.hardware.pci_buses);
     platform.reserved = e820::merged(request.reserved.clone());
+    let above = platform.ram.last().map_or(Pc::HIGH_RAM, |ram| ram.end());
+    let above = above.max(Pc::HIGH_RAM);
+    platform.pmem = super::pmem::place(&request.pmem, above, &platform.reserved)?;
     Ok(platform)
 }
 

@@ -100,6 +100,7 @@ pub(super) fn platform(protocol: Protocol, request: &Request) -> Result<Platform
         };
         virt.reserved.extend(&request.reserved);
         virt.reserved = e820::merged(virt.reserved);
+        virt.pmem = pmem(request, &virt.ram, &virt.reserved)?;
         virt.pci = virt.pci_windows().with_buses(hardware.pci_buses);
         return Ok(Platform::VirtRiscv64(virt));
     }
@@ -115,8 +116,19 @@ pub(super) fn platform(protocol: Protocol, request: &Request) -> Result<Platform
         virtio: transports(request, VirtArm64::VIRTIO)?,
         ..VirtArm64::new(memory, cpus)
     };
+    virt.pmem = pmem(request, &virt.ram, &virt.reserved)?;
     virt.pci = virt.pci_windows().with_buses(hardware.pci_buses);
     Ok(Platform::VirtArm64(virt))
+}
+
+/// Above RAM, and below the windows that lie above memory.
+fn pmem(
+    request: &Request,
+    ram: &[GpaRange],
+    reserved: &[GpaRange],
+) -> Result<Vec<GpaRange>, PlanError> {
+    let above = ram.last().expect("a machine has RAM").end();
+    super::pmem::place(&request.pmem, above, reserved)
 }
 
 /// What the device tree says of memory.

@@ -24,6 +24,8 @@ pub struct Pc {
     pub debug_exit: Option<Port>,
     /// Whether there is a firmware configuration device.
     pub fw_cfg: bool,
+    /// Memory that outlives the guest (virtio-pmem), above RAM: ascending, and no two meet.
+    pub pmem: Vec<GpaRange>,
     /// The virtio transports.
     pub virtio: Option<VirtioMmio>,
     /// The PCI Express host bridge.
@@ -55,6 +57,7 @@ impl Pc {
             serial: vec![Self::COM1],
             debug_exit: None,
             fw_cfg: false,
+            pmem: vec![],
             virtio: None,
             pci: None,
         }

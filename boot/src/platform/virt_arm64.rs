@@ -34,6 +34,8 @@ pub struct VirtArm64 {
     pub fw_cfg: bool,
     /// The flash that firmware lies in, where it starts the machine.
     pub flash: Option<Flash>,
+    /// Memory that outlives the guest (virtio-pmem), above RAM: ascending, and no two meet.
+    pub pmem: Vec<GpaRange>,
     /// The virtio transports.
     pub virtio: Option<VirtioMmio>,
     /// The PCI Express host bridge.
@@ -78,6 +80,7 @@ impl VirtArm64 {
             el2: false,
             fw_cfg: false,
             flash: None,
+            pmem: vec![],
             virtio: None,
             pci: None,
         }
@@ -140,14 +143,15 @@ impl VirtArm64 {
         irq: Irq(16),
     };
 
-    /// The PCI Express windows of a machine with that much RAM: the high ones lie above it, from 256
+    /// The PCI Express windows of a machine with that much memory: the high ones lie above it, from 256
     /// GiB on, each at a multiple of its size.
     #[must_use]
     pub fn pci_windows(&self) -> PciWindows {
         const HIGH: Gpa = Gpa::new(256 * GIB);
         const ECAM_LEN: u64 = 256 * MIB;
         const MEMORY_LEN: u64 = 512 * GIB;
-        let end = self.ram.last().map_or(Self::RAM_BASE, |ram| ram.end());
+        let last = self.pmem.last().or(self.ram.last());
+        let end = last.map_or(Self::RAM_BASE, |memory| memory.end());
         let aligned = |at: Gpa, align| at.align_up(align).unwrap_or(at);
         let high = aligned(end, GIB).max(HIGH);
         // QEMU keeps more redistributors first, in 64 MiB.
@@ -184,5 +188,9 @@ mod tests {
         assert_eq!(windows.ecam.start(), Gpa::new(601 * GIB + 256 * MIB));
         assert_eq!(windows.memory64.unwrap().start(), Gpa::new(1024 * GIB));
         assert!(!machine.ram.iter().any(|ram| ram.overlaps(windows.ecam)));
+        let pmem = range(602 * GIB, 700 * GIB);
+        let pmem = vec![pmem];
+        let windows = VirtArm64 { pmem, ..machine }.pci_windows();
+        assert_eq!(windows.ecam.start(), Gpa::new(700 * GIB + 256 * MIB));
     }
 }

@@ -32,6 +32,8 @@ pub struct VirtRiscv64 {
     pub fw_cfg: bool,
     /// The flash that firmware lies in, where it starts the machine.
     pub flash: Option<Flash>,
+    /// Memory that outlives the guest (virtio-pmem), above RAM: ascending, and no two meet.
+    pub pmem: Vec<GpaRange>,
     /// The virtio transports.
     pub virtio: Option<VirtioMmio>,
     /// The PCI Express host bridge.
@@ -130,6 +132,7 @@ impl VirtRiscv64 {
             irqchip: RiscvIrqchip::Plic,
             fw_cfg: false,
             flash: None,
+            pmem: vec![],
             virtio: None,
             pci: None,
         }
@@ -187,12 +190,13 @@ impl VirtRiscv64 {
         irq: Irq(1),
     };
 
-    /// The PCI Express windows of a machine with that much RAM: the one for BARs of 64 bits lies
+    /// The PCI Express windows of a machine with that much memory: the one for BARs of 64 bits lies
     /// above it, at a multiple of its size.
     #[must_use]
     pub fn pci_windows(&self) -> PciWindows {
         const MEMORY_LEN: u64 = 16 * GIB;
-        let end = self.ram.last().map_or(Self::RAM_BASE, |ram| ram.end());
+        let last = self.pmem.last().or(self.ram.last());
+        let end = last.map_or(Self::RAM_BASE, |memory| memory.end());
         let memory = end.align_up(MEMORY_LEN).unwrap_or(end);
         PciWindows {
             ecam: range(0x3000_0000, 0x4000_0000),

@@ -29,6 +29,16 @@ pub(crate) struct DeviceArgs {
     #[arg(long = "share", value_name = "DIR[:TAG][,readonly]", action = ArgAction::Append)]
     #[arg(value_parser = OsStringValueParser::new().try_map(|text| share(&text)))]
     shares: Vec<ShareArg>,
+    /// A raw image file or a block device that the guest has as memory (virtio-pmem), /dev/pmem0 for the
+    /// first: what it reads there it reads in the host's own cache, with no copy in its own. With ,readonly
+    /// behind it, what the guest writes there is gone when it ends. May be given several times
+    ///
+    /// A file that can be written has a multiple of 2 MiB. In the guest, `mount -o dax` reads and writes
+    /// files without a cache, where the file system is ext4 or XFS with blocks of 4096 bytes. It takes the
+    /// kvm engine. A comma in the file's name is written twice.
+    #[arg(long = "pmem", value_name = "FILE[,readonly]", action = ArgAction::Append)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|text| disk(&text)))]
+    pmems: Vec<Disk>,
     /// A network card: user for a network of the guest's own behind this host, without any rights;
     /// tap=NAME for an interface of this host that is there already; none for none. May be given
     /// several times
@@ -109,6 +119,7 @@ impl DeviceArgs {
             },
             disks: self.disks.clone(),
             shares: self.shares(),
+            pmems: self.pmems.clone(),
             nets: self.nets(),
             console: match self.console {
                 ConsoleArg::Serial => ConsoleKind::Serial,
@@ -202,6 +213,39 @@ pub(super) fn disk(text: &OsStr) -> Result<Disk, String> {
         }
     }
     Ok(disk)
+}
+
+/// The image of a root as it is typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RootfsArg {
+    pub(crate) disk: Disk,
+    /// Whether the guest has it as memory.
+    pub(crate) is_pmem: bool,
+}
+
+pub(super) fn rootfs(text: &OsStr) -> Result<RootfsArg, String> {
+    let (path, words) = split(text);
+    if path.as_os_str().is_empty() {
+        return Err("the image's name is missing".to_owned());
+    }
+    let readonly = false;
+    let mut root = RootfsArg {
+        disk: Disk { path, readonly },
+        is_pmem: false,
+    };
+    for word in words {
+        match word.as_str() {
+            "readonly" | "ro" => root.disk.readonly = true,
+            "pmem" => root.is_pmem = true,
+            "" => {}
+            other => {
+                return Err(format!(
+                    "`{other}` is not known; a root can be `readonly` and `pmem`"
+                ));
+            }
+        }
+    }
+    Ok(root)
 }
 
 fn offered_file(text: &OsStr) -> Result<OfferedFile, String> {
@@ -320,6 +364,24 @@ mod tests {
         assert!(parsed("a.img,reedonly").unwrap_err().contains("reedonly"));
         assert!(parsed("").is_err());
         assert!(parsed(",readonly").is_err());
+    }
+
+    #[test]
+    fn a_root_may_be_memory_and_only_read() {
+        let parsed = |text: &str| {
+            let root = rootfs(text.as_ref())?;
+            let path = root.disk.path.display().to_string();
+            Ok((path, root.disk.readonly, root.is_pmem))
+        };
+        let is = |path: &str, readonly, is_pmem| -> Result<_, String> {
+            Ok((path.to_owned(), readonly, is_pmem))
+        };
+        assert_eq!(parsed("a"), is("a", false, false));
+        assert_eq!(parsed("a,pmem"), is("a", false, true));
+        assert_eq!(parsed("a,,b,pmem,ro"), is("a,b", true, true));
+        for wrong in ["", ",pmem", "a,dax"] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(super) fn wanted<'a>(
         ("virtio_mmio", devices.transport == Transport::Mmio),
         ("virtio_blk", !devices.disks.is_empty() || pluggable),
         ("virtiofs", !devices.shares.is_empty()),
+        ("virtio_pmem", !devices.pmems.is_empty()),
+        ("nd_pmem", !devices.pmems.is_empty()),
         ("virtio_net", !devices.nets.is_empty() || pluggable),
         ("virtio_console", devices.has_console()),
         ("vmw_vsock_virtio_transport", devices.vsock.is_some()),
@@ -256,6 +258,17 @@ mod tests {
         let root = Root::shared("root");
         let wanted = wanted(&devices, Some(&root), Architecture::X86_64);
         assert_eq!(wanted, ["virtio_pci", "virtiofs", "overlay"]);
+    }
+
+    #[test]
+    fn memory_that_is_a_file_has_two_drivers() {
+        let devices = Devices {
+            pmems: vec![disk()],
+            ..Devices::default()
+        };
+        let root = Root::ext4("/dev/pmem0");
+        let wanted = wanted(&devices, Some(&root), Architecture::X86_64);
+        assert_eq!(wanted, ["virtio_pci", "virtio_pmem", "nd_pmem", "ext4"]);
     }
 
     #[test]

@@ -141,3 +141,43 @@ fn what_is_no_device_is_wrong_usage() {
         }
     }
 }
+
+#[test]
+fn memory_that_is_written_has_whole_subsections() {
+    for len in [0, 4096, 3 << 20] {
+        let image = disk(&format!("pmem_of_{len}"), len);
+        let words = [&*format!("has {len} bytes"), "a whole number of 2 MiB"];
+        refused("odd_pmem", &["--pmem", &image], 2, &words);
+    }
+    refused(
+        "no_pmem",
+        &["--pmem", "/no/disk"],
+        1,
+        &["cannot open the disk"],
+    );
+}
+
+#[test]
+fn a_plan_shows_memory_above_ram() {
+    let image = disk("planned_pmem", 5000);
+    let image = format!("{image},readonly");
+    let shown = plan(&["--pmem", &image, "--pmem", &image, "--devices"]).succeeded();
+    for line in [
+        "0x100000000..0x100200000  persistent memory (virtio-pmem)",
+        "0x140000000..0x140200000  persistent memory (virtio-pmem)",
+        "pmem 1",
+    ] {
+        assert!(shown.contains(line), "{line} in {shown}");
+    }
+}
+
+#[test]
+fn the_qemu_engine_has_no_persistent_memory() {
+    let image = disk("pmem_for_qemu", 2 << 20);
+    let kernel = file("pmem_kernel", &vmlinux().build());
+    let boot = ["boot", "--quiet", "--engine", "qemu", &kernel];
+    if engines("pmem").contains(&"qemu") {
+        let run = firstlight(&[&boot[..], &GUARD[..], &["--pmem", &image]].concat());
+        run.failed_with(5, &["the qemu engine has no persistent memory"]);
+    }
+}

@@ -331,3 +331,20 @@ fn a_guest_that_ends_without_the_commands_status_is_no_success() {
         });
     }
 }
+
+#[test]
+fn a_root_for_direct_access_has_blocks_as_large_as_pages() {
+    let (_, kernel) = system("rootfs_pmem", &vmlinuz().build(), VERSION);
+    let image = ext4("rootfs_pmem_image");
+    let root = format!("{image},readonly,pmem");
+    let words = ["blocks of 1024 bytes", "dax", "mke2fs -b 4096"];
+    firstlight(&["plan", &kernel, "--rootfs", &root]).failed_with(3, &words);
+    let flags = ["--cmdline", "rootflags=dax=never"];
+    let never = [&["plan", &kernel, "--rootfs", &root], &flags[..]].concat();
+    firstlight(&never).succeeded();
+    let mut bytes = fs::read(&image).expect("it has just been written");
+    bytes[0x418] = 2;
+    fs::write(&image, bytes).expect("it is ours");
+    let run = firstlight(&["plan", &kernel, "--rootfs", &root, "--devices"]);
+    assert!(run.succeeded().contains("pmem 0"));
+}

@@ -35,6 +35,26 @@ pub enum DeviceError {
         /// How long it is.
         len: u64,
     },
+    /// A disk that the guest is to write to as memory has a size that memory cannot have.
+    #[error(
+        "{} has {len} bytes; memory that a guest writes to has a whole number of 2 MiB, and at least one, as \
+         `truncate -s %2M` makes it",
+        path.display()
+    )]
+    PmemLength {
+        /// Its file.
+        path: PathBuf,
+        /// How long it is.
+        len: u64,
+    },
+    /// The plan was made for something else.
+    #[error("{} has {len} bytes now, for which the plan has no room", path.display())]
+    PmemUnplanned {
+        /// Its file.
+        path: PathBuf,
+        /// How long it is.
+        len: u64,
+    },
     /// A guest has the disk, perhaps this one.
     #[error(
         "the disk {} is in use by a guest; disks are shared only where all have them read-only",
@@ -111,6 +131,7 @@ impl DeviceError {
         match self {
             Self::NoDisk { .. }
             | Self::DiskLength { .. }
+            | Self::PmemLength { .. }
             | Self::LongFile { .. }
             | Self::FwCfg(_)
             | Self::NoShare { .. }
@@ -118,6 +139,7 @@ impl DeviceError {
             Self::OpenDisk { .. }
             | Self::ReadFile { .. }
             | Self::DiskInUse { .. }
+            | Self::PmemUnplanned { .. }
             | Self::OpenShare { .. }
             | Self::Tap(_)
             | Self::Passt(_)

@@ -2,9 +2,10 @@
 
 use super::{ConsoleKind, DeviceError, Devices, Net, OfferedFile};
 use crate::reports::Reports;
-use crate::virtio::{self, BalloonControl, Carrier, ConsoleLine, Passt, Tap};
+use crate::virtio::{self, BalloonControl, Carrier, ConsoleLine, Passt, PmemFile, Tap};
 use crate::{RunError, Stop, VirtioDevice};
 use firstlight_base::KIB;
+use firstlight_boot::Platform;
 use firstlight_devices::virtio::console::ScreenSize;
 use firstlight_devices::{FwCfg, FwCfgFile};
 use std::collections::HashSet;
@@ -20,6 +21,8 @@ pub struct OpenDevices {
     pub(crate) console: Option<Arc<ConsoleLine>>,
     /// What its firmware and kernel are offered.
     pub(crate) fw_cfg: FwCfg,
+    /// What becomes the guest's memory beside RAM.
+    pub(crate) pmem: Vec<PmemFile>,
     /// What the balloon is controlled by.
     pub(crate) balloon: Option<BalloonControl>,
     pub(crate) reports: Arc<Reports>,
@@ -36,6 +39,7 @@ impl OpenDevices {
             list: Vec::new(),
             console: None,
             fw_cfg: FwCfg::new(Vec::new()).expect("nothing is wrong with no file"),
+            pmem: Vec::new(),
             balloon: None,
             reports: Reports::new()?,
         })
@@ -55,12 +59,12 @@ impl std::fmt::Debug for OpenDevices {
 }
 
 impl Devices {
-    /// Opens them on the host, for a guest with that many bytes of memory.
+    /// Opens them on the host, for the machine that was planned for them.
     ///
     /// # Errors
     ///
     /// [`RunError`] for the first that is not to be had.
-    pub fn open(&self, memory: u64) -> Result<OpenDevices, RunError> {
+    pub fn open(&self, platform: &Platform) -> Result<OpenDevices, RunError> {
         let mut open = OpenDevices::none()?;
         open.fw_cfg = FwCfg::new(self.read_files()?).map_err(DeviceError::from)?;
         for (disk, number) in self.disks.iter().zip(0..) {
@@ -68,6 +72,12 @@ impl Devices {
         }
         for share in self.open_shares()? {
             open.add(share);
+        }
+        for (disk, number) in self.pmems.iter().zip(0..) {
+            let planned = platform.pmem().get(number).copied();
+            let (device, file) = virtio::pmem(disk, number, planned)?;
+            open.add(device);
+            open.pmem.push(file);
         }
         for (net, number) in self.nets.iter().zip(0..) {
             open.add(network(net, number)?);
@@ -83,6 +93,7 @@ impl Devices {
             open.add(virtio::rng());
         }
         if self.balloon {
+            let memory: u64 = platform.ram().iter().map(|range| range.len()).sum();
             let pages = u32::try_from(memory / (4 * KIB)).unwrap_or(u32::MAX);
             let (balloon, control) = virtio::balloon(pages)?;
             open.add(balloon);

@@ -121,12 +121,11 @@ where
     let variables = open(&equipment.flash_variables)?;
     let flash = platform.flash();
     let flash = flash.map(|banks| FlashMemory::new(banks, firmware, variables.as_ref()));
-    let memory = platform.ram().iter().map(|range| range.len()).sum();
     let build = Build {
         hypervisor,
         plan,
         allocation,
-        devices: wanted.open(memory)?,
+        devices: wanted.open(platform)?,
         policy: equipment.policy.clone(),
         crash_log,
         flash: flash.transpose()?,
@@ -154,16 +153,19 @@ where
     H::Vm: 'static,
 {
     fn machine<A: LinuxArch + 'static>(
-        self,
+        mut self,
         platform: &A::Platform,
         fill: impl FnOnce(&GuestMemory) -> Result<(), PlaceError>,
     ) -> Result<Box<dyn Running>, RunError> {
         let layout = A::arch_memory_layout(platform);
         let ram = mapped(&A::guest_memory_layout(&layout));
-        let memory = GuestMemory::allocate(&ram, Backing::Private)?;
+        let mut memory = GuestMemory::allocate(&ram, Backing::Private)?;
         fill(&memory)?;
         if let Some(log) = &self.crash_log {
             log.share(&memory)?;
+        }
+        for file in self.devices.pmem.drain(..) {
+            file.add_to(&mut memory)?;
         }
         let components = VmComponents {
             platform: platform.clone(),

@@ -371,6 +371,11 @@ fn refuse_unknown(devices: &Devices, architecture: Architecture) -> Result<(), D
         let what = "sockets between guest and host";
         return Err(DeviceError::Engine { engine, what });
     }
+    // `microvm` takes the device and gives it no addresses, the two `virt` do not know it (QEMU 7.2).
+    if !devices.pmems.is_empty() {
+        let what = "persistent memory";
+        return Err(DeviceError::Engine { engine, what });
+    }
     if devices.hotplug_slots > 0 {
         let what = "slots to plug devices into while the guest runs";
         return Err(DeviceError::Engine { engine, what });

@@ -31,7 +31,25 @@ pub(crate) fn disk(disk: &Disk, number: usize) -> Result<VirtioDevice, DeviceErr
 }
 
 /// Opens a disk, and keeps other guests off it as long as it is open.
-fn open(disk: &Disk) -> Result<File, DeviceError> {
+pub(super) fn open(disk: &Disk) -> Result<File, DeviceError> {
+    let file = open_shared(disk)?;
+    let lock = if disk.readonly {
+        FlockOperation::NonBlockingLockShared
+    } else {
+        FlockOperation::NonBlockingLockExclusive
+    };
+    match flock(&file, lock) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(DeviceError::DiskInUse {
+            path: disk.path.clone(),
+        }),
+        // Some file systems have no locks.
+        Err(_) => Ok(file),
+    }
+}
+
+/// Opens a disk, whoever else has it.
+pub(super) fn open_shared(disk: &Disk) -> Result<File, DeviceError> {
     let path = || disk.path.clone();
     let failed = |source: io::Error| DeviceError::OpenDisk {
         path: path(),
@@ -61,29 +79,24 @@ fn open(disk: &Disk) -> Result<File, DeviceError> {
         FileType::Socket => Some("a socket"),
         FileType::Symlink | FileType::Unknown => Some("no file"),
     };
-    if let Some(is) = is {
-        return Err(DeviceError::NoDisk { path: path(), is });
+    match is {
+        Some(is) => Err(DeviceError::NoDisk { path: path(), is }),
+        None => Ok(file),
     }
-    let lock = if disk.readonly {
-        FlockOperation::NonBlockingLockShared
-    } else {
-        FlockOperation::NonBlockingLockExclusive
-    };
-    match flock(&file, lock) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(DeviceError::DiskInUse { path: path() }),
-        // Some file systems have no locks.
-        Err(_) => Ok(file),
-    }
+}
+
+/// How many bytes there are.
+pub(super) fn bytes(disk: &Disk, file: &File) -> Result<u64, DeviceError> {
+    // A block device says its size by where its end is.
+    seek(file, SeekFrom::End(0)).map_err(|errno| DeviceError::OpenDisk {
+        path: disk.path.clone(),
+        source: errno.into(),
+    })
 }
 
 /// How many sectors there are.
 fn sectors(disk: &Disk, file: &File) -> Result<u64, DeviceError> {
-    // A block device says its size by where its end is.
-    let len = seek(file, SeekFrom::End(0)).map_err(|errno| DeviceError::OpenDisk {
-        path: disk.path.clone(),
-        source: errno.into(),
-    })?;
+    let len = bytes(disk, file)?;
     if len == 0 || !len.is_multiple_of(SECTOR) {
         return Err(DeviceError::DiskLength {
             path: disk.path.clone(),
