@@ -39,6 +39,8 @@ pub(super) const HOT_PLUG: &str = "a disk that comes and goes";
 pub(super) const KEPT_PANIC: &str = "a panic is kept";
 /// The same of firmware that starts a kernel, and still knows what it was told before Firstlight was killed.
 pub(super) const FIRMWARE: &str = "firmware starts a disk and remembers";
+/// And of a root that is memory.
+pub(super) const DIRECT_ROOT: &str = "a root for direct access";
 
 /// All that guests with devices are tried in.
 pub(super) fn settings() -> impl Iterator<Item = Setting> {
@@ -98,10 +100,7 @@ pub(crate) fn run(
     let tally = tally.into_inner().expect("no guest's thread has panicked");
     // Debian's kernel for riscv64 has no driver for it.
     if setting.architecture != Architecture::Riscv64 {
-        let name = format!("{}: {KEPT_PANIC}", setting.name());
-        tally.check(&name, || {
-            crash::check(&place, setting.engine, &Ground::make("crash")?)
-        })?;
+        place.panic(setting, tally);
     }
     if let Some(firmware) = Firmware::find(project, cache, setting.architecture)? {
         let name = format!("{}: {FIRMWARE}", setting.name());
@@ -160,6 +159,22 @@ impl Place {
         }
     }
 
+    /// Has a kernel panic whose root is memory, where that is to be had.
+    fn panic(&self, setting: Setting, tally: &mut Tally) {
+        let start = Instant::now();
+        let seen = Ground::make("crash")
+            .and_then(|ground| crash::check(self, setting.engine, &ground))
+            .unwrap_or_else(|failure| crash::Seen {
+                log: Verdict::Failed(failure.to_string()),
+                direct: None,
+            });
+        let name = |what: &str| format!("{}: {what}", setting.name());
+        tally.report(&name(KEPT_PANIC), start.elapsed(), &seen.log);
+        if let Some(direct) = &seen.direct {
+            tally.report(&name(DIRECT_ROOT), Duration::ZERO, direct);
+        }
+    }
+
     /// How the guest ended, and all that it tried.
     fn boot(&self, case: &Case) -> Outcome<Vec<(&'static str, Verdict)>> {
         let ground = Ground::make(&case.of(case.ends.title()).replace([' ', ':'], "-"))?;
@@ -177,6 +192,7 @@ impl Place {
                 Try::Disk => ground.look_at_disk(),
                 Try::ReadOnly => ground.look_at_readonly(),
                 Try::Share => ground.look_at_shares(),
+                Try::Pmem => ground.look_at_pmems(),
                 Try::Covered => uncovered(&self.folder),
                 Try::Vsock => host.outcome(),
                 _ => Ok(()),
@@ -248,6 +264,13 @@ impl Place {
                         let mut share = ground.folder.join(name).into_os_string();
                         share.push(more);
                         command.arg("--share").arg(share);
+                    }
+                }
+                Try::Pmem => {
+                    for (name, more) in PMEMS {
+                        let mut pmem = ground.folder.join(name).into_os_string();
+                        pmem.push(more);
+                        command.arg("--pmem").arg(pmem);
                     }
                 }
                 Try::Tap => _ = command.arg("--net").arg(format!("tap={}", network::TAP)),
@@ -364,6 +387,12 @@ impl Ground {
             let bytes = vec![b'H'; count * MIB];
             fs::write(path, bytes).because(|| format!("cannot write {}", path.display()))?;
         }
+        let [written, fixed, direct] = PMEMS.map(|(name, _)| self.folder.join(name));
+        for (path, len) in [(&written, 4 * MIB), (&fixed, MIB + 1)] {
+            let bytes = vec![b'H'; len];
+            fs::write(path, bytes).because(|| format!("cannot write {}", path.display()))?;
+        }
+        copy(root, &direct)?;
         self.fill_shares()
     }
 
@@ -397,14 +426,24 @@ impl Ground {
         }
     }
 
+    /// The guest has written to one of them, and to none that it was only to read.
+    fn look_at_pmems(&self) -> Outcome {
+        let [written, fixed, _direct] = PMEMS.map(|(name, _)| self.folder.join(name));
+        looks(&written, b"HGHH")?;
+        let bytes = fs::read(&fixed).because(|| format!("cannot read {}", fixed.display()))?;
+        match bytes.len() == MIB + 1 && bytes.iter().all(|&byte| byte == b'H') {
+            true => Ok(()),
+            false => Err(Failure::new("the guest has written to what it was to read")),
+        }
+    }
+
     /// The disk as a guest's root.
     fn root(&self) -> Root<'_> {
         ("--rootfs", &self.root)
     }
 
     fn copy_root(&self, root: &Path) -> Outcome {
-        let copied = fs::copy(root, &self.root).map(|_count| ());
-        copied.because(|| format!("cannot copy {}", root.display()))
+        copy(root, &self.root)
     }
 
     /// What the guest wrote and discarded has come here, and nothing else.
@@ -419,6 +458,14 @@ impl Ground {
 
 /// The folders that are shared, and what is behind their names: a tag, and that one is only read.
 const SHARES: [(&str, &str); 2] = [("written", ":host"), ("fixed", ":fixed,readonly")];
+
+/// The files that are memory, and what is behind their names: one is only read, and has no whole pages.
+const PMEMS: [(&str, &str); 3] = [("pmem", ""), ("fixed-pmem", ",readonly"), ("direct", "")];
+
+fn copy(from: &Path, to: &Path) -> Outcome {
+    let copied = fs::copy(from, to).map(|_count| ());
+    copied.because(|| format!("cannot copy {}", from.display()))
+}
 
 /// What a guest has written over its root is not in that.
 fn uncovered(folder: &Path) -> Outcome {

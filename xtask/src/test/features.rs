@@ -4,7 +4,7 @@
 use super::Checked;
 use super::Verdict;
 use super::boot::{Engine, Setting, table};
-use super::devices::{self, FIRMWARE, HOT_PLUG, KEPT_PANIC, Transport};
+use super::devices::{self, DIRECT_ROOT, FIRMWARE, HOT_PLUG, KEPT_PANIC, Transport};
 use crate::architecture::Architecture;
 use crate::kernel;
 use crate::lab::Board;
@@ -39,7 +39,7 @@ enum Evidence {
     Tried(Transport, &'static [&'static str]),
 }
 
-const ROWS: [Row; 26] = [
+const ROWS: [Row; 28] = [
     row(
         "`arch_memory_layout`",
         Evidence::Unit("arch::tests::ARCH_arch_memory_layout"),
@@ -75,6 +75,14 @@ const ROWS: [Row; 26] = [
     row(
         "a folder of the host as the root",
         Evidence::Tried(Transport::Pci, &["covered"]),
+    ),
+    row(
+        "files as persistent memory (virtio-pmem)",
+        Evidence::Tried(Transport::Pci, &["pmem"]),
+    ),
+    row(
+        "an image as memory as the root (DAX)",
+        Evidence::Setting(DIRECT_ROOT),
     ),
     row(
         "network over PCI",

@@ -38,6 +38,7 @@ pub(super) enum Try {
     Disk,
     ReadOnly,
     Share,
+    Pmem,
     Covered,
     Tap,
     User,
@@ -77,6 +78,7 @@ impl Try {
             Self::Disk => "disk",
             Self::ReadOnly => "readonly",
             Self::Share => "share",
+            Self::Pmem => "pmem",
             Self::Covered => "covered",
             Self::Tap => "tap",
             Self::User => "user",
@@ -150,6 +152,7 @@ pub(super) fn of(setting: Setting) -> [Case; 3] {
         Try::Disk,
         Try::ReadOnly,
         Try::Share,
+        Try::Pmem,
         Try::Tap,
         Try::User,
         Try::Vsock,
@@ -161,7 +164,7 @@ pub(super) fn of(setting: Setting) -> [Case; 3] {
     let of_mmio = of_pci
         .iter()
         .copied()
-        .filter(|one| *one != Try::ReadOnly)
+        .filter(|one| ![Try::ReadOnly, Try::Pmem].contains(one))
         .filter(|one| *one != Try::Share || setting.engine == Engine::Qemu)
         .collect::<Vec<_>>();
     [
@@ -191,6 +194,8 @@ pub(super) fn of(setting: Setting) -> [Case; 3] {
 fn is_there(one: Try, setting: Setting) -> bool {
     match one {
         Try::Tap | Try::Vsock => setting.engine == Engine::Kvm,
+        // QEMU's machines have no addresses for it, or do not know it.
+        Try::Pmem => setting.engine == Engine::Kvm,
         // QEMU's machine has no files in its own; nor have Debian's kernels for riscv64 the driver.
         Try::FwCfg => setting.architecture != Architecture::Riscv64,
         Try::User => setting.engine != Engine::Kvm || setting.architecture == Architecture::X86_64,

@@ -53,7 +53,10 @@ fn make_image(folder: &Path, image: &Path) -> Outcome {
     let mke2fs = process::find("mke2fs")
         .ok_or_else(|| Failure::new("mke2fs vanished from the search path"))?;
     let mut mke2fs = Command::new(mke2fs);
-    mke2fs.args(["-q", "-F", "-t", "ext4", "-d"]).arg(folder);
+    // Direct access takes blocks as large as pages.
+    mke2fs
+        .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-d"])
+        .arg(folder);
     process::output_of(mke2fs.arg(image).arg("32M")).map(|_quiet| ())
 }
 
