@@ -10,6 +10,7 @@ pub mod balloon;
 pub mod block;
 pub mod console;
 mod device;
+mod foreign;
 pub mod fs;
 mod mmio;
 pub mod net;
@@ -23,6 +24,7 @@ pub mod testing;
 pub mod vsock;
 
 pub use device::{Cause, Device, DeviceKind, Event, Features, Start, read_bytes};
+pub use foreign::Foreign;
 pub use mmio::Mmio;
 pub use pci::VirtioPci;
 pub use queue::{Chain, Finished, Layout, Queue, QueueError, QueueSetup, Token};

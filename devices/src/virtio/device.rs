@@ -22,6 +22,11 @@ pub trait Device: Any + fmt::Debug + Send {
         true
     }
 
+    /// Which of the features that all queues can have its own can have.
+    fn queue_features(&self) -> Features {
+        Features::all()
+    }
+
     /// The largest size of each queue, in order.
     fn queue_sizes(&self) -> &[u16];
 

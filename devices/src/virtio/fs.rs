@@ -16,6 +16,7 @@ pub use request::{
 };
 
 use super::device::{Device, DeviceKind, read_bytes};
+use alloc::vec::Vec;
 
 /// The queue of what must not wait behind other requests: a driver forgets by it.
 pub const HIGH_PRIORITY: usize = 0;
@@ -42,6 +43,13 @@ impl Tag {
         let mut tag = [0; Self::LEN];
         tag.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
         Some(Self(tag))
+    }
+
+    /// The configuration of a file system of that name with one queue of requests (section 5.11.4).
+    #[must_use]
+    pub fn config(&self) -> Vec<u8> {
+        let requests = 1_u32.to_le_bytes();
+        self.0.into_iter().chain(requests).collect()
     }
 
     /// Its text.
@@ -82,12 +90,6 @@ impl Device for Fs {
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        /// The tag, and how many queues of requests there are.
-        const CONFIG: usize = Tag::LEN + 4;
-        let mut config = [0; CONFIG];
-        for (byte, &value) in config.iter_mut().zip(self.tag.0.iter().chain(&[1])) {
-            *byte = value;
-        }
-        read_bytes(&config, offset, data);
+        read_bytes(&self.tag.config(), offset, data);
     }
 }

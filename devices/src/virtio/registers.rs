@@ -97,7 +97,7 @@ impl Registers {
             .map(|&most| QueueFields::new(most.min(MOST_ENTRIES)))
             .collect();
         Self {
-            offered: device.features() | Features::all().bits(),
+            offered: device.features() | device.queue_features().bits(),
             device,
             status: Status::empty(),
             is_stopping: false,
