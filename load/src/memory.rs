@@ -23,6 +23,8 @@ pub struct GuestMemory {
     /// Of the memory that is a file's; dropped before it is unmapped.
     guards: Mutex<Vec<Guard>>,
     regions: Vec<Region>,
+    /// How many of these are RAM, and not files that were added.
+    ram: usize,
     file: Option<OwnedFd>,
 }
 
@@ -83,6 +85,7 @@ impl GuestMemory {
         }
         Ok(Self {
             guards: Mutex::default(),
+            ram: regions.len(),
             regions,
             file,
         })
@@ -137,16 +140,13 @@ impl GuestMemory {
     }
 
     /// Lets `range` be the memory of `file`, whose first bytes the guest finds there: what it writes is
-    /// in the file at once, whatever becomes of us. The file has to stay as long as that.
+    /// in the file at once, whatever becomes of us. The file has to stay as long as that. Who else has
+    /// [shared](Backing::Shared) memory does not find it there.
     ///
     /// # Errors
     ///
-    /// [`Errno`] where the range is not whole pages of one piece of guest memory, the memory is
-    /// [shared](Backing::Shared) already, or the host refuses.
+    /// [`Errno`] where the range is not whole pages of one piece of guest memory, or the host refuses.
     pub fn share_file(&self, range: GpaRange, file: impl AsFd) -> Result<(), Errno> {
-        if self.file.is_some() {
-            return Err(Errno::INVAL);
-        }
         let pages = self.pages(range.start(), range.len());
         let (mapping, offset, len) = pages.ok_or(Errno::INVAL)?;
         mapping.share_file(offset, len, file)
@@ -238,7 +238,14 @@ impl GuestMemory {
         &self.regions
     }
 
-    /// The file behind [`Backing::Shared`] memory: the ranges one after the other from offset 0.
+    /// Those that are RAM, without the files that were added.
+    #[must_use]
+    pub fn ram(&self) -> &[Region] {
+        self.regions.get(..self.ram).unwrap_or_default()
+    }
+
+    /// The file behind [`Backing::Shared`] memory: the ranges of [RAM](Self::ram) one after the other from
+    /// offset 0.
     #[must_use]
     pub fn file(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref().map(AsFd::as_fd)

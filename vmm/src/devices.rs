@@ -9,7 +9,7 @@ pub use offered_file::{Contents, OfferedFile};
 pub use open::OpenDevices;
 pub(crate) use open::mac;
 
-use crate::virtio::room;
+use crate::virtio::{ForeignDevice, room};
 use firstlight_boot::Hardware;
 pub use firstlight_devices::virtio::fs::Tag;
 pub use firstlight_devices::virtio::vsock::GuestCid;
@@ -29,6 +29,8 @@ pub struct Devices {
     /// The disks that it has as its memory (virtio-pmem), in order. The request says how much room each
     /// [takes](Disk::pmem_room).
     pub pmems: Vec<Disk>,
+    /// The devices that other processes serve (vhost-user), in order.
+    pub foreign: Vec<ForeignDevice>,
     /// Its network cards, in order.
     pub nets: Vec<Net>,
     /// What of the guest the terminal is joined to.
@@ -136,6 +138,7 @@ impl Devices {
         numbered("disk", self.disks.len())
             .chain(numbered("share", self.shares.len()))
             .chain(numbered("pmem", self.pmems.len()))
+            .chain(numbered("vhost-user", self.foreign.len()))
             .chain(numbered("net", self.nets.len()))
             .chain(single("console", self.has_console()))
             .chain(single("vsock", self.vsock.is_some()))

@@ -49,4 +49,6 @@ pub use system_allocator::{
     SystemAllocatorConfig,
 };
 pub use vcpu_policy::{Enforcement, PolicyError, VcpuAffinity, VcpuPolicy};
-pub use virtio::{PasstError, TapError, VirtioDevice, VsockError};
+pub use virtio::{
+    ForeignDevice, ForeignKind, FrontEndError, PasstError, TapError, VirtioDevice, VsockError,
+};

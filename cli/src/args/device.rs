@@ -3,7 +3,8 @@
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum, value_parser};
 use firstlight_vmm::{
-    ConsoleKind, Contents, Devices, Disk, GuestCid, Net, OfferedFile, Share, Tag, Transport, Vsock,
+    ConsoleKind, Contents, Devices, Disk, ForeignDevice, ForeignKind, GuestCid, Net, OfferedFile,
+    Share, Tag, Transport, Vsock,
 };
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -39,6 +40,15 @@ pub(crate) struct DeviceArgs {
     #[arg(long = "pmem", value_name = "FILE[,readonly]", action = ArgAction::Append)]
     #[arg(value_parser = OsStringValueParser::new().try_map(|text| disk(&text)))]
     pmems: Vec<Disk>,
+    /// A device that another process serves, which listens on the Unix socket at the path, by the protocol
+    /// vhost-user: block for a disk, fs for a folder that the guest mounts by the tag. May be given several
+    /// times
+    ///
+    /// The process has all of the guest's memory: it is trusted as this one is. When it ends, the guest is
+    /// told that the device needs to be reset. A comma cannot be in the path.
+    #[arg(long = "vhost-user", value_name = "TYPE,socket=PATH[,tag=TAG]", action = ArgAction::Append)]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|text| foreign(&text)))]
+    foreign: Vec<ForeignDevice>,
     /// A network card: user for a network of the guest's own behind this host, without any rights;
     /// tap=NAME for an interface of this host that is there already; none for none. May be given
     /// several times
@@ -120,6 +130,7 @@ impl DeviceArgs {
             disks: self.disks.clone(),
             shares: self.shares(),
             pmems: self.pmems.clone(),
+            foreign: self.foreign.clone(),
             nets: self.nets(),
             console: match self.console {
                 ConsoleArg::Serial => ConsoleKind::Serial,
@@ -319,6 +330,36 @@ pub(super) fn pstore(text: &OsStr) -> Result<PstoreArg, String> {
     Ok(PstoreArg { path, len })
 }
 
+fn foreign(text: &OsStr) -> Result<ForeignDevice, String> {
+    let wanted =
+        "a device that another process serves is `block,socket=PATH` or `fs,socket=PATH,tag=TAG`";
+    let mut words = text.as_bytes().split(|&byte| byte == b',');
+    let kind = words.next();
+    let (mut socket, mut tag) = (None, None);
+    for word in words {
+        if let Some(path) = word
+            .strip_prefix(b"socket=")
+            .filter(|path| !path.is_empty())
+        {
+            socket = Some(PathBuf::from(OsStr::from_bytes(path)));
+        } else if let Some(text) = word.strip_prefix(b"tag=") {
+            let text = str::from_utf8(text).ok().and_then(Tag::new);
+            let text = text.ok_or_else(|| format!("a tag is a text of 1 to {} bytes", Tag::LEN));
+            tag = Some(text?);
+        } else {
+            let word = String::from_utf8_lossy(word);
+            return Err(format!("`{word}` is not known; {wanted}"));
+        }
+    }
+    let kind = match (kind, tag) {
+        (Some(b"block"), None) => ForeignKind::Block,
+        (Some(b"fs"), Some(tag)) => ForeignKind::Fs(tag),
+        _ => return Err(wanted.to_owned()),
+    };
+    let socket = socket.ok_or(wanted)?;
+    Ok(ForeignDevice { kind, socket })
+}
+
 fn network(text: &str) -> Result<NetArg, String> {
     match text.split_once('=') {
         None if text == "none" => Ok(NetArg::None),
@@ -435,6 +476,30 @@ mod tests {
         assert_eq!(parsed("log"), Ok(("log".into(), None)));
         assert_eq!(parsed("a,,b,size=64K"), Ok(("a,b".into(), Some(0x1_0000))));
         for wrong in ["", ",size=1M", "log,size=", "log,size=x", "log,1M"] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn who_serves_a_device_is_named_by_its_socket() {
+        let parsed = |text: &str| foreign(text.as_ref());
+        let of = |kind, socket: &str| {
+            let socket = socket.into();
+            Ok(ForeignDevice { kind, socket })
+        };
+        assert_eq!(parsed("block,socket=/a=b"), of(ForeignKind::Block, "/a=b"));
+        let fs = ForeignKind::Fs(Tag::new("t").unwrap());
+        assert_eq!(parsed("fs,tag=t,socket=s"), of(fs, "s"));
+        for wrong in [
+            "",
+            "block",
+            "block,socket=",
+            "block,socket=s,tag=t",
+            "fs,socket=s",
+            "fs,socket=s,tag=",
+            "gpu,socket=s",
+            "block,socket=s,queues=2",
+        ] {
             assert!(parsed(wrong).is_err(), "{wrong}");
         }
     }

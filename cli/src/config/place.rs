@@ -89,6 +89,11 @@ mod tests {
             ("CID[,uds=PATH]", "3,uds=sock", "3,uds=/vm/sock"),
             ("CID[,uds=PATH]", "3,uds=/run/sock", "3,uds=/run/sock"),
             ("CID[,uds=PATH]", "3", "3"),
+            (
+                "TYPE,socket=PATH[,tag=TAG]",
+                "fs,socket=s,tag=t",
+                "fs,socket=/vm/s,tag=t",
+            ),
             ("TEXT", "console=ttyS0,115200", "console=ttyS0,115200"),
             ("user|tap=NAME|none", "tap=tap0", "tap=tap0"),
         ] {

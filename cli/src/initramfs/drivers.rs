@@ -8,7 +8,7 @@ use crate::progress::Progress;
 use firstlight_image::{Architecture, Image};
 use firstlight_initramfs::Root;
 use firstlight_initramfs::modules::{Kernel, Module, ModuleError, ModuleTree, beside};
-use firstlight_vmm::{Devices, Transport};
+use firstlight_vmm::{Devices, ForeignKind, Transport};
 use std::path::{Path, PathBuf};
 
 /// What writes a kernel's last words into its crash log.
@@ -25,12 +25,18 @@ pub(super) fn wanted<'a>(
     let pluggable = devices.hotplug_slots > 0;
     let has_pci = devices.transport == Transport::Pci || pluggable;
     let has_device_tree = matches!(architecture, Architecture::Arm64 | Architecture::Riscv64);
+    let is_there = |is: fn(&ForeignKind) -> bool| devices.foreign.iter().any(|one| is(&one.kind));
+    let has_foreign_disk = is_there(|kind| matches!(kind, ForeignKind::Block));
+    let has_foreign_share = is_there(|kind| matches!(kind, ForeignKind::Fs(_)));
     let drivers = [
         ("pci_host_generic", has_pci && has_device_tree),
         ("virtio_pci", has_pci),
         ("virtio_mmio", devices.transport == Transport::Mmio),
-        ("virtio_blk", !devices.disks.is_empty() || pluggable),
-        ("virtiofs", !devices.shares.is_empty()),
+        (
+            "virtio_blk",
+            !devices.disks.is_empty() || pluggable || has_foreign_disk,
+        ),
+        ("virtiofs", !devices.shares.is_empty() || has_foreign_share),
         ("virtio_pmem", !devices.pmems.is_empty()),
         ("nd_pmem", !devices.pmems.is_empty()),
         ("virtio_net", !devices.nets.is_empty() || pluggable),

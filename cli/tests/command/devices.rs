@@ -181,3 +181,18 @@ fn the_qemu_engine_has_no_persistent_memory() {
         run.failed_with(5, &["the qemu engine has no persistent memory"]);
     }
 }
+
+#[test]
+fn a_process_that_does_not_listen_is_the_hosts_failure() {
+    let nobody = disk("no_socket", 1);
+    for socket in ["/no/socket", &nobody] {
+        let option = format!("block,socket={socket}");
+        let words = ["cannot connect to the back end at", socket];
+        refused("no_back_end", &["--vhost-user", &option], 1, &words);
+    }
+    let kernel = file("wrong_back_end_kernel", &vmlinux().build());
+    for wrong in ["gpu,socket=s", "fs,socket=s", "block"] {
+        let words = ["block,socket=PATH"];
+        firstlight(&["plan", &kernel, "--vhost-user", wrong]).failed_with(2, &words);
+    }
+}

@@ -1,6 +1,6 @@
 //! What keeps a device from being had.
 
-use crate::virtio::{PasstError, TapError, VsockError};
+use crate::virtio::{FrontEndError, PasstError, TapError, VsockError};
 use firstlight_devices::FwCfgError;
 use std::io;
 use std::path::PathBuf;
@@ -95,6 +95,9 @@ pub enum DeviceError {
     /// The host's end of the sockets is not to be had.
     #[error(transparent)]
     Vsock(#[from] VsockError),
+    /// A process that is to serve a device is not to be had, or cannot.
+    #[error(transparent)]
+    FrontEnd(#[from] FrontEndError),
     /// A file that is to be offered cannot be read.
     #[error("cannot read {}", path.display())]
     ReadFile {
@@ -144,6 +147,7 @@ impl DeviceError {
             | Self::Tap(_)
             | Self::Passt(_)
             | Self::Vsock(_)
+            | Self::FrontEnd(_)
             | Self::Engine { .. } => false,
         }
     }

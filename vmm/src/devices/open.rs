@@ -79,6 +79,9 @@ impl Devices {
             open.add(device);
             open.pmem.push(file);
         }
+        for (device, number) in self.foreign.iter().zip(0..) {
+            open.add(virtio::foreign(device, number)?);
+        }
         for (net, number) in self.nets.iter().zip(0..) {
             open.add(network(net, number)?);
         }
@@ -130,6 +133,9 @@ impl Devices {
         let disks = self.disks.iter().zip(0..);
         let disks = disks.map(|(disk, number)| VirtioDevice::disk(disk, number));
         let _held = disks.collect::<Result<Vec<_>, _>>()?;
+        for device in &self.foreign {
+            virtio::check_back_end(&device.socket)?;
+        }
         for net in &self.nets {
             if let Net::Tap(name) = net {
                 Tap::open(name)?;

@@ -121,7 +121,13 @@ where
     let variables = open(&equipment.flash_variables)?;
     let flash = platform.flash();
     let flash = flash.map(|banks| FlashMemory::new(banks, firmware, variables.as_ref()));
+    // Who serves a device from another process has to have the guest's memory.
+    let backing = match wanted.foreign.is_empty() {
+        true => Backing::Private,
+        false => Backing::Shared,
+    };
     let build = Build {
+        backing,
         hypervisor,
         plan,
         allocation,
@@ -141,6 +147,7 @@ where
 struct Build<'a, H> {
     hypervisor: &'a H,
     plan: &'a BootPlan,
+    backing: Backing,
     allocation: Allocation,
     devices: OpenDevices,
     policy: VcpuPolicy,
@@ -159,7 +166,7 @@ where
     ) -> Result<Box<dyn Running>, RunError> {
         let layout = A::arch_memory_layout(platform);
         let ram = mapped(&A::guest_memory_layout(&layout));
-        let mut memory = GuestMemory::allocate(&ram, Backing::Private)?;
+        let mut memory = GuestMemory::allocate(&ram, self.backing)?;
         fill(&memory)?;
         if let Some(log) = &self.crash_log {
             log.share(&memory)?;

@@ -5,10 +5,11 @@ use crate::RunError;
 use crate::virtio::{Interrupt, Runner, VirtioDevice};
 use firstlight_base::{Gpa, GpaRange};
 use firstlight_devices::pci::{Address, Attachment};
-use firstlight_devices::virtio::{Cause, Event, QueueError, Start, VirtioPci};
+use firstlight_devices::virtio::{Cause, Event, Start, VirtioPci};
 use firstlight_hv::{Doorbell, Hung, Interconnect};
 use firstlight_load::GuestMemory;
 use rustix::fd::AsFd;
+use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// A virtio device with its transport.
@@ -204,7 +205,7 @@ impl Interrupt for VirtioFunction {
         self.signals.deliver(raised);
     }
 
-    fn break_down(&self, _error: &QueueError) {
+    fn break_down(&self, _error: &dyn Error) {
         let mut works = self.works();
         let raised = works.chip.break_down();
         self.signals.deliver(raised);

@@ -1,11 +1,13 @@
 //! What a virtio device does with its queues, on a thread of its own.
 
+use super::front_end::FrontEndError;
 use super::runner::Interrupt;
 use crate::bell::Bell;
 use firstlight_devices::virtio::queue::ChainError;
-use firstlight_devices::virtio::{Cause, Chain, Queue, QueueError};
+use firstlight_devices::virtio::{Cause, Chain, Queue, QueueError, Start};
 use firstlight_load::GuestMemory;
 use rustix::event::{PollFd, PollFlags};
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +15,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) trait Backend: Send {
     /// The driver is ready: these are the features that it chose.
     fn started(&mut self, _features: u64) {}
+
+    /// Whether somebody else serves its queues: their doorbells are his then.
+    fn serves_elsewhere(&self) -> bool {
+        false
+    }
+
+    /// Has somebody else serve the queues that the driver has set up, and says why he cannot.
+    ///
+    /// # Errors
+    ///
+    /// [`FrontEndError`] where he does not, so that the device is broken until it is reset.
+    fn hand_over(&mut self, _queues: &Handover<'_>) -> Result<(), FrontEndError> {
+        Ok(())
+    }
 
     /// What to wait for beside doorbells; asked before every wait.
     fn waits(&self) -> Vec<PollFd<'_>> {
@@ -37,6 +53,14 @@ pub(crate) trait Backend: Send {
 
     /// The driver has let go: whatever is under way is finished or cancelled before this returns.
     fn stopped(&mut self) {}
+}
+
+/// Queues that somebody else is to serve.
+pub(crate) struct Handover<'a> {
+    pub(super) start: &'a Start,
+    pub(super) memory: &'a GuestMemory,
+    /// A doorbell for each.
+    pub(super) bells: &'a [Arc<Bell>],
 }
 
 /// What a backend works on: the guest's memory, the queues that the driver enabled, and how the driver
@@ -140,6 +164,16 @@ impl<'a> Io<'a> {
             self.interrupt.raise(Cause::Queue(queue));
         }
         Ok(())
+    }
+
+    /// Tells the driver that requests of `queue` were given back by somebody else.
+    pub(crate) fn interrupt(&self, queue: u16) {
+        self.interrupt.raise(Cause::Queue(queue));
+    }
+
+    /// The device cannot go on until its driver resets it.
+    pub(crate) fn break_down(&self, error: &dyn Error) {
+        self.interrupt.break_down(error);
     }
 
     /// Tells the driver that the device's configuration has changed.

@@ -5,10 +5,11 @@ use crate::RunError;
 use crate::board::{Attached, LevelLine};
 use firstlight_base::Gpa;
 use firstlight_devices::Effect;
-use firstlight_devices::virtio::{Cause, Event, Mmio, QueueError, Start};
+use firstlight_devices::virtio::{Cause, Event, Mmio, Start};
 use firstlight_hv::{Doorbell, Hung, Interconnect, IrqLine};
 use firstlight_load::GuestMemory;
 use rustix::fd::AsFd;
+use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// A device with its transport.
@@ -150,7 +151,7 @@ impl Interrupt for Transport {
         works.settle();
     }
 
-    fn break_down(&self, _error: &QueueError) {
+    fn break_down(&self, _error: &dyn Error) {
         let mut works = self.works();
         works.chip.break_down();
         works.settle();

@@ -1,6 +1,6 @@
 //! The thread on which a virtio device serves its queues while a driver runs it.
 
-use super::backend::{Backend, Io, Stopping};
+use super::backend::{Backend, Handover, Io, Stopping};
 use crate::RunError;
 use crate::bell::Bell;
 use firstlight_devices::virtio::{Cause, Chain, Queue, QueueError, Start};
@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::error::Error;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,8 +20,8 @@ pub(crate) trait Interrupt: Send + Sync {
     /// Interrupts.
     fn raise(&self, cause: Cause);
 
-    /// The driver made what cannot be served: it has to reset the device.
-    fn break_down(&self, error: &QueueError);
+    /// The device cannot go on: its driver has to reset it.
+    fn break_down(&self, error: &dyn Error);
 }
 
 /// A device's backend, and its thread where it runs.
@@ -87,7 +88,7 @@ impl Runner {
         });
         let queues: Result<Vec<_>, _> = queues.collect();
         let work = Work {
-            features: start.features,
+            start: start.clone(),
             backend,
             queues: match queues {
                 Ok(queues) => queues,
@@ -164,7 +165,7 @@ const STACK: usize = 256 << 10;
 
 /// What a backend's thread has.
 struct Work {
-    features: u64,
+    start: Start,
     backend: Box<dyn Backend>,
     queues: Vec<Option<Queue>>,
     bells: Vec<Arc<Bell>>,
@@ -188,7 +189,8 @@ impl Work {
             // Without it the device is slower, not wrong.
             let _ = sched_setaffinity(None, affinity);
         }
-        self.backend.started(self.features);
+        self.backend.started(self.start.features);
+        self.hand_over();
         for (bell, _) in self.running() {
             bell.ring();
         }
@@ -207,6 +209,22 @@ impl Work {
         }
     }
 
+    /// Lets somebody else have the queues, where he is to serve them and the driver has made them well.
+    fn hand_over(&mut self) {
+        if !self.backend.serves_elsewhere() || self.queues.is_empty() {
+            return;
+        }
+        self.queues.clear();
+        let queues = Handover {
+            start: &self.start,
+            memory: &self.memory,
+            bells: &self.bells,
+        };
+        if let Err(error) = self.backend.hand_over(&queues) {
+            self.interrupt.break_down(&error);
+        }
+    }
+
     /// The doorbells of queues that are served.
     fn running(&self) -> impl Iterator<Item = (&Arc<Bell>, usize)> {
         let queues = self.queues.iter().zip(0..);
@@ -222,7 +240,7 @@ impl Work {
             .chain(bells)
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
-        if !served.is_empty() {
+        if !served.is_empty() || self.backend.serves_elsewhere() {
             fds.extend(self.backend.waits());
         }
         while let Err(error) = poll(&mut fds, None) {

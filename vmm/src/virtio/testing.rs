@@ -3,9 +3,10 @@
 use super::{Backend, Interrupt, Io, Stopping};
 use crate::bell::Bell;
 use firstlight_base::{Gpa, GpaRange, GuestMem};
-use firstlight_devices::virtio::{Cause, Chain, Layout, Queue, QueueError, QueueSetup};
+use firstlight_devices::virtio::{Cause, Chain, Layout, Queue, QueueSetup};
 use firstlight_load::{Backing, GuestMemory};
 use rustix::event::{PollFd, Timespec, poll};
+use std::error::Error;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
@@ -53,7 +54,7 @@ impl Interrupt for Interrupts {
         self.0.lock().unwrap().push(cause);
     }
 
-    fn break_down(&self, error: &QueueError) {
+    fn break_down(&self, error: &dyn Error) {
         panic!("the driver plays by the rules: {error}");
     }
 }

@@ -13,12 +13,13 @@ use crate::RunError;
 use crate::bell::Bell;
 use crate::signals::Signals;
 use firstlight_base::{Gpa, GpaRange, Reader};
-use firstlight_devices::virtio::{Cause, Chain, Features, Layout, Queue, QueueError, QueueSetup};
+use firstlight_devices::virtio::{Cause, Chain, Features, Layout, Queue, QueueSetup};
 use firstlight_load::GuestMemory;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use std::error::Error;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
@@ -132,7 +133,7 @@ impl Interrupt for Calls {
     }
 
     /// There is nothing that would have the driver reset the device: it finds one that does not answer.
-    fn break_down(&self, _error: &QueueError) {}
+    fn break_down(&self, _error: &dyn Error) {}
 }
 
 /// The messages that mean something to a back end without features of the protocol.

@@ -181,7 +181,8 @@ fn devices(platform: &Platform) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Disk, Net, Transport};
+    use crate::devices::Tag;
+    use crate::{Disk, ForeignDevice, ForeignKind, Net, Transport};
     use firstlight_base::{GIB, MIB};
     use firstlight_boot::Pc;
     use firstlight_boot::platform::{Gic, VirtArm64};
@@ -253,6 +254,40 @@ mod tests {
         let cpu = "-cpu rv64,h=off,v=off,zba=on,zbb=off,zbc=off,zbs=off,sstc=on,";
         assert!(line.contains(cpu), "{line}");
         assert!(line.contains("virt,aclint=off,aia=none,"));
+    }
+
+    #[test]
+    fn devices_that_others_serve_are_reached_by_their_sockets() {
+        let mut platform = Pc::new(64 * MIB, 1);
+        platform.pci = Some(Pc::PCI);
+        let of = |kind, socket: &str| ForeignDevice {
+            kind,
+            socket: socket.into(),
+        };
+        let tag = Tag::new("a,b").unwrap();
+        let mut devices = Devices {
+            foreign: vec![
+                of(ForeignKind::Block, "/run/a,b"),
+                of(ForeignKind::Fs(tag), "/run/fs"),
+            ],
+            ..Devices::default()
+        };
+        let line = |platform: &Pc, devices: &Devices| {
+            arguments(&Platform::Pc(platform.clone()), devices, &HANDED).join(" ")
+        };
+        let on_the_bus = line(&platform, &devices);
+        for part in [
+            "socket,id=foreign0,path=/run/a,,b",
+            "vhost-user-blk-pci,disable-legacy=on,bus=pcie.0,addr=0x1,chardev=foreign0",
+            "vhost-user-fs-pci,bus=pcie.0,addr=0x2,chardev=foreign1,tag=a,,b",
+        ] {
+            assert!(on_the_bus.contains(part), "{part} in {on_the_bus}");
+        }
+        devices.transport = Transport::Mmio;
+        platform.pci = None;
+        let in_memory = line(&platform, &devices);
+        assert!(in_memory.contains("vhost-user-blk,bus=virtio-mmio-bus.0,chardev=foreign0"));
+        assert!(in_memory.contains("vhost-user-fs-device,bus=virtio-mmio-bus.1,"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::virtio::{Backend, Io};
 use firstlight_base::{GpaRange, GuestMem, Irq, MIB};
+use firstlight_devices::virtio::QueueError;
 use firstlight_devices::virtio::rng::Rng;
 use firstlight_hv::script::Script;
 use firstlight_hv::{Hypervisor, Vm};

@@ -2,6 +2,7 @@
 
 use super::*;
 use firstlight_base::{GuestMem, MIB};
+use firstlight_devices::virtio::QueueError;
 use firstlight_devices::virtio::rng::Rng;
 use firstlight_load::Backing;
 use rustix::event::{EventfdFlags, Timespec, eventfd};

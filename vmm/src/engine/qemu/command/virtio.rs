@@ -3,11 +3,14 @@
 use super::Handed;
 use crate::devices::mac;
 use crate::virtio::STATUS_PORT;
-use crate::{Devices, Disk, Net, Transport};
+use crate::{Devices, Disk, ForeignDevice, ForeignKind, Net, Transport};
 use serde_json::json;
 
 /// What QEMU has for a shared folder, which is served by us.
 const SHARE: &str = "vhost-user-fs";
+
+/// The same for a disk, whose name on a bus of virtio's own ends here.
+const FOREIGN_DISK: &str = "vhost-user-blk";
 
 /// The options that make `devices`, with sockets of those that are handed over.
 pub(super) fn options(devices: &Devices, handed: &Handed) -> Vec<(&'static str, String)> {
@@ -23,6 +26,9 @@ pub(super) fn options(devices: &Devices, handed: &Handed) -> Vec<(&'static str, 
         let place = match devices.transport {
             // Slot 0 is the bridge's.
             Transport::Pci => format!("{kind}-pci{modern},bus=pcie.0,addr={:#x}", slot + 1),
+            Transport::Mmio if kind == FOREIGN_DISK => {
+                format!("{kind},bus=virtio-mmio-bus.{slot}")
+            }
             Transport::Mmio => format!("{kind}-device,bus=virtio-mmio-bus.{slot}"),
         };
         slot += 1;
@@ -38,6 +44,18 @@ pub(super) fn options(devices: &Devices, handed: &Handed) -> Vec<(&'static str, 
         let tag = share.tag.name().replace(',', ",,");
         let more = format!(",queue-size=512,chardev=share{number},tag={tag}");
         options.push(device(SHARE, &more));
+    }
+    for (number, foreign) in devices.foreign.iter().enumerate() {
+        let ForeignDevice { kind, socket } = foreign;
+        let path = socket.to_string_lossy().replace(',', ",,");
+        options.push(("-chardev", format!("socket,id=foreign{number},path={path}")));
+        options.push(match kind {
+            ForeignKind::Block => device(FOREIGN_DISK, &format!(",chardev=foreign{number}")),
+            ForeignKind::Fs(tag) => {
+                let tag = tag.name().replace(',', ",,");
+                device(SHARE, &format!(",chardev=foreign{number},tag={tag}"))
+            }
+        });
     }
     for (number, net) in devices.nets.iter().enumerate() {
         options.push(("-netdev", network(net, number)));
