@@ -797,7 +797,7 @@ mod tests {
     fn a_guest_with_a_command_is_not_booted_again_and_may_be_silent() {
         let args = boot(&["k", "--", "sleep", "60"]);
         assert_eq!((args.reboots(), args.boot_watchdog()), (false, None));
-        let devices = args.equipment(None).devices;
+        let devices = args.equipment().devices;
         assert!(devices.status_port && devices.disks.is_empty());
         let args = boot(&["k", "--boot-watchdog=9", "--", "sleep", "60"]);
         assert_eq!(args.boot_watchdog(), Some(Duration::from_secs(9)));
@@ -807,7 +807,7 @@ mod tests {
     #[test]
     fn the_root_is_the_first_disk() {
         let args = boot(&["k", "--disk", "a", "--rootfs", "b,readonly", "--disk", "c"]);
-        let disks = args.equipment(None).devices.disks;
+        let disks = args.equipment().devices.disks;
         let disks = disks.iter().map(|disk| (disk.path.to_str(), disk.readonly));
         let expected = [(Some("b"), true), (Some("a"), false), (Some("c"), false)];
         assert_eq!(Vec::from_iter(disks), expected);
