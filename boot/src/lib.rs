@@ -39,13 +39,15 @@ pub mod stub;
 pub use crash_log::{CrashLog, CrashLogError};
 pub use entry::{Entry, EntryPoint, entries};
 pub use error::PlanError;
+pub use firmware::acpi::given::{AcpiTable, AcpiTableError};
 pub use firmware::fdt::{BlobError, FdtError, OverlayError};
 pub use firmware::reset_rom::{ResetRomError, reset_rom};
 pub use firmware::sbi::{AssemblerError, FirmwareError, riscv_firmware};
+pub use firmware::smbios::{Smbios, SmbiosText};
 pub use plan::{BootPlan, Content, E820Entry, E820Kind, Piece, Relocate};
 pub use planner::plan;
 pub use platform::{Pc, Platform};
 pub use request::{
-    FdtPosition, Hardware, Kaslr, Module, Overlay, PMEM_ALIGN, Protocol, ProtocolChoice, Request,
-    SetupData, StartInfoVersion, Subarch, Unpack,
+    FdtPosition, FirmwareTables, Hardware, Kaslr, Module, Overlay, PMEM_ALIGN, Protocol,
+    ProtocolChoice, Request, SetupData, StartInfoVersion, Subarch, Unpack,
 };

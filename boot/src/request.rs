@@ -1,5 +1,7 @@
 //! What somebody wants booted, and how.
 
+use crate::firmware::acpi::given::AcpiTable;
+use crate::firmware::smbios::Smbios;
 use crate::platform::{Gic, Hart, RiscvIrqchip, Topology};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -46,6 +48,8 @@ pub struct Request {
     pub overlays: Vec<Overlay>,
     /// Where the device tree lies.
     pub fdt_position: FdtPosition,
+    /// What an x86 machine's firmware tells beside what it has to.
+    pub firmware: FirmwareTables,
     /// What the machine is made of.
     pub hardware: Hardware,
     /// What the guest is told of its vCPUs, where it has a device tree.
@@ -81,6 +85,7 @@ impl Default for Request {
             dtb: None,
             overlays: Vec::new(),
             fdt_position: FdtPosition::AfterPayload,
+            firmware: FirmwareTables::default(),
             hardware: Hardware::default(),
             topology: Topology::default(),
             setup_data: Vec::new(),
@@ -117,6 +122,15 @@ pub struct Overlay {
     pub name: String,
     /// The compiled overlay.
     pub bytes: Vec<u8>,
+}
+
+/// What a PC's firmware tells where a user wants it told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FirmwareTables {
+    /// Further ACPI tables, in order.
+    pub acpi: Vec<AcpiTable>,
+    /// Who made the machine, where SMBIOS is to tell.
+    pub smbios: Option<Smbios>,
 }
 
 /// Where the device tree lies.

@@ -537,7 +537,7 @@ proptest! {
             matches!(piece.content, Content::Image { .. } | Content::Window)
         };
         for piece in plan.pieces() {
-            let firmware = piece.name == "reset vector" || piece.name == "BIOS";
+            let firmware = ["reset vector", "BIOS", "MP table"].contains(&&*piece.name);
             for reserved in plan.platform().reserved() {
                 prop_assert!(firmware || !piece.range.overlaps(*reserved), "{:?}", piece);
             }

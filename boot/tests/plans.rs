@@ -3,7 +3,8 @@
 use firstlight_base::x86::{Cr0, Efer, Mode, Registers};
 use firstlight_base::{Gpa, GpaRange, MIB, Reader};
 use firstlight_boot::{
-    BootPlan, Content, E820Kind, Piece, PlanError, Protocol, ProtocolChoice, Request, Unpack, plan,
+    BootPlan, Content, E820Kind, FirmwareTables, Piece, PlanError, Protocol, ProtocolChoice,
+    Request, Smbios, Unpack, plan, reset_rom,
 };
 use firstlight_image::testing::{bzimage, elf64};
 use firstlight_image::{Codec, Image, Limits};
@@ -488,6 +489,39 @@ prop_compose! {
     }
 }
 
+#[test]
+fn tables_that_the_reset_rom_hides_are_in_it_too() {
+    let request = Request {
+        cpus: 255,
+        firmware: FirmwareTables {
+            smbios: Some(Smbios::default()),
+            ..FirmwareTables::default()
+        },
+        ..request()
+    };
+    let file = packed(&vmlinux());
+    for protocol in [Protocol::Linux64, Protocol::Linux32, Protocol::Linux16] {
+        let request = Request {
+            protocol: ProtocolChoice::Only(protocol),
+            ..request.clone()
+        };
+        let plan = planned(&file, &request).unwrap();
+        let rom = reset_rom(&plan).unwrap();
+        for (name, begins) in [("MP table", &b"_MP_"[..]), ("SMBIOS tables", b"_SM3_")] {
+            let Piece { range, content, .. } = piece(&plan, name);
+            let Content::Bytes(bytes) = content else {
+                panic!("{name} is {content:?}");
+            };
+            assert!(bytes.starts_with(begins));
+            let offset = usize::try_from(range.start().get() - 0xf_0000).unwrap();
+            assert_eq!(
+                (offset % 16, &rom[offset..][..bytes.len()]),
+                (0, &bytes[..])
+            );
+        }
+    }
+}
+
 /// Every promise that a plan makes by being there.
 fn assert_sound(plan: &BootPlan) {
     let hole = range(0xa_0000, 0x10_0000);
@@ -497,7 +531,7 @@ fn assert_sound(plan: &BootPlan) {
             ram.iter().any(|ram| ram.contains(piece.range)),
             "{piece:?} is not in RAM"
         );
-        let is_firmware = piece.name == "reset vector" || piece.name == "BIOS";
+        let is_firmware = ["reset vector", "BIOS", "MP table"].contains(&&*piece.name);
         assert_eq!(
             piece.range.overlaps(hole),
             is_firmware,

@@ -7,7 +7,7 @@ use firstlight_base::{GIB, Gpa, GpaRange, KIB, MIB, VcpuState};
 use firstlight_boot::platform::Gic;
 use firstlight_boot::{
     BootPlan, Content, E820Kind, EntryPoint, FdtPosition, Hardware, Kaslr, Piece, PlanError,
-    Protocol, ProtocolChoice, Request, Unpack, entries, plan,
+    Protocol, ProtocolChoice, Request, Smbios, Unpack, entries, plan,
 };
 use firstlight_image::testing::{arm64_image, elf64, pack, riscv_image, zboot};
 use firstlight_image::{Codec, Image, Limits};
@@ -370,6 +370,13 @@ fn what_only_x86_kernels_are_told_is_refused() {
     };
     let refused = planned(&file, &asked).unwrap_err();
     assert!(matches!(refused, PlanError::Untold { .. }), "{refused}");
+    let mut asked = request();
+    asked.firmware.smbios = Some(Smbios::default());
+    let refused = planned(&file, &asked).unwrap_err().to_string();
+    assert!(
+        refused.contains("SMBIOS tables: a kernel finds"),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod cpu;
 mod device;
+mod firmware;
 mod guest_init;
 mod virt;
 
@@ -12,6 +13,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use device::DeviceArgs;
 pub(crate) use device::{PstoreArg, RootfsArg};
+use firmware::FirmwareArgs;
 use firstlight_base::{Gpa, GpaRange};
 use firstlight_boot::platform::VirtRiscv64;
 use firstlight_boot::{Hardware, Kaslr, Protocol, ProtocolChoice, Unpack};
@@ -469,6 +471,8 @@ pub(crate) struct GuestArgs {
     pub(crate) guest_init: GuestInitArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) firmware: FirmwareArgs,
     #[command(flatten)]
     pub(crate) virt: VirtArgs,
 }

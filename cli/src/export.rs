@@ -97,7 +97,7 @@ impl Export<'_> {
 
     fn rom(&self, output: &Path) -> Result<(), Failure> {
         let plan = kernel::plan(self.file, self.image, self.request)?;
-        let rom = reset_rom(plan.boot_vcpu()).map_err(|error| {
+        let rom = reset_rom(&plan).map_err(|error| {
             Failure::because(ExitStatus::Plan, "cannot make a ROM of the plan", &error)
         })?;
         write(output, |out| out.write_all(&rom))

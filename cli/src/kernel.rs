@@ -9,11 +9,15 @@ use crate::output;
 use crate::progress::Progress;
 use crate::pstore;
 use firstlight_boot::platform::Topology;
-use firstlight_boot::{BootPlan, Hardware, Kaslr, Module, Overlay, PlanError, Request, Unpack};
+use firstlight_boot::{
+    AcpiTable, BootPlan, FirmwareTables, Hardware, Kaslr, Module, Overlay, PlanError, Request,
+    Unpack,
+};
 use firstlight_image::{Image, ImageError, Limits, UnpackError};
 use firstlight_load::{Layer, Opened};
 use firstlight_vmm::{Disk, HostCpus};
 use rustix::rand::{GetRandomFlags, getrandom};
+use std::path::PathBuf;
 
 /// The files of a boot, open as long as the guest may be booted again.
 #[derive(Debug)]
@@ -23,12 +27,13 @@ pub(crate) struct Files {
     modules: Vec<InputFile>,
     dtb: Option<Vec<u8>>,
     overlays: Vec<Overlay>,
+    firmware: FirmwareTables,
     topology: Topology,
 }
 
 impl Files {
-    /// Opens what `args` name, and reads nothing yet but what is part of the plan: a device tree,
-    /// and what the host says of its processors.
+    /// Opens what `args` name, and reads nothing yet but what is part of the plan: a device tree, ACPI
+    /// tables, and what the host says of its processors.
     pub(crate) fn open(args: &GuestArgs) -> Result<Self, Failure> {
         let kernel = InputFile::open(args.kernel(), "kernel")?;
         let initrd = args
@@ -60,6 +65,10 @@ impl Files {
             modules,
             dtb,
             overlays,
+            firmware: FirmwareTables {
+                acpi: acpi_tables(&args.firmware.acpi_tables)?,
+                smbios: args.firmware.smbios.clone(),
+            },
             topology: args
                 .cpu
                 .topology(args.cpus, &HostCpus::new(HostCpus::SYSFS))?,
@@ -88,6 +97,17 @@ impl Files {
         });
         modules.collect()
     }
+}
+
+fn acpi_tables(paths: &[PathBuf]) -> Result<Vec<AcpiTable>, Failure> {
+    let tables = paths.iter().map(|path| {
+        let bytes = InputFile::open(path, "ACPI table")?.read()?;
+        AcpiTable::new(bytes).map_err(|error| {
+            let what = format!("{} cannot be an ACPI table of the guest's", path.display());
+            Failure::because(ExitStatus::Usage, what, &error)
+        })
+    });
+    tables.collect()
 }
 
 /// Reads the whole of `file`, and says so.
@@ -178,6 +198,7 @@ pub(crate) fn request(
         dtb: files.dtb.clone(),
         overlays: files.overlays.clone(),
         fdt_position: args.virt.position(),
+        firmware: files.firmware.clone(),
         hardware: args.hardware(Hardware::default()),
         topology: files.topology.clone(),
         ..Request::default()

@@ -39,7 +39,7 @@ fn run(input: &[u8]) -> Reached {
                 assert!(guest::carry_out(&plan, &image), "nothing is missing");
             }
             assert!(!draw::rows(&plan).is_empty());
-            let _ = reset_rom(plan.boot_vcpu()).map_err(|error| error.to_string());
+            let _ = reset_rom(&plan).map_err(|error| error.to_string());
             Reached::End
         }
         Err(error) => {

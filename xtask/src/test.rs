@@ -242,6 +242,7 @@ pub(crate) fn run(project: &Project, cache: &Cache, only: &[String]) -> Outcome<
         tools::QEMU_RISCV64,
         tools::CPIO,
         tools::IASL,
+        tools::DMIDECODE,
         tools::DTC,
         tools::MKE2FS,
         tools::MTOOLS,

@@ -74,6 +74,12 @@ pub(crate) const LZ4: Tool = Tool {
     package: "lz4",
     what_for: "packs a bench's initrd",
 };
+/// The reference reader of the SMBIOS tables we write.
+pub(crate) const DMIDECODE: Tool = Tool {
+    file: "dmidecode",
+    package: "dmidecode",
+    what_for: "checks the SMBIOS tables",
+};
 /// The reference reader of the ACPI tables we write.
 pub(crate) const IASL: Tool = Tool {
     file: "iasl",

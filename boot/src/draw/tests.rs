@@ -1,7 +1,7 @@
 //! A plan made by hand is drawn: no kernel has to be planned for it.
 
 use super::*;
-use crate::{E820Entry, Pc, Platform, Protocol};
+use crate::{E820Entry, FirmwareTables, Pc, Platform, Protocol};
 use alloc::string::{String, ToString};
 use alloc::vec;
 use firstlight_base::x86::{Cr0, Cr4, DescriptorTable, Efer, Gprs, Segment};
@@ -74,6 +74,7 @@ fn plan(memory: u64) -> BootPlan {
         debug_exit: None,
         fw_cfg: false,
         pmem: vec![],
+        firmware: FirmwareTables::default(),
         virtio: None,
         pci: None,
     };

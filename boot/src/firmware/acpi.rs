@@ -3,6 +3,7 @@
 //! The machine is "hardware-reduced" (section 4.1): there is no fixed power management block, only
 //! the sleep and reset registers, so the guest probes neither a PIT nor an 8042 nor a PM timer.
 
+pub(crate) mod given;
 mod pci;
 mod virtio;
 
@@ -53,6 +54,9 @@ pub(crate) fn tables(platform: &Pc, at: Gpa) -> Vec<u8> {
     list.add_entry(madt);
     if let Some(windows) = &platform.pci {
         list.add_entry(append(&pci::mcfg(windows)));
+    }
+    for table in &platform.firmware.acpi {
+        list.add_entry(append(table));
     }
     let list = append(&list);
     let mut root = vec![];

@@ -3,11 +3,13 @@
 mod arm64;
 mod x86;
 
+use crate::firmware::PC_TABLES;
+use crate::{BootPlan, Content};
 use alloc::vec::Vec;
 use firstlight_base::VcpuState;
 
-/// The ROM whose processor arrives with the registers `state`: on x86 the 64 KiB below 4 GiB, on
-/// arm64 what lies at address 0.
+/// The ROM whose processor arrives with the registers of `plan`: on x86 the 64 KiB below 4 GiB, with the
+/// plan's tables that are hidden behind it, on arm64 what lies at address 0.
 ///
 /// On x86 two things cannot be chosen: a task register that is unusable keeps what reset gave it,
 /// and `CR0.ET` reads 1.
@@ -15,9 +17,20 @@ use firstlight_base::VcpuState;
 /// # Errors
 ///
 /// [`ResetRomError`] where the ROM has no way to these registers.
-pub fn reset_rom(state: &VcpuState) -> Result<Vec<u8>, ResetRomError> {
-    match state {
-        VcpuState::X86(registers) => x86::rom(registers),
+pub fn reset_rom(plan: &BootPlan) -> Result<Vec<u8>, ResetRomError> {
+    match plan.boot_vcpu() {
+        VcpuState::X86(registers) => {
+            let mut rom = x86::rom(registers)?;
+            for piece in plan.pieces() {
+                match &piece.content {
+                    Content::Bytes(bytes) if PC_TABLES.contains(piece.range) => {
+                        x86::burn(&mut rom, piece.range.start(), bytes);
+                    }
+                    _ => {}
+                }
+            }
+            Ok(rom)
+        }
         VcpuState::Arm64(registers) => arm64::rom(registers),
         VcpuState::Riscv64(_) => Err(ResetRomError::Riscv64),
     }

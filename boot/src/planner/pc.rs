@@ -1,7 +1,7 @@
 //! The plan of an x86 machine.
 
 use crate::draft::{Draft, LOW, Need, PAGE};
-use crate::firmware::{acpi, e820, reset_vector};
+use crate::firmware::{PC_TABLES, acpi, e820, mp_table, reset_vector, smbios};
 use crate::modules::{put_initrd, put_modules};
 use crate::parts::Parts;
 use crate::platform::Topology;
@@ -10,7 +10,8 @@ use crate::{
     BootPlan, Content, Pc, Piece, PlanError, Platform, Protocol, Request, kernel, protocol,
 };
 use alloc::string::ToString;
-use firstlight_base::{GpaRange, VcpuState};
+use alloc::vec::Vec;
+use firstlight_base::{Gpa, GpaRange, VcpuState};
 use firstlight_image::Image;
 
 pub(super) fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError> {
@@ -21,6 +22,7 @@ pub(super) fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, Pla
     let kernel = kernel::put(&mut draft, image, &way, request)?;
     let entry = kernel.entry(way.entry)?;
     let tables = put_tables(&mut draft, &platform)?;
+    put_tables_of_rom(&mut draft, &platform)?;
     draft.put_firmware(reset_vector::piece())?;
     let parts = Parts {
         e820: e820::map(&platform, tables),
@@ -83,6 +85,7 @@ fn platform(request: &Request) -> Result<Pc, PlanError> {
     let mut platform = Pc::new(request.memory, request.cpus);
     platform.debug_exit = request.debug_exit.then_some(Pc::DEBUG_EXIT);
     platform.fw_cfg = request.hardware.fw_cfg;
+    platform.firmware = request.firmware.clone();
     platform.virtio = super::transports(request, Pc::VIRTIO)?;
     platform.pci = Pc::PCI.with_buses(request.hardware.pci_buses);
     platform.reserved = e820::merged(request.reserved.clone());
@@ -117,6 +120,35 @@ fn put_tables(draft: &mut Draft, platform: &Pc) -> Result<GpaRange, PlanError> {
         why: "top of conventional memory, kept out of the guest's RAM".into(),
     })?;
     Ok(range)
+}
+
+/// What kernels look for in the BIOS's segment.
+fn put_tables_of_rom(draft: &mut Draft, platform: &Pc) -> Result<(), PlanError> {
+    let table = mp_table::table(platform, PC_TABLES.start());
+    let end = put_table_of_rom(draft, "MP table", (PC_TABLES.start(), table))?;
+    if let Some(system) = &platform.firmware.smbios {
+        let at = end.align_up(16).expect("it lies below 1 MiB");
+        let tables = smbios::tables(system, platform, at);
+        put_table_of_rom(draft, "SMBIOS tables", (at, tables))?;
+    }
+    Ok(())
+}
+
+/// Says where it ends.
+fn put_table_of_rom(
+    draft: &mut Draft,
+    name: &'static str,
+    (at, bytes): (Gpa, Vec<u8>),
+) -> Result<Gpa, PlanError> {
+    let range = GpaRange::new(at, bytes.len() as u64).expect("there is something in it");
+    assert!(PC_TABLES.contains(range), "both have some 10 KiB at most");
+    draft.put_firmware(Piece {
+        name: name.into(),
+        range,
+        content: Content::Bytes(bytes),
+        why: "where kernels look for it in a PC's firmware".into(),
+    })?;
+    Ok(range.end())
 }
 
 /// A command line that the kernel takes whole.

@@ -77,6 +77,12 @@ pub(super) fn check_told(protocol: Protocol, request: &Request) -> Result<(), Pl
     if request.dtb.is_some() && request.topology != Topology::default() {
         return untold("clusters, capacities or frequencies of its vCPUs beside a device tree");
     }
+    if !request.firmware.acpi.is_empty() {
+        return untold("ACPI tables");
+    }
+    if request.firmware.smbios.is_some() {
+        return untold("SMBIOS tables: a kernel finds them only by EFI there");
+    }
     if request.debug_exit {
         return untold("a port to end its machine with a status of its own");
     }

@@ -1,6 +1,7 @@
 //! The x86 machine, at the addresses of QEMU's `microvm`.
 
 use super::expansion::{PciWindows, VirtioMmio};
+use crate::FirmwareTables;
 use crate::draft::range;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -26,6 +27,8 @@ pub struct Pc {
     pub fw_cfg: bool,
     /// Memory that outlives the guest (virtio-pmem), above RAM: ascending, and no two meet.
     pub pmem: Vec<GpaRange>,
+    /// What its firmware tells beside what it has to.
+    pub firmware: FirmwareTables,
     /// The virtio transports.
     pub virtio: Option<VirtioMmio>,
     /// The PCI Express host bridge.
@@ -58,6 +61,7 @@ impl Pc {
             debug_exit: None,
             fw_cfg: false,
             pmem: vec![],
+            firmware: FirmwareTables::default(),
             virtio: None,
             pci: None,
         }

@@ -261,3 +261,29 @@ fn more_memory_than_addresses_reach_is_wrong_usage() {
     let path = file("too_much_memory", &vmlinuz().build());
     plan(&[&path, "--memory", "1000T"]).failed_with(2, &["memory", "0x200000000000"]);
 }
+
+#[test]
+fn what_is_no_acpi_table_is_wrong_usage_and_says_why() {
+    let kernel = file("acpi_table_kernel", &vmlinuz().build());
+    let option = |path: &str| plan(&[&kernel, "--acpi-table", path]);
+    option("/no/table").failed_with(1, &["cannot open the ACPI table /no/table"]);
+    let short = file("acpi_table_short", b"SSDT");
+    option(&short).failed_with(2, &[&short, "it has 4 bytes", "a header of 36"]);
+    let mut table = b"SSDT\x24\0\0\0\x02\0MAKER MACHINE \x01\0\0\0MAKE\x01\0\0\0".to_vec();
+    let wrong = file("acpi_table_sum", &table);
+    option(&wrong).failed_with(2, &[&wrong, "its checksum is wrong"]);
+    let sum = table.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+    table[9] = sum.wrapping_neg();
+    option(&file("acpi_table", &table)).succeeded();
+}
+
+#[test]
+fn what_smbios_cannot_say_is_wrong_usage() {
+    for (value, word) in [
+        ("colour=red", "`colour` is not known"),
+        ("uuid=1", "`1` is no UUID"),
+        ("serial=", "1 to 255 visible"),
+    ] {
+        plan(&["kernel", "--smbios", value]).failed_with(2, &[word]);
+    }
+}

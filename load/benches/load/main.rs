@@ -334,6 +334,7 @@ fn payload<'a>(image: &'a Image<'_>) -> Option<(&'a [u8], &'a Packed)> {
             | Format::Uki(_)
             | Format::UImage(_)
             | Format::Android(_)
+            | Format::Firmware(_)
             | Format::Other(_) => None,
         };
         Some((layer.bytes(), payload?))

@@ -493,7 +493,7 @@ fn rom(plan: &BootPlan) -> Result<Option<OwnedFd>, RunError> {
     match plan.platform() {
         platform if platform.flash().is_some() => Ok(None),
         Platform::Pc(_) | Platform::VirtArm64(_) => {
-            let rom = reset_rom(plan.boot_vcpu()).map_err(QemuError::Rom)?;
+            let rom = reset_rom(plan).map_err(QemuError::Rom)?;
             let rom = file("reset-rom", &rom);
             rom.map(Some)
                 .map_err(RunError::host("make the reset ROM's file"))

@@ -283,6 +283,10 @@ impl Place {
                 Try::Rng => _ = command.arg("--rng"),
                 Try::Balloon => _ = command.arg("--balloon"),
                 Try::FwCfg => _ = command.args(["--fw-cfg", OFFERED]),
+                Try::Firmware => {
+                    command.args(["--smbios", MAKER]);
+                    command.arg("--acpi-table").arg(ground.folder.join(TABLE));
+                }
                 Try::Console => _ = command.args(["--console", "virtio"]),
             }
         }
@@ -330,6 +334,10 @@ impl Place {
 const LAST: &str = "FIRSTLIGHT-LAST";
 /// What the guests' firmware is offered.
 const OFFERED: &str = "opt/org.firstlight/test,string=offered by the host";
+/// What their firmware says of who made the machine.
+const MAKER: &str = "manufacturer=Maker,, Inc.,product=Test machine";
+/// The file of an ACPI table that they are given.
+const TABLE: &str = "table";
 /// So many vCPUs a guest has. On QEMU's emulation of SVM two that are busy do not always come to an end.
 const fn cpus(setting: Setting) -> u32 {
     match (setting.engine, setting.architecture) {
@@ -393,6 +401,8 @@ impl Ground {
             fs::write(path, bytes).because(|| format!("cannot write {}", path.display()))?;
         }
         copy(root, &direct)?;
+        let table = self.folder.join(TABLE);
+        fs::write(&table, acpi_table()).because(|| format!("cannot write {}", table.display()))?;
         self.fill_shares()
     }
 
@@ -454,6 +464,16 @@ impl Ground {
     fn look_at_readonly(&self) -> Outcome {
         looks(&self.readonly, b"H")
     }
+}
+
+/// An ACPI table that means nothing.
+fn acpi_table() -> Vec<u8> {
+    let mut table = b"OEM1\x2d\0\0\0\x01\0TESTERTESTS   \x01\0\0\0TEST\x01\0\0\0the table".to_vec();
+    let sum = table.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+    if let Some(checksum) = table.get_mut(9) {
+        *checksum = sum.wrapping_neg();
+    }
+    table
 }
 
 /// The folders that are shared, and what is behind their names: a tag, and that one is only read.

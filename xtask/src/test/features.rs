@@ -39,7 +39,7 @@ enum Evidence {
     Tried(Transport, &'static [&'static str]),
 }
 
-const ROWS: [Row; 28] = [
+const ROWS: [Row; 29] = [
     row(
         "`arch_memory_layout`",
         Evidence::Unit("arch::tests::ARCH_arch_memory_layout"),
@@ -129,6 +129,10 @@ const ROWS: [Row; 28] = [
         Evidence::Tried(Transport::Pci, &["fw_cfg"]),
     ),
     row("UEFI firmware in flash", Evidence::Setting(FIRMWARE)),
+    row(
+        "ACPI tables and SMBIOS texts of one's own",
+        Evidence::Tried(Transport::Pci, &["firmware"]),
+    ),
     row("a panic's log", Evidence::Setting(KEPT_PANIC)),
     row(
         "a command's status",

@@ -3,6 +3,7 @@
 extern crate std;
 
 use super::*;
+use crate::AcpiTable;
 use alloc::string::String;
 use firstlight_base::{MIB, Reader};
 use std::process::Command;
@@ -61,6 +62,8 @@ fn full() -> Pc {
     platform.fw_cfg = true;
     platform.virtio = Some(Pc::VIRTIO);
     platform.pci = Some(Pc::PCI);
+    let bytes = given::tests::table(b"SSDT", b"\x08GIVN\x01");
+    platform.firmware.acpi = Vec::from([AcpiTable::new(bytes).unwrap()]);
     platform
 }
 
@@ -88,7 +91,7 @@ fn configuration_space_is_told_where_there_is_some() {
         tables.map(|(name, _)| name).collect::<Vec<_>>()
     };
     assert_eq!(signatures(Pc::new(512 * MIB, 1)), ["FACP", "APIC", "DSDT"]);
-    assert_eq!(signatures(full()), ["FACP", "APIC", "MCFG", "DSDT"]);
+    assert_eq!(signatures(full()), ["FACP", "APIC", "MCFG", "SSDT", "DSDT"]);
     let (_, mcfg) = all(&full()).swap_remove(2);
     assert_eq!(Reader::new(&mcfg).u64_le(44).unwrap(), 0xe000_0000);
     assert_eq!(mcfg[52..], [0, 0, 0, 255, 0, 0, 0, 0]);
@@ -103,7 +106,7 @@ fn no_bus_is_told_of_that_is_not_there() {
         assert_eq!(windows.ecam.len(), (u64::from(last) + 1) * MIB);
         let (_, mcfg) = all(&platform).swap_remove(2);
         assert_eq!(mcfg[52..], [0, 0, 0, last, 0, 0, 0, 0]);
-        let (_, dsdt) = all(&platform).swap_remove(3);
+        let (_, dsdt) = all(&platform).swap_remove(4);
         // A word address space descriptor of bus numbers that are produced, its ends fixed (ACPI 6.5,
         // section 6.4.3.5.3).
         let (last, count) = (u16::from(last), u16::from(last) + 1);

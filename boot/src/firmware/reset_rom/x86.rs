@@ -43,6 +43,22 @@ pub(super) fn rom(registers: &Registers) -> Result<Vec<u8>, ResetRomError> {
     Ok(rom.finish(first))
 }
 
+/// Puts `bytes` where they are seen at `at`, where the ROM has nothing of its own.
+pub(super) fn burn(rom: &mut [u8], at: Gpa, bytes: &[u8]) {
+    let offset = at.get().checked_sub(ALIAS.get());
+    let offset = offset.and_then(|offset| usize::try_from(offset).ok());
+    let place = offset.and_then(|offset| rom.get_mut(offset..)?.get_mut(..bytes.len()));
+    let place = place.expect("tables lie in the ROM");
+    assert!(
+        place.iter().all(|byte| *byte == HLT),
+        "the ROM's code ends before"
+    );
+    place.copy_from_slice(bytes);
+}
+
+/// What is where nothing else is.
+const HLT: u8 = 0xf4;
+
 /// How wide the code is that the kernel begins with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Width {
@@ -506,7 +522,6 @@ impl Rom {
 
     /// Fills the ROM up and puts the reset vector's jump to the code at `first`.
     fn finish(self, first: u16) -> Vec<u8> {
-        const HLT: u8 = 0xf4;
         const VECTOR: u16 = 0xfff0;
         const JUMP_LEN: u16 = 3;
         let len = usize::try_from(LEN).expect("64 KiB");

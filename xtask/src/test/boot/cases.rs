@@ -267,7 +267,25 @@ fn with_every_option(guests: &Guests, engine: Engine) -> Vec<Case> {
             options: options(&["--load-address", "0x4000000"]),
             ..case("loaded at 64 MiB", "poweroff")
         },
+        without_acpi(guests, engine),
     ]
+}
+
+/// Processors and interrupts are told by the MP table alone then, which Debian's smaller kernels do not
+/// read; and there is nothing to be turned off by.
+fn without_acpi(guests: &Guests, engine: Engine) -> Case {
+    let is_whole = |(release, _): &&(Release, Kernel)| *release == kernel::DEBIAN_13;
+    let (_, kernel) = guests
+        .linux
+        .iter()
+        .find(is_whole)
+        .expect("it is one of those for x86");
+    Case {
+        name: format!("{} without ACPI, cpus=2", engine.name()),
+        guest: linux(kernel, 2, "reboot acpi=off"),
+        options: options(&["--no-reboot"]),
+        ..plain(kernel, engine)
+    }
 }
 
 /// Guests other than Linux. They are stopped once they have said what they are known by.

@@ -46,6 +46,7 @@ pub(super) enum Try {
     Rng,
     Balloon,
     FwCfg,
+    Firmware,
     Console,
 }
 
@@ -86,6 +87,7 @@ impl Try {
             Self::Rng => "rng",
             Self::Balloon => "balloon",
             Self::FwCfg => "fw_cfg",
+            Self::Firmware => "firmware",
             Self::Console => "console",
         }
     }
@@ -159,6 +161,7 @@ pub(super) fn of(setting: Setting) -> [Case; 3] {
         Try::Rng,
         Try::Balloon,
         Try::FwCfg,
+        Try::Firmware,
         Try::Console,
     ];
     let of_mmio = of_pci
@@ -198,6 +201,8 @@ fn is_there(one: Try, setting: Setting) -> bool {
         Try::Pmem => setting.engine == Engine::Kvm,
         // QEMU's machine has no files in its own; nor have Debian's kernels for riscv64 the driver.
         Try::FwCfg => setting.architecture != Architecture::Riscv64,
+        // A kernel finds SMBIOS tables only by EFI elsewhere.
+        Try::Firmware => setting.architecture == Architecture::X86_64,
         Try::User => setting.engine != Engine::Kvm || setting.architecture == Architecture::X86_64,
         _ => true,
     }
