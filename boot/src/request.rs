@@ -159,6 +159,8 @@ pub struct Hardware {
     pub irqchip: RiscvIrqchip,
     /// What a riscv64 vCPU is.
     pub hart: Hart,
+    /// Whether an x86 machine has a debug console.
+    pub debugcon: bool,
     /// Whether there is a firmware configuration device.
     pub fw_cfg: bool,
     /// How many virtio transports there are in memory.
@@ -176,6 +178,7 @@ impl Default for Hardware {
             el2: false,
             irqchip: RiscvIrqchip::Plic,
             hart: Hart::default(),
+            debugcon: false,
             fw_cfg: false,
             virtio: 0,
             pci_buses: 0,

@@ -377,6 +377,10 @@ fn what_only_x86_kernels_are_told_is_refused() {
         refused.contains("SMBIOS tables: a kernel finds"),
         "{refused}"
     );
+    let mut asked = request();
+    asked.hardware.debugcon = true;
+    let refused = planned(&file, &asked).unwrap_err().to_string();
+    assert!(refused.contains("a debug console"), "{refused}");
 }
 
 #[test]

@@ -29,6 +29,7 @@ pub use runnable::RunnableLinuxVm;
 pub use x86_64::X8664;
 
 use crate::board::{Board, Lines, Place};
+use crate::debug_console::DebugOutput;
 use crate::flash::MappedFlash;
 use crate::reports::Reports;
 use crate::virtio::VirtioDevice;
@@ -179,6 +180,8 @@ pub struct VcpuConfiguration {
 pub struct Wiring<'a> {
     pub(crate) board: &'a mut Board,
     pub(crate) lines: Lines<'a>,
+    /// Where a debug console's bytes go, on platforms with one.
+    pub(crate) debugcon: Option<DebugOutput>,
     /// What firmware and kernel are offered, on platforms with a device for it.
     pub(crate) fw_cfg: Option<FwCfg>,
     /// What flash there is.

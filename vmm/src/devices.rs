@@ -9,6 +9,7 @@ pub use offered_file::{Contents, OfferedFile};
 pub use open::OpenDevices;
 pub(crate) use open::mac;
 
+use crate::DebugConsole;
 use crate::virtio::{ForeignDevice, room};
 use firstlight_boot::Hardware;
 pub use firstlight_devices::virtio::fs::Tag;
@@ -44,6 +45,8 @@ pub struct Devices {
     pub rng: bool,
     /// Whether it gives memory back that it does not use.
     pub balloon: bool,
+    /// Where its debug console's bytes go, where it has one: on x86.
+    pub debugcon: Option<DebugConsole>,
     /// Files that its firmware and kernel can read, by QEMU's firmware configuration device.
     pub files: Vec<OfferedFile>,
     /// Into how many slots devices can be plugged while it runs; the bus for that is PCI.
@@ -156,6 +159,7 @@ impl Devices {
     /// Asks for as much room as they need.
     pub fn equip(&self, hardware: &mut Hardware) {
         let count = self.names().len();
+        hardware.debugcon = self.debugcon.is_some();
         hardware.fw_cfg = !self.files.is_empty();
         let is_on_the_root_bus = match self.transport {
             Transport::Pci => count > 0,

@@ -9,6 +9,7 @@ mod board;
 mod console;
 mod cpu_set;
 mod crash_log;
+mod debug_console;
 mod devices;
 mod ending;
 mod engine;
@@ -34,6 +35,7 @@ pub use arch::{HostCpuError, HostCpus, LinuxArch};
 pub use console::{Console, ConsoleOutput};
 pub use cpu_set::{CpuSet, CpuSetError};
 pub use crash_log::{CrashRecord, RecordKind, crash_records};
+pub use debug_console::DebugConsole;
 pub use devices::{
     ConsoleKind, Contents, DeviceError, Devices, Disk, GuestCid, Net, OfferedFile, OpenDevices,
     Share, Tag, Transport, Vsock,

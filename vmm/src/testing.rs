@@ -43,6 +43,7 @@ pub(crate) fn board<A: LinuxArch>(script: &Script, platform: &A::Platform) -> Bo
     let mut wiring = Wiring {
         board: &mut board,
         lines: &lines,
+        debugcon: None,
         fw_cfg: None,
         flash: None,
         reports: &Reports::new().unwrap(),

@@ -71,6 +71,8 @@ fn of_pc(platform: &Pc) -> Vec<Device> {
             .debug_exit
             .map(|at| port("the guest's exit status", at, 1, None)),
     );
+    let debug = || port("debug console", Pc::DEBUGCON, 1, None);
+    ports.extend(platform.debugcon.then(debug));
     let firmware = || port(FIRMWARE_FILES, Pc::FW_CFG, 12, None);
     ports.extend(platform.fw_cfg.then(firmware));
     ports.extend(platform.serial.iter().enumerate().map(|(index, serial)| {

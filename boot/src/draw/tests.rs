@@ -72,6 +72,7 @@ fn plan(memory: u64) -> BootPlan {
         cpus: 2,
         serial: vec![Pc::COM1],
         debug_exit: None,
+        debugcon: false,
         fw_cfg: false,
         pmem: vec![],
         firmware: FirmwareTables::default(),

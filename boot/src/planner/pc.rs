@@ -84,6 +84,7 @@ fn platform(request: &Request) -> Result<Pc, PlanError> {
     super::check_size(request, Pc::MAX_CPUS, Pc::MIN_MEMORY..=Pc::MAX_MEMORY)?;
     let mut platform = Pc::new(request.memory, request.cpus);
     platform.debug_exit = request.debug_exit.then_some(Pc::DEBUG_EXIT);
+    platform.debugcon = request.hardware.debugcon;
     platform.fw_cfg = request.hardware.fw_cfg;
     platform.firmware = request.firmware.clone();
     platform.virtio = super::transports(request, Pc::VIRTIO)?;

@@ -83,6 +83,9 @@ pub(super) fn check_told(protocol: Protocol, request: &Request) -> Result<(), Pl
     if request.firmware.smbios.is_some() {
         return untold("SMBIOS tables: a kernel finds them only by EFI there");
     }
+    if request.hardware.debugcon {
+        return untold("a debug console: it is a port, and there are none");
+    }
     if request.debug_exit {
         return untold("a port to end its machine with a status of its own");
     }

@@ -23,6 +23,8 @@ pub struct Pc {
     pub serial: Vec<SerialPort>,
     /// The port through which the guest ends its machine with a status of its own choice.
     pub debug_exit: Option<Port>,
+    /// Whether there is a debug console.
+    pub debugcon: bool,
     /// Whether there is a firmware configuration device.
     pub fw_cfg: bool,
     /// Memory that outlives the guest (virtio-pmem), above RAM: ascending, and no two meet.
@@ -59,6 +61,7 @@ impl Pc {
             cpus,
             serial: vec![Self::COM1],
             debug_exit: None,
+            debugcon: false,
             fw_cfg: false,
             pmem: vec![],
             firmware: FirmwareTables::default(),
@@ -119,6 +122,8 @@ impl Pc {
     pub const CMOS_IRQ: Irq = Irq(8);
     /// The panic notification port (QEMU's `docs/specs/pvpanic.rst`).
     pub const PVPANIC: Port = Port(0x505);
+    /// The debug console's port, where Bochs' BIOS and firmware for QEMU expect it.
+    pub const DEBUGCON: Port = Port(0x402);
     /// The first of the firmware configuration device's twelve ports.
     pub const FW_CFG: Port = Port(0x510);
     /// Where the guest's own exit status goes, where it is asked for (QEMU's `isa-debug-exit`).

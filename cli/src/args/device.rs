@@ -3,8 +3,8 @@
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum, value_parser};
 use firstlight_vmm::{
-    ConsoleKind, Contents, Devices, Disk, ForeignDevice, ForeignKind, GuestCid, Net, OfferedFile,
-    Share, Tag, Transport, Vsock,
+    ConsoleKind, Contents, DebugConsole, Devices, Disk, ForeignDevice, ForeignKind, GuestCid, Net,
+    OfferedFile, Share, Tag, Transport, Vsock,
 };
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -75,6 +75,12 @@ pub(crate) struct DeviceArgs {
     /// Let the guest give memory back that it does not use
     #[arg(long)]
     balloon: bool,
+    /// Give an x86 guest a debug console: what it writes to port 0x402 goes to the end of this file, or to
+    /// standard error for -
+    ///
+    /// Bytes come as they are written, before the guest has any driver; reading the port gives 0xe9.
+    #[arg(long, value_name = "FILE")]
+    debugcon: Option<PathBuf>,
     /// Offer the guest's firmware and kernel a file, with what is in a file of the host, or with the text
     /// of NAME,string=TEXT; may be given several times
     ///
@@ -140,6 +146,10 @@ impl DeviceArgs {
             vsock: self.vsock.clone(),
             rng: self.rng,
             balloon: self.balloon,
+            debugcon: self.debugcon.as_ref().map(|path| match path.to_str() {
+                Some("-") => DebugConsole::Stderr,
+                _ => DebugConsole::File(path.clone()),
+            }),
             files: self.files.clone(),
             hotplug_slots: self.hotplug_slots,
         }

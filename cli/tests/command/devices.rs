@@ -105,6 +105,12 @@ fn a_tap_that_does_not_exist_comes_with_how_to_make_one() {
 }
 
 #[test]
+fn a_debug_console_that_cannot_be_written_is_the_hosts_failure() {
+    let words = ["cannot write what the debug console says to /no/log"];
+    refused("no_debugcon", &["--debugcon", "/no/log"], 1, &words);
+}
+
+#[test]
 fn a_machine_has_room_for_so_many_devices() {
     let disk = disk("many_disks", 512);
     let readonly = format!("{disk},readonly");

@@ -83,6 +83,7 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
             fw_cfg: Some(devices.fw_cfg),
             flash,
             reports: &devices.reports,
+            debugcon: devices.debugcon,
             memory: &memory,
         },
     )?;

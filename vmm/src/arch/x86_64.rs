@@ -7,7 +7,7 @@ use crate::board::{Place, now};
 use crate::{RunError, SystemAllocatorConfig};
 use firstlight_base::{GpaRange, Irq, Port};
 use firstlight_boot::Pc;
-use firstlight_devices::{AcpiRegs, Cmos, DebugExit, FwCfg, I8042, Pvpanic};
+use firstlight_devices::{AcpiRegs, Cmos, DebugExit, Debugcon, FwCfg, I8042, Pvpanic};
 use firstlight_hv::{Features, Irqchip};
 
 /// The architecture of PCs.
@@ -52,6 +52,7 @@ impl LinuxArch for X8664 {
         if pc.fw_cfg {
             wiring.attach_fw_cfg(Place::Ports(Pc::FW_CFG, FwCfg::PORTS));
         }
+        let debugcon = wiring.debugcon.take();
         let Wiring { board, lines, .. } = wiring;
         for port in &pc.serial {
             let chip = Ns16550::new(Trigger::Edge);
@@ -63,6 +64,10 @@ impl LinuxArch for X8664 {
         board.attach_chip(Place::Ports(Pc::PVPANIC, 1), Pvpanic);
         if let Some(port) = pc.debug_exit {
             board.attach_chip(Place::Ports(port, 1), DebugExit);
+        }
+        if let Some(mut output) = debugcon {
+            let chip = Debugcon::new(move |byte| output.say(&[byte]));
+            board.attach_chip(Place::Ports(Pc::DEBUGCON, 1), chip);
         }
         let power = AcpiRegs::new(Pc::ACPI_S5, Pc::ACPI_RESET_VALUE);
         board.attach_chip(Place::Mmio(Pc::ACPI_REGS, 3), power);

@@ -98,6 +98,14 @@ pub enum DeviceError {
     /// A process that is to serve a device is not to be had, or cannot.
     #[error(transparent)]
     FrontEnd(#[from] FrontEndError),
+    /// What a debug console says cannot be written.
+    #[error("cannot write what the debug console says to {}", path.display())]
+    OpenDebugConsole {
+        /// Where it was to go.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A file that is to be offered cannot be read.
     #[error("cannot read {}", path.display())]
     ReadFile {
@@ -140,6 +148,7 @@ impl DeviceError {
             | Self::NoShare { .. }
             | Self::SameTag { .. } => true,
             Self::OpenDisk { .. }
+            | Self::OpenDebugConsole { .. }
             | Self::ReadFile { .. }
             | Self::DiskInUse { .. }
             | Self::PmemUnplanned { .. }

@@ -1,6 +1,7 @@
 //! Devices that have been opened on the host.
 
 use super::{ConsoleKind, DeviceError, Devices, Net, OfferedFile};
+use crate::debug_console::{DebugConsole, DebugOutput};
 use crate::reports::Reports;
 use crate::virtio::{self, BalloonControl, Carrier, ConsoleLine, Passt, PmemFile, Tap};
 use crate::{RunError, Stop, VirtioDevice};
@@ -19,6 +20,8 @@ pub struct OpenDevices {
     pub(crate) list: Vec<VirtioDevice>,
     /// The terminal's end of the virtio console, where the terminal is joined to it.
     pub(crate) console: Option<Arc<ConsoleLine>>,
+    /// Where its debug console's bytes go.
+    pub(crate) debugcon: Option<DebugOutput>,
     /// What its firmware and kernel are offered.
     pub(crate) fw_cfg: FwCfg,
     /// What becomes the guest's memory beside RAM.
@@ -40,6 +43,7 @@ impl OpenDevices {
             console: None,
             fw_cfg: FwCfg::new(Vec::new()).expect("nothing is wrong with no file"),
             pmem: Vec::new(),
+            debugcon: None,
             balloon: None,
             reports: Reports::new()?,
         })
@@ -67,6 +71,8 @@ impl Devices {
     pub fn open(&self, platform: &Platform) -> Result<OpenDevices, RunError> {
         let mut open = OpenDevices::none()?;
         open.fw_cfg = FwCfg::new(self.read_files()?).map_err(DeviceError::from)?;
+        let debugcon = self.debugcon.as_ref();
+        open.debugcon = debugcon.map(DebugConsole::open).transpose()?;
         for (disk, number) in self.disks.iter().zip(0..) {
             open.add(VirtioDevice::disk(disk, number)?);
         }

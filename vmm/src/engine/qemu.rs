@@ -7,6 +7,7 @@
 
 mod arm64;
 mod command;
+mod debug_socket;
 mod debugger;
 mod error;
 mod monitor;
@@ -24,10 +25,11 @@ use crate::arch::allocate;
 use crate::memory_file::OpenMemoryFile;
 use crate::virtio::VhostUser;
 use crate::{
-    ConsoleKind, ConsoleOutput, Crash, CrashKind, DeviceError, Devices, Equipment, MemoryFile,
-    RunError, Running, Stop,
+    ConsoleKind, ConsoleOutput, Crash, CrashKind, DebugConsole, DeviceError, Devices, Equipment,
+    MemoryFile, RunError, Running, Stop,
 };
 use command::Handed;
+use debug_socket::DebugSocket;
 use debugger::Debugger;
 use firstlight_base::{GuestMem, VcpuId, VcpuState};
 use firstlight_boot::platform::VirtRiscv64;
@@ -115,6 +117,7 @@ struct QemuMachine {
     /// to it. What is typed goes to the last.
     consoles: Vec<UnixStream>,
     status: Option<StatusSocket>,
+    debugcon: Option<DebugSocket>,
     /// QEMU's log, which tells a triple fault from other resets.
     log: OwnedFd,
     output: Option<ConsoleOutput>,
@@ -148,6 +151,8 @@ impl QemuMachine {
         let wants_console = devices.console == ConsoleKind::Virtio;
         let hvc = wants_console.then(sockets).transpose()?;
         let status = devices.status_port.then(sockets).transpose()?;
+        let debugcon = devices.debugcon.as_ref();
+        let debugcon = debugcon.map(open_debugcon).transpose()?;
         let (monitor, their_monitor) = sockets()?;
         let (debugger, their_debugger) = sockets()?;
         let ram = ram_file(&memory, platform)?;
@@ -168,6 +173,7 @@ impl QemuMachine {
             log: their_log.as_raw_fd(),
             virtio_console: hvc.as_ref().map(|(_, theirs)| theirs.as_raw_fd()),
             status: status.as_ref().map(|(_, theirs)| theirs.as_raw_fd()),
+            debugcon: debugcon.as_ref().map(|(_, theirs)| theirs.as_raw_fd()),
             files: files.iter().map(AsRawFd::as_raw_fd).collect(),
             shares: share_sockets.iter().map(AsRawFd::as_raw_fd).collect(),
         };
@@ -191,6 +197,10 @@ impl QemuMachine {
             inherited.push(theirs.into());
             StatusSocket::new(ours)
         });
+        let debugcon = debugcon.map(|(ours, theirs)| {
+            inherited.push(theirs.into());
+            ours
+        });
         let process = Process::start(
             &program,
             &command::arguments(platform, devices, &handed),
@@ -208,6 +218,7 @@ impl QemuMachine {
             debugger: Debugger::new(debugger),
             consoles,
             status,
+            debugcon,
             log,
             output: None,
             input_waits: false,
@@ -256,6 +267,9 @@ impl QemuMachine {
         };
         for console in &self.consoles {
             read_console(console, output, all)?;
+        }
+        if let Some(debugcon) = &mut self.debugcon {
+            debugcon.read();
         }
         Ok(())
     }
@@ -364,6 +378,13 @@ fn read_console(
     Ok(())
 }
 
+/// Our end of a debug console, and QEMU's.
+fn open_debugcon(console: &DebugConsole) -> Result<(DebugSocket, UnixStream), RunError> {
+    let output = console.open()?;
+    let (ours, theirs) = sockets()?;
+    Ok((DebugSocket::new(ours, output), theirs))
+}
+
 /// The devices that QEMU cannot have: without more rights than ours, or on that machine.
 fn refuse_unknown(devices: &Devices, architecture: Architecture) -> Result<(), DeviceError> {
     let engine = "qemu";
@@ -421,8 +442,10 @@ impl Running for QemuMachine {
         for socket in &self.consoles {
             waits.push(PollFd::new(socket, console));
         }
-        let status = self.status.as_ref();
-        waits.extend(status.map(|status| PollFd::from_borrowed_fd(status.as_fd(), PollFlags::IN)));
+        let status = self.status.as_ref().map(AsFd::as_fd);
+        let debugcon = self.debugcon.as_ref().map(AsFd::as_fd);
+        let further = status.into_iter().chain(debugcon);
+        waits.extend(further.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         waits
     }
 

@@ -190,6 +190,7 @@ impl Place {
         for &one in &case.tries {
             let seen = said_of(one.word(), &heard.console).and_then(|()| match one {
                 Try::Disk => ground.look_at_disk(),
+                Try::Debugcon => ground.look_at_debugcon(),
                 Try::ReadOnly => ground.look_at_readonly(),
                 Try::Share => ground.look_at_shares(),
                 Try::Pmem => ground.look_at_pmems(),
@@ -287,6 +288,7 @@ impl Place {
                     command.args(["--smbios", MAKER]);
                     command.arg("--acpi-table").arg(ground.folder.join(TABLE));
                 }
+                Try::Debugcon => _ = command.arg("--debugcon").arg(ground.debugcon()),
                 Try::Console => _ = command.args(["--console", "virtio"]),
             }
         }
@@ -459,6 +461,20 @@ impl Ground {
     /// What the guest wrote and discarded has come here, and nothing else.
     fn look_at_disk(&self) -> Outcome {
         looks(&self.disk, b"HG\0H")
+    }
+
+    fn debugcon(&self) -> PathBuf {
+        self.folder.join("debugcon")
+    }
+
+    /// The guest has said one letter there.
+    fn look_at_debugcon(&self) -> Outcome {
+        let path = self.debugcon();
+        let said = fs::read(&path).because(|| format!("cannot read {}", path.display()))?;
+        match &said[..] {
+            b"s" => Ok(()),
+            _ => Err(Failure::new(format!("it said {}", said.escape_ascii()))),
+        }
     }
 
     fn look_at_readonly(&self) -> Outcome {

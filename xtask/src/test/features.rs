@@ -39,7 +39,7 @@ enum Evidence {
     Tried(Transport, &'static [&'static str]),
 }
 
-const ROWS: [Row; 29] = [
+const ROWS: [Row; 30] = [
     row(
         "`arch_memory_layout`",
         Evidence::Unit("arch::tests::ARCH_arch_memory_layout"),
@@ -132,6 +132,10 @@ const ROWS: [Row; 29] = [
     row(
         "ACPI tables and SMBIOS texts of one's own",
         Evidence::Tried(Transport::Pci, &["firmware"]),
+    ),
+    row(
+        "debug console",
+        Evidence::Tried(Transport::Pci, &["debugcon"]),
     ),
     row("a panic's log", Evidence::Setting(KEPT_PANIC)),
     row(

@@ -7,8 +7,8 @@ mod virtio;
 
 use super::debugger;
 use crate::Devices;
-use firstlight_boot::Platform;
 use firstlight_boot::platform::VirtRiscv64;
+use firstlight_boot::{Pc, Platform};
 use rustix::fd::RawFd;
 
 /// What QEMU inherits, by number.
@@ -31,6 +31,8 @@ pub(super) struct Handed {
     pub(super) virtio_console: Option<RawFd>,
     /// The port on which the guest writes a status of its own.
     pub(super) status: Option<RawFd>,
+    /// The debug console.
+    pub(super) debugcon: Option<RawFd>,
     /// The files that the firmware is offered, in order.
     pub(super) files: Vec<RawFd>,
     /// What serves each of the folders that are shared.
@@ -60,6 +62,7 @@ pub(super) fn arguments(platform: &Platform, equipment: &Devices, handed: &Hande
         log,
         virtio_console: _,
         status: _,
+        debugcon,
         files,
         shares: _,
     } = handed;
@@ -114,6 +117,14 @@ pub(super) fn arguments(platform: &Platform, equipment: &Devices, handed: &Hande
         format!("socket,id={},fd={debugger}", debugger::NAME),
     );
     option("-chardev", format!("socket,id=console,fd={console}"));
+    if let Some(debugcon) = debugcon {
+        let port = Pc::DEBUGCON;
+        option("-chardev", format!("socket,id=debugcon,fd={debugcon}"));
+        option(
+            "-device",
+            format!("isa-debugcon,iobase={port},chardev=debugcon"),
+        );
+    }
     for (file, fd) in equipment.files.iter().zip(files) {
         // Commas are what QEMU divides by.
         let name = file.name.replace(',', ",,");
@@ -184,7 +195,6 @@ mod tests {
     use crate::devices::Tag;
     use crate::{Disk, ForeignDevice, ForeignKind, Net, Transport};
     use firstlight_base::{GIB, MIB};
-    use firstlight_boot::Pc;
     use firstlight_boot::platform::{Gic, VirtArm64};
 
     const HANDED: Handed = Handed {
@@ -197,6 +207,7 @@ mod tests {
         log: 15,
         virtio_console: None,
         status: None,
+        debugcon: None,
         files: Vec::new(),
         shares: Vec::new(),
     };
@@ -221,6 +232,18 @@ mod tests {
         let mut platform = Pc::new(64 * MIB, 1);
         platform.debug_exit = Some(Pc::DEBUG_EXIT);
         assert!(line(&Platform::Pc(platform)).contains("isa-debug-exit,iobase=0x0f4,iosize=1"));
+    }
+
+    #[test]
+    fn the_debug_console_is_where_the_platform_has_it() {
+        let platform = Platform::Pc(Pc::new(64 * MIB, 1));
+        let handed = Handed {
+            debugcon: Some(17),
+            ..HANDED
+        };
+        let line = arguments(&platform, &Devices::default(), &handed).join(" ");
+        assert!(line.contains("socket,id=debugcon,fd=17"));
+        assert!(line.contains("isa-debugcon,iobase=0x402,chardev=debugcon"));
     }
 
     #[test]

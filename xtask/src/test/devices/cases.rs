@@ -47,6 +47,7 @@ pub(super) enum Try {
     Balloon,
     FwCfg,
     Firmware,
+    Debugcon,
     Console,
 }
 
@@ -88,6 +89,7 @@ impl Try {
             Self::Balloon => "balloon",
             Self::FwCfg => "fw_cfg",
             Self::Firmware => "firmware",
+            Self::Debugcon => "debugcon",
             Self::Console => "console",
         }
     }
@@ -162,6 +164,7 @@ pub(super) fn of(setting: Setting) -> [Case; 3] {
         Try::Balloon,
         Try::FwCfg,
         Try::Firmware,
+        Try::Debugcon,
         Try::Console,
     ];
     let of_mmio = of_pci
@@ -201,8 +204,8 @@ fn is_there(one: Try, setting: Setting) -> bool {
         Try::Pmem => setting.engine == Engine::Kvm,
         // QEMU's machine has no files in its own; nor have Debian's kernels for riscv64 the driver.
         Try::FwCfg => setting.architecture != Architecture::Riscv64,
-        // A kernel finds SMBIOS tables only by EFI elsewhere.
-        Try::Firmware => setting.architecture == Architecture::X86_64,
+        // A kernel finds SMBIOS tables only by EFI elsewhere, and there are no ports.
+        Try::Firmware | Try::Debugcon => setting.architecture == Architecture::X86_64,
         Try::User => setting.engine != Engine::Kvm || setting.architecture == Architecture::X86_64,
         _ => true,
     }
