@@ -227,6 +227,10 @@ fn outcome(ending: &Ending, args: &BootArgs) -> Option<Outcome> {
             note("error: the guest's kernel panicked");
             ExitStatus::Panicked
         }
+        Ending::WatchdogFired => {
+            note("error: a watchdog fired: the guest had turned it on, and no longer fed it");
+            ExitStatus::Watchdog
+        }
         Ending::TimedOut(post_mortem) => {
             if let Some(post_mortem) = post_mortem {
                 report(post_mortem);

@@ -7,8 +7,10 @@ pub(crate) mod plic;
 pub(crate) mod serial;
 #[cfg(test)]
 mod tests;
+mod timer;
 
 pub(crate) use level_line::LevelLine;
+pub(crate) use timer::{Timed, Timer};
 
 use crate::reports::Reports;
 use crate::{ConsoleOutput, RunError, Stop};
@@ -26,8 +28,8 @@ pub(crate) struct Board {
     mmio: Bus<Arc<dyn Attached>>,
     /// The serial ports, console first.
     serial: Vec<Arc<Uart>>,
-    /// The clocks that have an alarm.
-    clocks: Vec<Arc<Clock>>,
+    /// What has to do something at a time: clocks that have an alarm, a watchdog.
+    timed: Vec<Arc<dyn Timed>>,
     reports: Arc<Reports>,
 }
 
@@ -90,7 +92,7 @@ impl Board {
             ports: Bus::new(),
             mmio: Bus::new(),
             serial: Vec::new(),
-            clocks: Vec::new(),
+            timed: Vec::new(),
             reports: Arc::clone(reports),
         }
     }
@@ -117,9 +119,14 @@ impl Board {
         line: Box<dyn IrqLine>,
     ) -> Result<(), RunError> {
         let clock = Arc::new(Clock::new(chip, line)?);
-        self.clocks.push(Arc::clone(&clock));
+        self.add_timed(Arc::<Clock>::clone(&clock));
         self.attach(place, clock);
         Ok(())
+    }
+
+    /// Has the session wait for a device's time, too.
+    pub(crate) fn add_timed(&mut self, device: Arc<dyn Timed>) {
+        self.timed.push(device);
     }
 
     /// Attaches anything else.
@@ -176,9 +183,9 @@ impl Board {
         }
     }
 
-    /// The clocks that have an alarm, which the session waits for.
-    pub(crate) fn clocks(&self) -> &[Arc<Clock>] {
-        &self.clocks
+    /// What has to do something at a time, which the session waits for.
+    pub(crate) fn timed(&self) -> &[Arc<dyn Timed>] {
+        &self.timed
     }
 
     /// Where its threads leave word for the session.

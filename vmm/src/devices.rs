@@ -45,6 +45,8 @@ pub struct Devices {
     pub rng: bool,
     /// Whether it gives memory back that it does not use.
     pub balloon: bool,
+    /// Whether it has a watchdog, on a PCI bus.
+    pub watchdog: bool,
     /// Where its debug console's bytes go, where it has one: on x86.
     pub debugcon: Option<DebugConsole>,
     /// Files that its firmware and kernel can read, by QEMU's firmware configuration device.
@@ -147,6 +149,7 @@ impl Devices {
             .chain(single("vsock", self.vsock.is_some()))
             .chain(single("rng", self.rng))
             .chain(single("balloon", self.balloon))
+            .chain(single("watchdog", self.watchdog))
             .collect()
     }
 
@@ -158,7 +161,9 @@ impl Devices {
 
     /// Asks for as much room as they need.
     pub fn equip(&self, hardware: &mut Hardware) {
-        let count = self.names().len();
+        // The last of them is none of virtio's.
+        let watchdogs = usize::from(self.watchdog);
+        let count = self.names().len() - watchdogs;
         hardware.debugcon = self.debugcon.is_some();
         hardware.fw_cfg = !self.files.is_empty();
         let is_on_the_root_bus = match self.transport {
@@ -170,7 +175,7 @@ impl Devices {
         };
         // A slot is a bus behind a port on the root bus.
         let slots = u32::from(self.hotplug_slots);
-        let has_root_bus = is_on_the_root_bus || slots > 0;
+        let has_root_bus = is_on_the_root_bus || slots > 0 || self.watchdog;
         hardware.pci_buses = u32::from(has_root_bus) + slots;
     }
 }
@@ -201,6 +206,12 @@ mod tests {
         devices.hotplug_slots = 3;
         devices.equip(&mut hardware);
         assert_eq!((hardware.virtio, hardware.pci_buses), (4, 4));
+        devices.hotplug_slots = 0;
+        devices.watchdog = true;
+        devices.equip(&mut hardware);
+        assert_eq!((hardware.virtio, hardware.pci_buses), (4, 1));
+        devices.watchdog = false;
+        devices.hotplug_slots = 3;
         devices.transport = Transport::Pci;
         let mut hardware = Hardware::default();
         devices.equip(&mut hardware);

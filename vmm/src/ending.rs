@@ -17,6 +17,8 @@ pub enum Ending {
     Crashed(Box<PostMortem>),
     /// The guest's kernel panicked.
     Panicked,
+    /// The guest did not feed its watchdog.
+    WatchdogFired,
     /// The time limit ran out; with the place it was at where the console had stayed silent.
     TimedOut(Option<Box<PostMortem>>),
     /// The guest ended its machine with a status of its own, 0 to 127.
@@ -36,6 +38,8 @@ pub enum Stop {
     Reset,
     /// The guest's kernel said through `pvpanic` that it panicked.
     Panicked,
+    /// Its watchdog was not fed.
+    WatchdogFired,
     /// The guest wrote its status to the debug exit port.
     ExitCode(u8),
     /// A vCPU cannot go on.

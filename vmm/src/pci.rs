@@ -7,12 +7,14 @@ mod signals;
 #[cfg(test)]
 mod tests;
 mod virtio;
+mod watchdog;
 
 pub(crate) use bus::{Legacy, PciBus};
 pub(crate) use intx::{Intx, Pin};
 pub(crate) use root_port::RootPort;
 use signals::Signals;
 pub(crate) use virtio::VirtioFunction;
+pub(crate) use watchdog::Watchdog;
 
 use firstlight_base::GpaRange;
 use firstlight_devices::pci::Address;

@@ -208,6 +208,7 @@ impl Session<'_> {
         let said = self.console.output().said();
         match (stop, said) {
             (Stop::ExitCode(code), _) => Ending::ExitCode(code),
+            (Stop::WatchdogFired, _) => Ending::WatchdogFired,
             (Stop::Panicked, _)
             | (Stop::PowerOff | Stop::Reset | Stop::Crashed(_), Said::Panic | Said::PanicEnd) => {
                 Ending::Panicked
@@ -240,6 +241,7 @@ impl Ending {
             | Self::Reset
             | Self::Crashed(_)
             | Self::Panicked
+            | Self::WatchdogFired
             | Self::ExitCode(_) => true,
             Self::TimedOut(_) | Self::Left | Self::Signalled(_) => false,
         }

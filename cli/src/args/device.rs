@@ -75,6 +75,12 @@ pub(crate) struct DeviceArgs {
     /// Let the guest give memory back that it does not use
     #[arg(long)]
     balloon: bool,
+    /// Give the guest a watchdog: once it has turned that on, and no longer feeds it, it is ended with
+    /// status 36
+    ///
+    /// It is that of Intel's 6300ESB, on a PCI bus; Linux' driver is i6300esb.
+    #[arg(long)]
+    watchdog: bool,
     /// Give an x86 guest a debug console: what it writes to port 0x402 goes to the end of this file, or to
     /// standard error for -
     ///
@@ -146,6 +152,7 @@ impl DeviceArgs {
             vsock: self.vsock.clone(),
             rng: self.rng,
             balloon: self.balloon,
+            watchdog: self.watchdog,
             debugcon: self.debugcon.as_ref().map(|path| match path.to_str() {
                 Some("-") => DebugConsole::Stderr,
                 _ => DebugConsole::File(path.clone()),

@@ -23,7 +23,7 @@ pub(super) fn wanted<'a>(
     architecture: Architecture,
 ) -> Vec<&'a str> {
     let pluggable = devices.hotplug_slots > 0;
-    let has_pci = devices.transport == Transport::Pci || pluggable;
+    let has_pci = devices.transport == Transport::Pci || pluggable || devices.watchdog;
     let has_device_tree = matches!(architecture, Architecture::Arm64 | Architecture::Riscv64);
     let is_there = |is: fn(&ForeignKind) -> bool| devices.foreign.iter().any(|one| is(&one.kind));
     let has_foreign_disk = is_there(|kind| matches!(kind, ForeignKind::Block));
@@ -44,6 +44,7 @@ pub(super) fn wanted<'a>(
         ("vmw_vsock_virtio_transport", devices.vsock.is_some()),
         ("virtio_rng", devices.rng),
         ("virtio_balloon", devices.balloon),
+        ("i6300esb", devices.watchdog),
         ("qemu_fw_cfg", !devices.files.is_empty()),
     ];
     let drivers = drivers.into_iter().filter(|(_, is_wanted)| *is_wanted);

@@ -66,6 +66,17 @@ pub fn allocate(
 }
 
 impl Allocation {
+    /// Takes the place of what is behind all virtio devices.
+    pub(super) fn last_function(&mut self) -> Option<Address> {
+        match self
+            .seats
+            .pop_if(|seat| matches!(seat, Seat::Function(_)))?
+        {
+            Seat::Function(at) => Some(at),
+            Seat::Transport(_) => None,
+        }
+    }
+
     /// What every such machine has, where it has it. What is given out itself is not given away here.
     fn reserve(&mut self, platform: &Platform) -> Result<(), AllocateError> {
         let config = self.allocator.config();

@@ -6,7 +6,7 @@ mod tests;
 
 use super::allocation::{Allocation, Seat};
 use crate::board::{Board, Lines, Place};
-use crate::pci::{Legacy, PciBus, Pin, RootPort, VirtioFunction};
+use crate::pci::{Legacy, PciBus, PciDevice, Pin, RootPort, VirtioFunction};
 use crate::virtio::mmio::{Transport, Wiring};
 use crate::virtio::{BalloonControl, VirtioDevice};
 use crate::{RunError, SystemAllocator};
@@ -131,6 +131,12 @@ impl Expansion {
         self.transports.push(Arc::clone(&transport));
         backplane.board.attach(Place::of(registers), transport);
         Ok(())
+    }
+
+    /// Puts what is none of virtio's into its slot on the root bus.
+    pub(super) fn put(&self, at: Address, function: Arc<dyn PciDevice>) {
+        let bus = self.bus.as_ref().expect("who is on a bus has one");
+        bus.insert(at.device(), function);
     }
 
     fn insert(&self, at: Address, device: VirtioDevice) -> Result<(), RunError> {

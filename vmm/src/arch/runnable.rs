@@ -4,6 +4,7 @@ use super::expansion::{Backplane, Expansion, Rows};
 use super::{LinuxArch, VmComponents, Wiring};
 use crate::board::plic::{Plic, PlicLine};
 use crate::board::{Board, Place};
+use crate::pci::Watchdog;
 use crate::virtio::ConsoleLine;
 use crate::{OpenDevices, RunError, VcpuPolicy};
 use firstlight_base::{Irq, VcpuState};
@@ -51,7 +52,7 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         platform,
         boot_vcpu,
         cpus,
-        allocation,
+        mut allocation,
         devices,
         flash,
         policy,
@@ -103,10 +104,16 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         list,
         console,
         balloon,
+        watchdog,
         ..
     } = devices;
+    let watchdog = watchdog.and_then(|watchdog| Some((watchdog, allocation.last_function()?)));
     let mut expansion = Expansion::build(&rows, (list, allocation), backplane)?;
     expansion.balloon = balloon;
+    if let Some((watchdog, at)) = watchdog {
+        board.add_timed(Arc::<Watchdog>::clone(&watchdog));
+        expansion.put(at, watchdog);
+    }
     Ok(RunnableLinuxVm {
         memory,
         board: Arc::new(board),

@@ -1,22 +1,18 @@
 //! A clock with an alarm on the board: a chip between an interrupt line and a timer of the host.
 
+use super::timer::{Timed, Timer};
 use super::{Attached, LevelLine};
 use crate::RunError;
 use firstlight_devices::{Effect, Interrupting};
 use firstlight_hv::IrqLine;
-use rustix::event::Timespec;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
-};
+use rustix::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 /// A clock chip with everything it is connected to.
 pub(crate) struct Clock {
     works: Mutex<Works>,
     /// Runs out when the alarm may be due.
-    timer: OwnedFd,
+    timer: Timer,
 }
 
 struct Works {
@@ -29,50 +25,35 @@ impl Clock {
         chip: impl Interrupting + Send + 'static,
         line: Box<dyn IrqLine>,
     ) -> Result<Self, RunError> {
-        let timer = timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
-        )
-        .map_err(RunError::host("create a timer"))?;
         Ok(Self {
             works: Mutex::new(Works {
                 chip: Box::new(chip),
                 line: LevelLine::new(line),
             }),
-            timer,
+            timer: Timer::new()?,
         })
-    }
-
-    /// What is readable when [`ring`](Self::ring) has something to do.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.timer.as_fd()
-    }
-
-    /// Raises the line if the alarm is due.
-    pub(crate) fn ring(&self) {
-        self.settle(&mut self.works());
     }
 
     /// Drives the line, and winds the timer up to the next alarm, or stops it.
     fn settle(&self, works: &mut Works) {
         let high = works.chip.irq();
         works.line.set(high);
-        let once = Itimerspec {
-            it_interval: timespec(Duration::ZERO),
-            it_value: works
-                .chip
-                .irq_in()
-                .map_or(timespec(Duration::ZERO), |wait| {
-                    // Zero would stop it.
-                    timespec(wait.max(Duration::from_nanos(1)))
-                }),
-        };
-        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)
-            .expect("a timer of our own takes a valid time");
+        self.timer.set(works.chip.irq_in());
     }
 
     fn works(&self) -> MutexGuard<'_, Works> {
         self.works.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Timed for Clock {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.timer.as_fd()
+    }
+
+    /// Raises the line if the alarm is due.
+    fn ring(&self) {
+        self.settle(&mut self.works());
     }
 }
 
@@ -89,10 +70,4 @@ impl Attached for Clock {
         self.settle(&mut works);
         effect
     }
-}
-
-/// The time as the kernel takes it: it counts nanoseconds in 63 bits.
-fn timespec(time: Duration) -> Timespec {
-    const LONGEST: Duration = Duration::from_nanos(i64::MAX.unsigned_abs());
-    Timespec::try_from(time.min(LONGEST)).expect("so many seconds have room")
 }

@@ -188,7 +188,7 @@ fn both_clocks_tell_the_hosts_time() {
 #[test]
 fn an_alarm_wakes_the_session_and_raises_the_line_until_it_is_cleared() {
     let bench = Bench::riscv64();
-    let [clock] = bench.board.clocks() else {
+    let [clock] = bench.board.timed() else {
         panic!("one clock");
     };
     let at = bench.read::<8>(VirtRiscv64::RTC, 0) + 20_000_000;
@@ -208,7 +208,7 @@ fn an_alarm_wakes_the_session_and_raises_the_line_until_it_is_cleared() {
 #[test]
 fn a_later_alarm_replaces_an_earlier_and_a_masked_one_does_not_wake() {
     let bench = Bench::arm64();
-    let [clock] = bench.board.clocks() else {
+    let [clock] = bench.board.timed() else {
         panic!("one clock");
     };
     bench.write::<4>(VirtArm64::RTC, 0x10, 1);

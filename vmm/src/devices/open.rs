@@ -2,6 +2,7 @@
 
 use super::{ConsoleKind, DeviceError, Devices, Net, OfferedFile};
 use crate::debug_console::{DebugConsole, DebugOutput};
+use crate::pci::Watchdog;
 use crate::reports::Reports;
 use crate::virtio::{self, BalloonControl, Carrier, ConsoleLine, Passt, PmemFile, Tap};
 use crate::{RunError, Stop, VirtioDevice};
@@ -20,6 +21,8 @@ pub struct OpenDevices {
     pub(crate) list: Vec<VirtioDevice>,
     /// The terminal's end of the virtio console, where the terminal is joined to it.
     pub(crate) console: Option<Arc<ConsoleLine>>,
+    /// Its watchdog, whose place is the last.
+    pub(crate) watchdog: Option<Arc<Watchdog>>,
     /// Where its debug console's bytes go.
     pub(crate) debugcon: Option<DebugOutput>,
     /// What its firmware and kernel are offered.
@@ -43,6 +46,7 @@ impl OpenDevices {
             console: None,
             fw_cfg: FwCfg::new(Vec::new()).expect("nothing is wrong with no file"),
             pmem: Vec::new(),
+            watchdog: None,
             debugcon: None,
             balloon: None,
             reports: Reports::new()?,
@@ -71,6 +75,9 @@ impl Devices {
     pub fn open(&self, platform: &Platform) -> Result<OpenDevices, RunError> {
         let mut open = OpenDevices::none()?;
         open.fw_cfg = FwCfg::new(self.read_files()?).map_err(DeviceError::from)?;
+        if self.watchdog {
+            open.watchdog = Some(Watchdog::new(&open.reports)?);
+        }
         let debugcon = self.debugcon.as_ref();
         open.debugcon = debugcon.map(DebugConsole::open).transpose()?;
         for (disk, number) in self.disks.iter().zip(0..) {

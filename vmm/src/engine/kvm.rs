@@ -249,18 +249,18 @@ impl<A: LinuxArch, V: Vm> Running for KvmMachine<A, V> {
     }
 
     fn waits(&self) -> Vec<PollFd<'_>> {
-        let clocks = self.board.clocks().iter().map(|clock| clock.fd());
+        let timers = self.board.timed().iter().map(|device| device.fd());
         [self.board.reports().bell().as_fd()]
             .into_iter()
-            .chain(clocks)
+            .chain(timers)
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect()
     }
 
     fn ready(&mut self, _ready: &[PollFlags]) -> Result<Option<Stop>, RunError> {
         self.board.reports().bell().answer();
-        for clock in self.board.clocks() {
-            clock.ring();
+        for device in self.board.timed() {
+            device.ring();
         }
         self.board.reports().take().transpose()
     }

@@ -278,6 +278,7 @@ impl QemuMachine {
     fn stop(&mut self, event: Event) -> Result<Stop, RunError> {
         match event {
             Event::Panicked | Event::Shutdown(Reason::GuestPanic) => Ok(Stop::Panicked),
+            Event::WatchdogFired => Ok(Stop::WatchdogFired),
             Event::Shutdown(Reason::GuestShutdown) => Ok(Stop::PowerOff),
             Event::Shutdown(Reason::GuestReset) => Ok(self.after_reset()),
             Event::Shutdown(Reason::Other(reason)) => Err(QemuError::Stopped {

@@ -9,6 +9,7 @@ pub(super) mod hot_plug;
 mod network;
 mod root;
 mod socket;
+mod watchdog;
 
 pub(super) use cases::{Transport, name};
 
@@ -41,6 +42,8 @@ pub(super) const KEPT_PANIC: &str = "a panic is kept";
 pub(super) const FIRMWARE: &str = "firmware starts a disk and remembers";
 /// And of a root that is memory.
 pub(super) const DIRECT_ROOT: &str = "a root for direct access";
+/// The same of a watchdog.
+pub(super) const STARVED: &str = "a watchdog that nobody feeds";
 
 /// All that guests with devices are tried in.
 pub(super) fn settings() -> impl Iterator<Item = Setting> {
@@ -98,8 +101,12 @@ pub(crate) fn run(
         place.try_all(case, &tally);
     });
     let tally = tally.into_inner().expect("no guest's thread has panicked");
-    // Debian's kernel for riscv64 has no driver for it.
+    // Debian's kernel for riscv64 has no driver for these.
     if setting.architecture != Architecture::Riscv64 {
+        let name = format!("{}: {STARVED}", setting.name());
+        tally.check(&name, || {
+            watchdog::check(&place, setting.engine, &Ground::make("watchdog")?)
+        })?;
         place.panic(setting, tally);
     }
     if let Some(firmware) = Firmware::find(project, cache, setting.architecture)? {
@@ -289,6 +296,7 @@ impl Place {
                     command.arg("--acpi-table").arg(ground.folder.join(TABLE));
                 }
                 Try::Debugcon => _ = command.arg("--debugcon").arg(ground.debugcon()),
+                Try::Watchdog => _ = command.arg("--watchdog"),
                 Try::Console => _ = command.args(["--console", "virtio"]),
             }
         }

@@ -4,7 +4,7 @@
 use super::Checked;
 use super::Verdict;
 use super::boot::{Engine, Setting, table};
-use super::devices::{self, DIRECT_ROOT, FIRMWARE, HOT_PLUG, KEPT_PANIC, Transport};
+use super::devices::{self, DIRECT_ROOT, FIRMWARE, HOT_PLUG, KEPT_PANIC, STARVED, Transport};
 use crate::architecture::Architecture;
 use crate::kernel;
 use crate::lab::Board;
@@ -39,7 +39,7 @@ enum Evidence {
     Tried(Transport, &'static [&'static str]),
 }
 
-const ROWS: [Row; 30] = [
+const ROWS: [Row; 31] = [
     row(
         "`arch_memory_layout`",
         Evidence::Unit("arch::tests::ARCH_arch_memory_layout"),
@@ -137,6 +137,7 @@ const ROWS: [Row; 30] = [
         "debug console",
         Evidence::Tried(Transport::Pci, &["debugcon"]),
     ),
+    row("watchdog", Evidence::Setting(STARVED)),
     row("a panic's log", Evidence::Setting(KEPT_PANIC)),
     row(
         "a command's status",

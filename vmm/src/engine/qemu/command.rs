@@ -79,7 +79,7 @@ pub(super) fn arguments(platform: &Platform, equipment: &Devices, handed: &Hande
         SANDBOX,
         // A machine that has stopped stays, so that its registers can be read.
         "-action",
-        "reboot=shutdown,shutdown=pause,panic=pause",
+        "reboot=shutdown,shutdown=pause,panic=pause,watchdog=pause",
         "-rtc",
         "base=utc",
         // The log tells a triple fault from other resets.
@@ -347,7 +347,13 @@ mod tests {
         ] {
             assert!(on_the_bus.contains(part), "{part} in {on_the_bus}");
         }
+        devices.watchdog = true;
+        let on_the_bus = line(platform.clone(), &devices);
+        assert!(on_the_bus.contains("i6300esb,bus=pcie.0,addr=0x4"));
         devices.transport = Transport::Mmio;
+        let in_memory = line(platform.clone(), &devices);
+        assert!(in_memory.contains("i6300esb,bus=pcie.0,addr=0x1"));
+        devices.watchdog = false;
         platform.pci = None;
         let in_memory = line(platform, &devices);
         assert!(in_memory.contains("pcie=off"));

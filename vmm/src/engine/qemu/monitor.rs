@@ -27,6 +27,8 @@ pub(super) enum Event {
     Shutdown(Reason),
     /// `pvpanic` was written to.
     Panicked,
+    /// A watchdog fired.
+    WatchdogFired,
     /// A request of ours came back with an error.
     Refused(String),
     /// The process has closed its end.
@@ -233,6 +235,7 @@ fn event(message: &Value) -> Option<Event> {
                 },
             ))
         }
+        "WATCHDOG" => Some(Event::WatchdogFired),
         "GUEST_PANICKED" => Some(Event::Panicked),
         _ => None,
     }

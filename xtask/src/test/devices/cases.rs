@@ -48,6 +48,7 @@ pub(super) enum Try {
     FwCfg,
     Firmware,
     Debugcon,
+    Watchdog,
     Console,
 }
 
@@ -90,6 +91,7 @@ impl Try {
             Self::FwCfg => "fw_cfg",
             Self::Firmware => "firmware",
             Self::Debugcon => "debugcon",
+            Self::Watchdog => "watchdog",
             Self::Console => "console",
         }
     }
@@ -165,6 +167,7 @@ pub(super) fn of(setting: Setting) -> [Case; 3] {
         Try::FwCfg,
         Try::Firmware,
         Try::Debugcon,
+        Try::Watchdog,
         Try::Console,
     ];
     let of_mmio = of_pci
@@ -202,8 +205,8 @@ fn is_there(one: Try, setting: Setting) -> bool {
         Try::Tap | Try::Vsock => setting.engine == Engine::Kvm,
         // QEMU's machines have no addresses for it, or do not know it.
         Try::Pmem => setting.engine == Engine::Kvm,
-        // QEMU's machine has no files in its own; nor have Debian's kernels for riscv64 the driver.
-        Try::FwCfg => setting.architecture != Architecture::Riscv64,
+        // QEMU's machine has no files in its own; nor have Debian's kernels for riscv64 the drivers.
+        Try::FwCfg | Try::Watchdog => setting.architecture != Architecture::Riscv64,
         // A kernel finds SMBIOS tables only by EFI elsewhere, and there are no ports.
         Try::Firmware | Try::Debugcon => setting.architecture == Architecture::X86_64,
         Try::User => setting.engine != Engine::Kvm || setting.architecture == Architecture::X86_64,

@@ -64,6 +64,25 @@ fn file() -> tempfile::NamedTempFile {
 }
 
 #[test]
+fn a_watchdog_is_a_function_behind_the_others() {
+    let file = file();
+    let ecam = Pc::PCI.ecam.start().get();
+    for transport in [Transport::Pci, Transport::Mmio] {
+        let devices = Devices {
+            watchdog: true,
+            transport,
+            ..disk(file.path())
+        };
+        let slot = match transport {
+            Transport::Pci => 2,
+            Transport::Mmio => 1,
+        };
+        let answers = reads(devices, &[(ecam + (slot << 15), 4)]);
+        assert_eq!(answers[0], [0x86, 0x80, 0xab, 0x25], "{transport:?}");
+    }
+}
+
+#[test]
 fn a_disk_is_a_function_on_the_bus() {
     let file = file();
     let ecam = Pc::PCI.ecam.start().get();

@@ -89,6 +89,14 @@ pub(super) fn options(devices: &Devices, handed: &Handed) -> Vec<(&'static str, 
     if devices.balloon {
         options.push(device("virtio-balloon", ",free-page-reporting=on"));
     }
+    if devices.watchdog {
+        let slot = match devices.transport {
+            Transport::Pci => devices.names().len(),
+            // Alone on the bus.
+            Transport::Mmio => 1,
+        };
+        options.push(("-device", format!("i6300esb,bus=pcie.0,addr={slot:#x}")));
+    }
     if !options.is_empty() {
         // Its transports in memory are those of before virtio 1 otherwise.
         options.push(("-global", "virtio-mmio.force-legacy=false".to_owned()));

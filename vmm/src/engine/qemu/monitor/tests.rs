@@ -79,6 +79,13 @@ fn lines_come_in_pieces_and_noise_is_not_listened_to() {
 }
 
 #[test]
+fn a_watchdog_is_told_before_the_machine_stops() {
+    let fired = r#"{"event": "WATCHDOG", "data": {"action": "pause"}}"#;
+    let events = end_of(&format!("{A_RUN}{fired}\n{{\"event\": \"STOP\"}}\n"));
+    assert_eq!(events, [Event::WatchdogFired, Event::Gone]);
+}
+
+#[test]
 fn an_event_that_comes_with_an_answer_ends_the_next_wait_at_once() {
     let (mut monitor, qemu) = connected();
     says(
