@@ -20,7 +20,8 @@ fn request() -> Request {
 }
 
 fn planned(file: &[u8], request: &Request) -> Result<BootPlan, PlanError> {
-    plan(&Image::open(file, &Limits::default()).unwrap(), request)
+    let image = Image::open(file, &Limits::default()).expect("the builders build images");
+    plan(&image, request)
 }
 
 fn tree(plan: &BootPlan) -> Gpa {

@@ -78,6 +78,13 @@ const DMA_SIGNATURE: [u8; 8] = *b"QEMU CFG";
 /// Bytes of a name, with the NUL behind it.
 const NAME_LEN: usize = 56;
 
+impl Default for FwCfg {
+    /// A device without files.
+    fn default() -> Self {
+        Self::of(Vec::new())
+    }
+}
+
 impl FwCfg {
     /// So many files there are at most, as in QEMU (`FW_CFG_FILE_SLOTS_DFLT`).
     pub const MOST_FILES: usize = 0x20;
@@ -89,8 +96,12 @@ impl FwCfg {
     /// # Errors
     ///
     /// [`FwCfgError`] where a name or a size cannot be told to guests.
-    pub fn new(mut files: Vec<FwCfgFile>) -> Result<Self, FwCfgError> {
+    pub fn new(files: Vec<FwCfgFile>) -> Result<Self, FwCfgError> {
         Self::check(&files)?;
+        Ok(Self::of(files))
+    }
+
+    fn of(mut files: Vec<FwCfgFile>) -> Self {
         files.sort_by(|a, b| a.name.cmp(&b.name));
         let mut directory = be32(files.len()).to_vec();
         let mut items = BTreeMap::new();
@@ -106,12 +117,12 @@ impl FwCfg {
         items.insert(SIGNATURE, b"QEMU".to_vec());
         items.insert(ID, FEATURES.to_le_bytes().to_vec());
         items.insert(FILE_DIR, directory);
-        Ok(Self {
+        Self {
             items,
             selected: SIGNATURE,
             offset: 0,
             dma_high: 0,
-        })
+        }
     }
 
     /// Whether these files can be offered.

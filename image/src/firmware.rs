@@ -106,7 +106,7 @@ impl<'a> Volume<'a> {
             len,
             file: file.len() as u64,
         };
-        let header = file.slice(at, HEADER).map_err(|_| outside(HEADER))?;
+        let header = file.slice(at, HEADER).or(Err(outside(HEADER)))?;
         let header = Reader::new(header);
         let len = header.u64_le(0x20).unwrap_or_default();
         let header_len = header.u16_le(0x30).map_or(0, u64::from);
@@ -118,7 +118,7 @@ impl<'a> Volume<'a> {
                 len,
             });
         }
-        let bytes = Reader::new(file.slice(at, len).map_err(|_| outside(len))?);
+        let bytes = Reader::new(file.slice(at, len).or(Err(outside(len)))?);
         if !sums_to_zero(bytes.slice(0, header_len).unwrap_or_default()) {
             return Err(FirmwareVolumeError::Checksum { at });
         }

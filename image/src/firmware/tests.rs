@@ -9,6 +9,11 @@ fn opened(bytes: &[u8]) -> Result<Image<'_>, ImageError> {
     Image::open(bytes, &Limits::default())
 }
 
+fn only(firmware: &Firmware) -> Range<u64> {
+    assert_eq!(firmware.volumes.len(), 1);
+    firmware.volumes[0].clone()
+}
+
 #[test]
 fn firmware_runs_on_what_its_first_code_is_for() {
     for (machine, architecture) in [
@@ -19,7 +24,7 @@ fn firmware_runs_on_what_its_first_code_is_for() {
         for file in [firmware(machine).build(), firmware(machine).pe32().build()] {
             let image = opened(&file).unwrap();
             assert_eq!(image.architecture(), architecture);
-            assert_eq!(image.firmware().unwrap().volumes, [0..0x1000]);
+            assert_eq!(only(image.firmware().unwrap()), 0..0x1000);
         }
     }
 }
@@ -29,7 +34,7 @@ fn a_page_may_come_before_the_volume() {
     let file = firmware(ARM64).behind_a_page().build();
     let image = opened(&file).unwrap();
     assert_eq!(image.to_string(), "UEFI firmware, arm64");
-    assert_eq!(image.firmware().unwrap().volumes, [0x1000..0x2000]);
+    assert_eq!(only(image.firmware().unwrap()), 0x1000..0x2000);
 }
 
 #[test]
@@ -82,7 +87,7 @@ fn no_cut_and_no_changed_byte_is_trouble() {
         for value in [0, 1, 3, 0x10, 0x7f, 0xff] {
             let mut file = whole.clone();
             file[at] = value;
-            assert_eq!(Firmware::parse(&file).unwrap().volumes, [0..0x1000]);
+            assert_eq!(only(&Firmware::parse(&file).unwrap()), 0..0x1000);
         }
     }
 }

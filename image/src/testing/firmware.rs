@@ -90,11 +90,17 @@ impl FirmwareBuilder {
         // Padding comes first, as linkers of firmware put it.
         let mut sections = vec![4, 0, 0, 0x19];
         let kind = if self.is_terse { 0x12 } else { 0x10 };
-        sections.extend([(program.len() + 4).to_le_bytes()[0], 0, 0, kind]);
+        sections.extend([low(program.len(), 4), 0, 0, kind]);
         sections.extend(program);
         let mut file = vec![0; 18];
-        file.extend([3, 0, (sections.len() + 24).to_le_bytes()[0], 0, 0, 0]);
+        file.extend([3, 0, low(sections.len(), 24), 0, 0, 0]);
         file.extend(sections);
         file
     }
+}
+
+/// The low byte of a length with its header.
+fn low(len: usize, header: usize) -> u8 {
+    let [low, ..] = len.saturating_add(header).to_le_bytes();
+    low
 }

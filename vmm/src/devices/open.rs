@@ -44,7 +44,7 @@ impl OpenDevices {
         Ok(Self {
             list: Vec::new(),
             console: None,
-            fw_cfg: FwCfg::new(Vec::new()).expect("nothing is wrong with no file"),
+            fw_cfg: FwCfg::default(),
             pmem: Vec::new(),
             watchdog: None,
             debugcon: None,
