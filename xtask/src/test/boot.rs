@@ -200,7 +200,8 @@ impl Place {
 pub(super) struct Heard {
     pub(super) status: ExitStatus,
     pub(super) console: String,
-    complaints: String,
+    /// What Firstlight said beside the guest's console.
+    pub(super) complaints: String,
     took: Duration,
 }
 

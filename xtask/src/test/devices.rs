@@ -139,6 +139,14 @@ struct Place {
     cpus: u32,
 }
 
+/// A guest that has run, with all that it had to do with.
+struct Boot {
+    ground: Ground,
+    host: Host,
+    command: Command,
+    heard: Heard,
+}
+
 /// The longest that a guest may run, in seconds.
 const TIMEOUT: u32 = 180;
 const MIB: usize = 1 << 20;
@@ -184,12 +192,22 @@ impl Place {
 
     /// How the guest ended, and all that it tried.
     fn boot(&self, case: &Case) -> Outcome<Vec<(&'static str, Verdict)>> {
-        let ground = Ground::make(&case.of(case.ends.title()).replace([' ', ':'], "-"))?;
-        ground.fill(&self.root)?;
-        let host = Host::listen(&ground.vsock)?;
-        let mut command = self.command(case, &ground);
-        let heard = Heard::listen(&mut command, Then::Type)?;
+        let first = self.hear(case)?;
+        let is_again = is_emulations_own(case.setting, &first.heard);
+        let Boot {
+            ground,
+            host,
+            command,
+            heard,
+        } = match is_again {
+            true => {
+                drop(first);
+                self.hear(case)?
+            }
+            false => first,
+        };
         let ended = match self.complaint(case, &heard) {
+            None if is_again => Verdict::Passed("second try, after a triple fault".to_owned()),
             None => Verdict::Passed(heard.engine_note()),
             Some(wrong) => Verdict::Failed(heard.told(&wrong, &command)),
         };
@@ -212,6 +230,20 @@ impl Place {
             verdicts.push((one.word(), verdict));
         }
         Ok(verdicts)
+    }
+
+    fn hear(&self, case: &Case) -> Outcome<Boot> {
+        let ground = Ground::make(&case.of(case.ends.title()).replace([' ', ':'], "-"))?;
+        ground.fill(&self.root)?;
+        let host = Host::listen(&ground.vsock)?;
+        let mut command = self.command(case, &ground);
+        let heard = Heard::listen(&mut command, Then::Type)?;
+        Ok(Boot {
+            ground,
+            host,
+            command,
+            heard,
+        })
     }
 
     fn complaint(&self, case: &Case, heard: &Heard) -> Option<String> {
@@ -354,6 +386,15 @@ const fn cpus(setting: Setting) -> u32 {
         (Engine::Kvm, Architecture::X86_64) => 1,
         _ => 2,
     }
+}
+
+/// Whether a guest ended as QEMU's emulation of SVM has them end now and then, QEMU's own guests there, too:
+/// by a triple fault without a reason, at any instruction.
+fn is_emulations_own(setting: Setting, heard: &Heard) -> bool {
+    const CRASHED: i32 = 33;
+    (setting.engine, setting.architecture) == (Engine::Kvm, Architecture::X86_64)
+        && heard.status.code() == Some(CRASHED)
+        && heard.complaints.contains("triple fault")
 }
 
 /// What the guest said of what its script calls `word`.
