@@ -15,8 +15,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the firmware is to remember, in the bytes of its shell's variables, and under which name.
-const REMEMBERED: &str = "what-was-set-before";
+/// What the firmware is to remember, in less than a line of its shell's dump, and under which name.
+const REMEMBERED: &str = "kept-in-flash";
 const NAME: &str = "FirstlightTest";
 
 /// Firmware, and what it is given.
