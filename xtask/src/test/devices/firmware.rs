@@ -11,7 +11,8 @@ use crate::process;
 use crate::project::Project;
 use crate::test::Verdict;
 use crate::test::boot::{self, Heard, Setting, Then};
-use std::fs;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -63,6 +64,7 @@ impl Firmware {
         if first.console.contains(REMEMBERED) {
             return Ok(Verdict::Failed("new flash is not empty".to_owned()));
         }
+        wait_until_free(&flash)?;
         let second = Heard::listen(&mut command, Then::Wait)?;
         let wrong = match second.status.code() {
             Some(0) => marker(&second),
@@ -94,6 +96,13 @@ impl Firmware {
             .arg(&self.code);
         command
     }
+}
+
+/// A QEMU ends when its Firstlight is killed, and a moment later.
+fn wait_until_free(flash: &Path) -> Outcome {
+    let file = File::open(flash).because(|| format!("cannot open {}", flash.display()))?;
+    let locked = flock(&file, FlockOperation::LockExclusive);
+    locked.because(|| format!("cannot wait for {}", flash.display()))
 }
 
 fn disk(project: &Project, architecture: Architecture) -> Outcome<PathBuf> {
