@@ -193,7 +193,7 @@ impl Place {
     /// How the guest ended, and all that it tried.
     fn boot(&self, case: &Case) -> Outcome<Vec<(&'static str, Verdict)>> {
         let first = self.hear(case)?;
-        let is_again = is_emulations_own(case.setting, &first.heard);
+        let is_again = first.heard.ended_with_the_emulation(case.setting);
         let Boot {
             ground,
             host,
@@ -207,7 +207,7 @@ impl Place {
             false => first,
         };
         let ended = match self.complaint(case, &heard) {
-            None if is_again => Verdict::Passed("second try, after a triple fault".to_owned()),
+            None if is_again => Verdict::Passed(boot::SECOND_TRY.to_owned()),
             None => Verdict::Passed(heard.engine_note()),
             Some(wrong) => Verdict::Failed(heard.told(&wrong, &command)),
         };
@@ -386,15 +386,6 @@ const fn cpus(setting: Setting) -> u32 {
         (Engine::Kvm, Architecture::X86_64) => 1,
         _ => 2,
     }
-}
-
-/// Whether a guest ended as QEMU's emulation of SVM has them end now and then, QEMU's own guests there, too:
-/// by a triple fault without a reason, at any instruction.
-fn is_emulations_own(setting: Setting, heard: &Heard) -> bool {
-    const CRASHED: i32 = 33;
-    (setting.engine, setting.architecture) == (Engine::Kvm, Architecture::X86_64)
-        && heard.status.code() == Some(CRASHED)
-        && heard.complaints.contains("triple fault")
 }
 
 /// What the guest said of what its script calls `word`.
