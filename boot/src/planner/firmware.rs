@@ -6,8 +6,7 @@ use crate::firmware::fdt;
 use crate::platform::{Flash, Platform, VirtArm64, VirtRiscv64};
 use crate::protocol::flat::Rules;
 use crate::{
-    BootPlan, Content, Entry, EntryPoint, FdtPosition, Piece, PlanError, Protocol, ProtocolChoice,
-    Request, Unpack,
+    BootPlan, Entry, EntryPoint, FdtPosition, PlanError, Protocol, ProtocolChoice, Request, Unpack,
 };
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -154,11 +153,6 @@ fn put_tree(draft: &mut Draft, platform: &Platform, tree: Vec<u8>) -> Result<Gpa
         }
     };
     let range = draft.highest(&need)?;
-    draft.put(Piece {
-        name: "device tree".into(),
-        range,
-        content: Content::Bytes(tree),
-        why: why.into(),
-    })?;
+    virt::put_tree_at(draft, range, tree, why)?;
     Ok(range)
 }

@@ -357,14 +357,24 @@ impl<'a> Layout<'a> {
                 (behind.or_else(|_| anywhere())?, why)
             }
         };
-        self.draft.put(Piece {
-            name: "device tree".into(),
-            range,
-            content: Content::Bytes(tree),
-            why: why.into(),
-        })?;
+        put_tree_at(&mut self.draft, range, tree, why)?;
         Ok(range)
     }
+}
+
+/// Puts a device tree at `range`, for a reason.
+pub(super) fn put_tree_at(
+    draft: &mut Draft,
+    range: GpaRange,
+    tree: Vec<u8>,
+    why: &'static str,
+) -> Result<(), PlanError> {
+    draft.put(Piece {
+        name: "device tree".into(),
+        range,
+        content: Content::Bytes(tree),
+        why: why.into(),
+    })
 }
 
 /// A device tree is mapped by large pages, two at most.
