@@ -267,10 +267,9 @@ impl CfiFlash {
     fn end(&mut self, is_done: bool, failed: u8) {
         self.reads = Reads::Status;
         self.status |= READY;
-        if self.is_readonly && !is_done {
-            self.status |= failed | LOCKED;
-        } else if !is_done {
+        if !is_done {
             self.status |= failed;
+            self.status |= if self.is_readonly { LOCKED } else { 0 };
         }
     }
 
