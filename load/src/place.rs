@@ -22,6 +22,14 @@ pub struct Sources<'a> {
     pub kept: &'a [&'a Kept],
 }
 
+impl<'a> Sources<'a> {
+    /// The image's innermost layer: the kernel, or the firmware.
+    #[must_use]
+    pub fn innermost(&self) -> &'a [u8] {
+        self.layers.last().copied().unwrap_or_default()
+    }
+}
+
 /// Puts every piece of `plan` into `memory`, which is fresh: what no piece fills is already zero.
 /// Then shifts the kernel's addresses, where the plan says so.
 ///

@@ -123,6 +123,13 @@ pub(crate) struct OpenMemoryFile {
 }
 
 impl MemoryFile {
+    /// Opens one that may have been asked for.
+    pub(crate) fn open_if(
+        wanted: Option<&Self>,
+    ) -> Result<Option<OpenMemoryFile>, MemoryFileError> {
+        wanted.map(Self::open).transpose()
+    }
+
     /// Opens it, with all its room on the host's disk.
     pub(crate) fn open(&self) -> Result<OpenMemoryFile, MemoryFileError> {
         let purpose = self.purpose;

@@ -97,7 +97,7 @@ pub(crate) fn prepare(
     sources: &Sources<'_>,
     equipment: &Equipment,
 ) -> Result<Box<dyn Running>, RunError> {
-    let firmware = sources.layers.last().copied().unwrap_or_default();
+    let firmware = sources.innermost();
     prepare_on(kvm()?, (plan, equipment, firmware), |memory| {
         place(plan, sources, memory)
     })
@@ -116,9 +116,8 @@ where
     let wanted = &equipment.devices;
     let platform = plan.platform();
     let allocation = allocate(platform, &wanted.names(), wanted.hotplug_slots)?;
-    let open = |file: &Option<MemoryFile>| file.as_ref().map(MemoryFile::open).transpose();
-    let crash_log = open(&equipment.crash_log)?;
-    let variables = open(&equipment.flash_variables)?;
+    let crash_log = MemoryFile::open_if(equipment.crash_log.as_ref())?;
+    let variables = MemoryFile::open_if(equipment.flash_variables.as_ref())?;
     let flash = platform.flash();
     let flash = flash.map(|banks| FlashMemory::new(banks, firmware, variables.as_ref()));
     // Who serves a device from another process has to have the guest's memory.

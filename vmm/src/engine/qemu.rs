@@ -83,11 +83,9 @@ pub(crate) fn prepare(
     sources: &Sources<'_>,
     equipment: &Equipment,
 ) -> Result<Box<dyn Running>, RunError> {
-    let open = |file: &Option<MemoryFile>| file.as_ref().map(MemoryFile::open).transpose();
-    let crash_log = open(&equipment.crash_log)?;
-    let variables = open(&equipment.flash_variables)?;
-    let firmware = sources.layers.last().copied().unwrap_or_default();
-    let flash = flash_files(plan.platform(), firmware, variables.as_ref())?;
+    let crash_log = MemoryFile::open_if(equipment.crash_log.as_ref())?;
+    let variables = MemoryFile::open_if(equipment.flash_variables.as_ref())?;
+    let flash = flash_files(plan.platform(), sources.innermost(), variables.as_ref())?;
     let mut machine = QemuMachine::new(plan, &equipment.devices, flash)?;
     match plan.platform() {
         Platform::Pc(_) => {}
