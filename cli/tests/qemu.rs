@@ -5,7 +5,6 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -113,8 +112,7 @@ fn a_qemu_that_is_killed_is_the_hosts_failure() {
 
 #[test]
 fn what_a_failing_qemu_says_is_handed_on() {
-    let script = file("failing", b"#!/bin/sh\necho no such machine >&2\nexit 1\n");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("our own file");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/failing-qemu.sh");
     let output = boot("failing-kernel", Some(&script))
         .wait_with_output()
         .expect("it is ours");

@@ -5,7 +5,7 @@ use super::*;
 use crate::initramfs::{Command, Root, Status};
 use firstlight_image::Architecture;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{self, Output, Stdio};
 use tempfile::TempDir;
@@ -68,10 +68,19 @@ impl Stage {
         path.to_str().unwrap().to_owned()
     }
 
+    /// Writes a program that can be run at once.
+    ///
+    /// Another process writes it: a test that starts a program at this moment would hand a file
+    /// that this one had open on to its child, and what is open for writing cannot be run.
     fn put(&self, name: &str, contents: &[u8]) -> String {
         let path = self.path(name);
-        fs::write(&path, contents).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut install = process::Command::new("install")
+            .args(["--mode=755", "/dev/stdin", &path])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        install.stdin.take().unwrap().write_all(contents).unwrap();
+        assert!(install.wait().unwrap().success());
         path
     }
 
