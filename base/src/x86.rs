@@ -190,6 +190,29 @@ pub struct Gprs {
     pub rflags: u64,
 }
 
+impl Gprs {
+    const ZERO: Self = Self {
+        rax: 0,
+        rbx: 0,
+        rcx: 0,
+        rdx: 0,
+        rsi: 0,
+        rdi: 0,
+        rsp: 0,
+        rbp: 0,
+        r8: 0,
+        r9: 0,
+        r10: 0,
+        r11: 0,
+        r12: 0,
+        r13: 0,
+        r14: 0,
+        r15: 0,
+        rip: 0,
+        rflags: 0,
+    };
+}
+
 /// All that a boot protocol says of a processor: the registers it is entered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[expect(missing_docs, reason = "the processor's own names")]
@@ -224,6 +247,54 @@ pub enum Mode {
 }
 
 impl Registers {
+    /// What a processor has after a reset (SDM volume 3A, table 10-1): it begins 16 bytes below 4 GiB,
+    /// in real mode.
+    pub const RESET: Self = {
+        let data = Segment {
+            selector: 0,
+            base: 0,
+            limit: 0xffff,
+            access: 0x0093,
+        };
+        let table = DescriptorTable {
+            base: 0,
+            limit: 0xffff,
+        };
+        Self {
+            gprs: Gprs {
+                rip: 0xfff0,
+                rflags: RFLAGS_RESERVED,
+                ..Gprs::ZERO
+            },
+            cs: Segment {
+                selector: 0xf000,
+                base: 0xffff_0000,
+                access: 0x009b,
+                ..data
+            },
+            ds: data,
+            es: data,
+            fs: data,
+            gs: data,
+            ss: data,
+            tr: Segment {
+                access: 0x008b,
+                ..data
+            },
+            ldt: Segment {
+                access: 0x0082,
+                ..data
+            },
+            gdt: table,
+            idt: table,
+            cr0: Cr0::from_bits_retain(Cr0::CD.bits() | Cr0::NW.bits() | Cr0::ET.bits()),
+            cr2: 0,
+            cr3: 0,
+            cr4: Cr4::empty(),
+            efer: Efer::empty(),
+        }
+    };
+
     /// Every segment register by its name: the six of code and data, then those of the task and of
     /// the local descriptor table.
     #[must_use]

@@ -10,7 +10,7 @@ use crate::protocol::zero_page::LOADFLAGS;
 use crate::protocol::{Form, Gate, Moves, Way};
 use crate::{Content, EntryPoint, Piece, PlanError, Protocol, Request};
 use alloc::vec::Vec;
-use firstlight_base::x86::{Cr0, DescriptorTable, Gprs, RFLAGS_RESERVED, Registers, Segment};
+use firstlight_base::x86::{Cr0, DescriptorTable, Gprs, Registers, Segment};
 use firstlight_base::{Gpa, GpaRange};
 use firstlight_image::{BzImage, SetupHeader, Version};
 
@@ -228,51 +228,35 @@ fn write_real_mode_fields(code: &mut [u8], version: Version, place: Place, cmdli
 
 /// Real mode as reset leaves it, but for where it is.
 fn real_mode(place: Place) -> Registers {
-    const LIMIT: u32 = 0xffff;
     const VECTORS: u16 = 0x3ff;
+    let reset = Registers::RESET;
     let selector = u16::try_from(place.start.get() >> 4).expect("it lies below 1 MiB");
     let data = Segment {
         selector,
         base: place.start.get(),
-        limit: LIMIT,
-        access: 0x0093,
-    };
-    let none = Segment {
-        selector: 0,
-        base: 0,
-        ..data
+        ..reset.ds
     };
     Registers {
         gprs: Gprs {
             rip: 0,
             rsp: place.heap_end,
-            rflags: RFLAGS_RESERVED,
-            ..Gprs::default()
+            ..reset.gprs
         },
         cs: Segment {
             selector: selector.saturating_add(0x20),
             base: place.start.get().saturating_add(ENTRY),
-            access: 0x009b,
-            ..data
+            ..reset.cs
         },
         ds: data,
         es: data,
         fs: data,
         gs: data,
         ss: data,
-        tr: Segment {
-            access: 0x008b,
-            ..none
-        },
-        ldt: Segment {
-            access: 0x0082,
-            ..none
-        },
         idt: DescriptorTable {
             base: 0,
             limit: VECTORS,
         },
         cr0: Cr0::ET,
-        ..Registers::default()
+        ..reset
     }
 }
