@@ -69,6 +69,8 @@ pub struct FwCfg {
 const SIGNATURE: u16 = 0;
 const ID: u16 = 1;
 const FILE_DIR: u16 = 0x19;
+/// The number of vCPUs that run, and the highest that can (QEMU's `FW_CFG_NB_CPUS`, `FW_CFG_MAX_CPUS`).
+const CPUS: [u16; 2] = [0x05, 0x0f];
 const FIRST_FILE: u16 = 0x20;
 
 /// What there is: the data register, and commands in memory.
@@ -123,6 +125,15 @@ impl FwCfg {
             offset: 0,
             dma_high: 0,
         }
+    }
+
+    /// The same for a machine of that many vCPUs, which a PC's firmware asks for.
+    #[must_use]
+    pub fn with_cpus(mut self, count: u16) -> Self {
+        for item in CPUS {
+            self.items.insert(item, count.to_le_bytes().to_vec());
+        }
+        self
     }
 
     /// Whether these files can be offered.

@@ -1,6 +1,7 @@
 //! The host bridge, function 00:00.0: by it a guest sees that there is a PCI bus.
 
 use super::{ConfigSpace, Identity};
+use firstlight_base::Gpa;
 
 /// A host bridge for PCI Express that asks for nothing.
 #[derive(Clone, Debug)]
@@ -18,7 +19,38 @@ const IDENTITY: Identity = Identity {
     subsystem: 0x1100,
 };
 
+/// The memory controller of Intel's Q35, by which firmware knows QEMU's machine of that name.
+const Q35: Identity = Identity {
+    vendor: 0x8086,
+    device: 0x29c0,
+    ..IDENTITY
+};
+
+/// Where configuration space is seen in memory (Intel 3 Series Express Chipset Family Datasheet,
+/// section 5.1.12): enabled by bit 0, of 256 MiB where bits 1 and 2 are clear.
+const PCIEXBAR: u8 = 0x60;
+const PCIEXBAR_ENABLE: u64 = 1 << 0;
+const PCIEXBAR_BASE: u64 = 0x000f_ffff_f000_0000;
+
 impl HostBridge {
+    /// That of a Q35 after reset, whose configuration space is where the guest wants it.
+    #[must_use]
+    pub fn q35() -> Self {
+        let mut config = ConfigSpace::new(&Q35);
+        config.make_writable(PCIEXBAR, &(PCIEXBAR_BASE | PCIEXBAR_ENABLE).to_le_bytes());
+        Self { config }
+    }
+
+    /// Where the guest wants the 256 MiB of configuration space, if anywhere.
+    #[must_use]
+    pub fn ecam(&self) -> Option<Gpa> {
+        let mut bytes = [0; 8];
+        self.config.read(PCIEXBAR.into(), &mut bytes);
+        let register = u64::from_le_bytes(bytes);
+        let is_enabled = register & PCIEXBAR_ENABLE != 0;
+        is_enabled.then_some(Gpa::new(register & PCIEXBAR_BASE))
+    }
+
     /// A host bridge after reset.
     #[must_use]
     pub fn new() -> Self {
@@ -65,6 +97,22 @@ mod tests {
         assert_eq!(data[8..12], [0, 0, 0, 6]);
         assert_eq!(data[0x10..0x28], [0; 24]);
         assert_eq!(data[0x34], 0);
+    }
+
+    #[test]
+    fn configuration_space_is_where_a_guest_of_a_q35_puts_it() {
+        let mut bridge = HostBridge::q35();
+        assert_eq!(bridge.ecam(), None);
+        bridge.config_write(0x64, &[0; 4]);
+        bridge.config_write(0x60, &0xb000_0001_u32.to_le_bytes());
+        assert_eq!(bridge.ecam(), Some(Gpa::new(0xb000_0000)));
+        bridge.config_write(0x60, &[0xff; 8]);
+        assert_eq!(bridge.ecam(), Some(Gpa::new(PCIEXBAR_BASE)));
+        bridge.reset();
+        assert_eq!(bridge.ecam(), None);
+        let mut other = HostBridge::new();
+        other.config_write(0x60, &[0xff; 8]);
+        assert_eq!(other.ecam(), None);
     }
 
     #[test]
