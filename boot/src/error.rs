@@ -75,6 +75,18 @@ pub enum PlanError {
         /// Where the flash is.
         flash: GpaRange,
     },
+    /// Firmware is not as long as a PC's flash can be, or leaves no room for its variables.
+    #[error(
+        "the firmware has {len:#x} bytes; a PC's flash has whole pages, {most:#x} bytes at most, and what \
+         the firmware leaves of a power of two is for its variables: is this the code alone, as \
+         OVMF_CODE_4M.fd is?"
+    )]
+    FirmwareLength {
+        /// How many bytes it has.
+        len: u64,
+        /// How many flash has at most.
+        most: u64,
+    },
     /// The kernel would be entered outside of itself.
     #[error("the kernel's entry {entry} lies outside the kernel, which lies at {kernel}")]
     EntryOutside {

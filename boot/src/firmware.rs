@@ -5,6 +5,7 @@ pub(crate) mod acpi;
 pub(crate) mod bios;
 pub(crate) mod e820;
 pub(crate) mod fdt;
+pub(crate) mod files;
 pub(crate) mod mp_table;
 pub(crate) mod reset_rom;
 pub(crate) mod reset_vector;

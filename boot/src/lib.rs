@@ -41,6 +41,7 @@ pub use entry::{Entry, EntryPoint, entries};
 pub use error::PlanError;
 pub use firmware::acpi::given::{AcpiTable, AcpiTableError};
 pub use firmware::fdt::{BlobError, FdtError, OverlayError};
+pub use firmware::files::{FirmwareFile, firmware_files};
 pub use firmware::reset_rom::{ResetRomError, reset_rom};
 pub use firmware::sbi::{AssemblerError, FirmwareError, riscv_firmware};
 pub use firmware::smbios::{Smbios, SmbiosText};

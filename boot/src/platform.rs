@@ -98,7 +98,7 @@ impl Platform {
     #[must_use]
     pub const fn flash(&self) -> Option<Flash> {
         match self {
-            Self::Pc(_) => None,
+            Self::Pc(pc) => pc.flash,
             Self::VirtArm64(virt) => virt.flash,
             Self::VirtRiscv64(virt) => virt.flash,
         }

@@ -82,6 +82,15 @@ fn of_pc(platform: &Pc) -> Vec<Device> {
         };
         port(name, serial.base, 8, Some(serial.irq))
     }));
+    let power = || {
+        port(
+            "power management, with a timer",
+            Pc::POWER_MANAGEMENT,
+            12,
+            None,
+        )
+    };
+    ports.extend(platform.flash.map(|_| power()));
     ports.sort_by_key(|device| match device.place {
         Place::Ports(base, _) => base.0,
         Place::Memory(_) => u16::MAX,
@@ -97,6 +106,7 @@ fn of_pc(platform: &Pc) -> Vec<Device> {
         Some(at("kept for KVM's own use", Pc::KVM_PRIVATE, None)),
     ];
     let mut in_memory: Vec<_> = memory.into_iter().flatten().collect();
+    in_memory.extend(platform.flash.iter().flat_map(flash));
     in_memory.extend(platform.virtio.iter().filter_map(virtio));
     in_memory.extend(platform.pci.iter().flat_map(pci));
     in_memory.extend(pmem(&platform.pmem));

@@ -1,7 +1,7 @@
 //! A plan made by hand is drawn: no kernel has to be planned for it.
 
 use super::*;
-use crate::{E820Entry, FirmwareTables, Pc, Platform, Protocol};
+use crate::{E820Entry, Pc, Platform, Protocol};
 use alloc::string::{String, ToString};
 use alloc::vec;
 use firstlight_base::x86::{Cr0, Cr4, DescriptorTable, Efer, Gprs, Segment};
@@ -66,19 +66,7 @@ fn plan(memory: u64) -> BootPlan {
         offset: 0x20_0000,
         len: 50 * MIB,
     };
-    let mut platform = Pc {
-        ram: vec![range(0, low_end)],
-        reserved: vec![],
-        cpus: 2,
-        serial: vec![Pc::COM1],
-        debug_exit: None,
-        debugcon: false,
-        fw_cfg: false,
-        pmem: vec![],
-        firmware: FirmwareTables::default(),
-        virtio: None,
-        pci: None,
-    };
+    let mut platform = Pc::new(low_end, 2);
     let mut e820 = vec![
         ram(0, acpi),
         E820Entry {

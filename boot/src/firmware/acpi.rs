@@ -23,6 +23,7 @@ use acpi_tables::xsdt::XSDT;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 use firstlight_base::{Gpa, Irq};
 
 const OEM: [u8; 6] = *b"FLIGHT";
@@ -34,35 +35,92 @@ const OEM_REVISION: u32 = 1;
 const BOOT_FLAGS: u16 = 1 << 0 | 1 << 2;
 
 /// The root pointer at `at`, which is 16-byte aligned, and all that it leads to behind it.
-#[expect(
-    clippy::arithmetic_side_effects,
-    reason = "a few KiB at an address below 1 MiB"
-)]
 pub(crate) fn tables(platform: &Pc, at: Gpa) -> Vec<u8> {
-    let mut blob = vec![0; Rsdp::len()];
-    let mut append = |table: &dyn Aml| {
-        blob.resize(blob.len().next_multiple_of(16), 0);
-        let address = at.get() + blob.len() as u64;
-        table.to_aml_bytes(&mut blob);
-        address
-    };
-    let dsdt = append(&dsdt(platform));
-    let fadt = append(&fadt(dsdt));
-    let madt = append(&madt(platform));
-    let mut list = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
-    list.add_entry(fadt);
-    list.add_entry(madt);
-    if let Some(windows) = &platform.pci {
-        list.add_entry(append(&pci::mcfg(windows)));
-    }
-    for table in &platform.firmware.acpi {
-        list.add_entry(append(table));
-    }
-    let list = append(&list);
-    let mut root = vec![];
-    Rsdp::new(OEM, list).to_aml_bytes(&mut root);
-    root.extend(blob.drain(..).skip(Rsdp::len()));
+    let Tables { mut root, rest, .. } = Tables::build(platform, |root| {
+        let behind = root.next_multiple_of(TABLE_ALIGN) as u64;
+        at.get().saturating_add(behind)
+    });
+    root.resize(root.len().next_multiple_of(TABLE_ALIGN), 0);
+    root.extend(rest);
     root
+}
+
+/// Where tables begin.
+pub(crate) const TABLE_ALIGN: usize = 16;
+
+/// The tables, and where in them there are addresses.
+pub(crate) struct Tables {
+    /// The root pointer.
+    pub(crate) root: Vec<u8>,
+    /// All that it leads to.
+    pub(crate) rest: Vec<u8>,
+    /// Which of the latter hold addresses, all of them of eight bytes.
+    pub(crate) pointing: Vec<Pointing>,
+}
+
+/// A table that has addresses in it.
+pub(crate) struct Pointing {
+    /// Where it is.
+    pub(crate) table: Range<usize>,
+    /// Where the addresses are.
+    pub(crate) addresses: Vec<usize>,
+}
+
+/// Where the FADT has the DSDT's address (table 5.9, `X_DSDT`).
+const FADT_DSDT: usize = 140;
+/// Where the list of tables has the first of its addresses (table 5.8).
+const XSDT_ENTRIES: usize = 36;
+
+impl Tables {
+    /// The tables of `platform`; `base`, which is told how long the root pointer is, says where the first
+    /// of the others lies.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "a few KiB at an address below 1 MiB"
+    )]
+    pub(crate) fn build(platform: &Pc, base: impl FnOnce(usize) -> u64) -> Self {
+        let base = base(Rsdp::len());
+        let mut rest = vec![];
+        let mut append = |table: &dyn Aml| {
+            rest.resize(rest.len().next_multiple_of(TABLE_ALIGN), 0);
+            let start = rest.len();
+            table.to_aml_bytes(&mut rest);
+            start..rest.len()
+        };
+        let address = |table: &Range<usize>| base + table.start as u64;
+        let dsdt = append(&dsdt(platform));
+        let fadt = append(&fadt(address(&dsdt)));
+        let mut listed = vec![address(&fadt), address(&append(&madt(platform)))];
+        if let Some(windows) = &platform.pci {
+            listed.push(address(&append(&pci::mcfg(windows))));
+        }
+        for table in &platform.firmware.acpi {
+            listed.push(address(&append(table)));
+        }
+        let mut list = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
+        for &address in &listed {
+            list.add_entry(address);
+        }
+        let list = append(&list);
+        let mut root = vec![];
+        Rsdp::new(OEM, address(&list)).to_aml_bytes(&mut root);
+        let entries = (list.start + XSDT_ENTRIES..list.end).step_by(size_of::<u64>());
+        let pointing = vec![
+            Pointing {
+                addresses: vec![fadt.start + FADT_DSDT],
+                table: fadt,
+            },
+            Pointing {
+                addresses: entries.collect(),
+                table: list,
+            },
+        ];
+        Self {
+            root,
+            rest,
+            pointing,
+        }
+    }
 }
 
 fn fadt(dsdt: u64) -> impl Aml {

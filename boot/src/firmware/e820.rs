@@ -3,25 +3,22 @@
 use crate::draft::range;
 use crate::platform::Pc;
 use crate::{E820Entry, E820Kind};
-use alloc::vec;
 use alloc::vec::Vec;
-use core::slice;
 use firstlight_base::GpaRange;
 
 /// Legacy video memory and option ROMs: never RAM to the guest.
 pub(crate) const LEGACY_HOLE: GpaRange = range(Pc::LEGACY_HOLE.0.get(), Pc::LEGACY_HOLE.1.get());
 
-/// The map of `platform` with its firmware tables at `tables`: ascending, disjoint.
-pub(crate) fn map(platform: &Pc, tables: GpaRange) -> Vec<E820Entry> {
+/// The map of `platform` with its firmware tables at `tables`, where they are in memory already:
+/// ascending, disjoint.
+pub(crate) fn map(platform: &Pc, tables: Option<GpaRange>) -> Vec<E820Entry> {
     let line = |kind| move |range| E820Entry { range, kind };
     let reserved = reserved(platform);
     let ram = usable(platform)
         .into_iter()
-        .flat_map(|ram| without(ram, slice::from_ref(&tables)));
-    let mut map = vec![E820Entry {
-        range: tables,
-        kind: E820Kind::AcpiTables,
-    }];
+        .flat_map(|ram| without(ram, tables.as_slice()));
+    let tables = tables.into_iter();
+    let mut map: Vec<_> = tables.map(line(E820Kind::AcpiTables)).collect();
     map.extend(ram.map(line(E820Kind::Ram)));
     map.extend(reserved.into_iter().map(line(E820Kind::Reserved)));
     map.sort_unstable_by_key(|entry| entry.range.start());
@@ -87,7 +84,7 @@ mod tests {
     use firstlight_base::{GIB, MIB};
 
     fn lines(memory: u64) -> Vec<(u64, u64, u32)> {
-        map(&Pc::new(memory, 1), range(0x9_f000, 0xa_0000))
+        map(&Pc::new(memory, 1), Some(range(0x9_f000, 0xa_0000)))
             .iter()
             .map(|entry| {
                 (

@@ -48,8 +48,8 @@ impl SmbiosText {
 /// The version of the specification that the structures follow.
 const VERSION: [u8; 3] = [3, 7, 0];
 /// Bytes of the entry point (section 5.2.2), and how far the structures are behind its start.
-const ENTRY_LEN: u8 = 24;
-const STRUCTURES: u64 = 32;
+pub(super) const ENTRY_LEN: u8 = 24;
+pub(super) const STRUCTURES: usize = 32;
 /// Where its checksum is.
 const CHECKSUM: usize = 5;
 /// Handles of structures that others refer to.
@@ -67,12 +67,12 @@ pub(crate) fn tables(system: &Smbios, platform: &Pc, at: Gpa) -> Vec<u8> {
     // The entry point's own revision.
     bytes.extend([1, 0]);
     bytes.extend(len.to_le_bytes());
-    bytes.extend(at.get().saturating_add(STRUCTURES).to_le_bytes());
+    bytes.extend(at.get().saturating_add(STRUCTURES as u64).to_le_bytes());
     let sum = bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
     if let Some(checksum) = bytes.get_mut(CHECKSUM) {
         *checksum = sum.wrapping_neg();
     }
-    bytes.resize(usize::try_from(STRUCTURES).expect("32"), 0);
+    bytes.resize(STRUCTURES, 0);
     bytes.extend(structures);
     bytes
 }

@@ -1,5 +1,7 @@
 //! The plan of a machine that firmware in flash starts.
 
+mod pc;
+
 use super::virt;
 use crate::draft::{Draft, Need};
 use crate::firmware::fdt;
@@ -19,9 +21,13 @@ pub(super) fn plan(
     request: &Request,
 ) -> Result<BootPlan, PlanError> {
     check_entry(image, request)?;
+    check_told(request)?;
+    if is_pcs(firmware) {
+        return pc::plan(image, request);
+    }
     let (rules, flash) = machine_of(image, firmware)?;
     check_fits(image, flash)?;
-    check_told(request)?;
+    check_told_by_tree(request)?;
     let platform = with_flash(virt::platform(rules.protocol, request)?, flash);
     let told = fdt::Told {
         bootargs: "",
@@ -50,11 +56,14 @@ pub(super) fn plan(
 
 /// The way into `firmware`, where it is for a machine that has flash.
 pub(crate) fn entry(image: &Image<'_>, firmware: &Firmware) -> Option<Entry> {
-    let (_, flash) = machine_of(image, firmware).ok()?;
+    let at = match is_pcs(firmware) {
+        true => pc::entry(image)?,
+        false => machine_of(image, firmware).ok()?.1.code.start(),
+    };
     Some(Entry {
         protocol: Protocol::Firmware,
         unpack: Unpack::Host,
-        at: EntryPoint::Address(flash.code.start()),
+        at: EntryPoint::Address(at),
         cmdline_limit: 0,
         initrd_limit: None,
     })
@@ -71,6 +80,15 @@ fn check_entry(image: &Image<'_>, request: &Request) -> Result<(), PlanError> {
     }
 }
 
+/// A PC's firmware may begin with code of 32 bits.
+const fn is_pcs(firmware: &Firmware) -> bool {
+    matches!(
+        firmware.architecture,
+        Architecture::X86_64 | Architecture::I386
+    )
+}
+
+/// The machine with a device tree that `firmware` is for.
 fn machine_of(
     image: &Image<'_>,
     firmware: &Firmware,
@@ -83,7 +101,7 @@ fn machine_of(
     let rules = Rules::of(firmware.architecture);
     rules.zip(flash).ok_or_else(|| PlanError::NotBootable {
         image: image.to_string(),
-        why: "firmware can be booted on arm64 and riscv64 machines only".into(),
+        why: "there is no machine here for firmware of that architecture".into(),
     })
 }
 
@@ -101,18 +119,31 @@ fn check_fits(image: &Image<'_>, flash: Flash) -> Result<(), PlanError> {
 /// Nothing that was asked for is left out silently.
 fn check_told(request: &Request) -> Result<(), PlanError> {
     let protocol = Protocol::Firmware;
-    virt::check_told(protocol, request)?;
-    let asked = [
+    if !request.modules.is_empty() {
+        return Err(PlanError::NoModules { protocol });
+    }
+    refuse(&[
         (request.initrd.is_some(), "an initial ramdisk"),
         (!request.cmdline.is_empty(), "a command line"),
         (request.load_address.is_some(), "an address to lie at"),
-        (
-            request.fdt_position != FdtPosition::AfterPayload,
-            "a place for its device tree",
-        ),
-    ];
-    match asked.into_iter().find(|(is_asked, _)| *is_asked) {
-        Some((_, what)) => Err(PlanError::Untold { protocol, what }),
+        (!request.setup_data.is_empty(), "setup_data"),
+        (request.subarch.is_some(), "a hardware_subarch"),
+    ])
+}
+
+fn check_told_by_tree(request: &Request) -> Result<(), PlanError> {
+    virt::check_told(Protocol::Firmware, request)?;
+    let is_placed = request.fdt_position != FdtPosition::AfterPayload;
+    refuse(&[(is_placed, "a place for its device tree")])
+}
+
+/// Refuses the first that is asked for.
+fn refuse(asked: &[(bool, &'static str)]) -> Result<(), PlanError> {
+    match asked.iter().find(|(is_asked, _)| *is_asked) {
+        Some((_, what)) => Err(PlanError::Untold {
+            protocol: Protocol::Firmware,
+            what,
+        }),
         None => Ok(()),
     }
 }

@@ -15,7 +15,7 @@ use firstlight_base::{Gpa, GpaRange, VcpuState};
 use firstlight_image::Image;
 
 pub(super) fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, PlanError> {
-    let platform = platform(request)?;
+    let platform = platform(request, Pc::new(request.memory, request.cpus))?;
     let way = protocol::choose(image, request)?;
     let mut draft = Draft::new(e820::usable(&platform), platform.reserved.clone());
     check_told(&way, request)?;
@@ -25,7 +25,7 @@ pub(super) fn plan(image: &Image<'_>, request: &Request) -> Result<BootPlan, Pla
     put_tables_of_rom(&mut draft, &platform)?;
     draft.put_firmware(reset_vector::piece())?;
     let parts = Parts {
-        e820: e820::map(&platform, tables),
+        e820: e820::map(&platform, Some(tables)),
         rsdp: tables.start(),
         cmdline: put_cmdline(&mut draft, &way, &request.cmdline)?,
         initrd: put_initrd(&mut draft, &way, request.initrd)?,
@@ -80,12 +80,12 @@ pub(crate) fn check_no_list(protocol: Protocol, request: &Request) -> Result<(),
     Err(PlanError::Untold { protocol, what })
 }
 
-fn platform(request: &Request) -> Result<Pc, PlanError> {
+/// `platform`, which is of that size, with all that was asked for.
+pub(super) fn platform(request: &Request, mut platform: Pc) -> Result<Pc, PlanError> {
     super::check_size(request, Pc::MAX_CPUS, Pc::MIN_MEMORY..=Pc::MAX_MEMORY)?;
-    let mut platform = Pc::new(request.memory, request.cpus);
     platform.debug_exit = request.debug_exit.then_some(Pc::DEBUG_EXIT);
     platform.debugcon = request.hardware.debugcon;
-    platform.fw_cfg = request.hardware.fw_cfg;
+    platform.fw_cfg |= request.hardware.fw_cfg;
     platform.firmware = request.firmware.clone();
     platform.virtio = super::transports(request, Pc::VIRTIO)?;
     platform.pci = Pc::PCI.with_buses(request.hardware.pci_buses);

@@ -1,6 +1,8 @@
-//! The x86 machine, at the addresses of QEMU's `microvm`.
+//! The x86 machine, at the addresses of QEMU's `microvm`; what firmware in flash starts has those parts
+//! of QEMU's `q35` besides that such firmware looks for.
 
 use super::expansion::{PciWindows, VirtioMmio};
+use super::flash::Flash;
 use crate::FirmwareTables;
 use crate::draft::range;
 use alloc::vec;
@@ -35,6 +37,9 @@ pub struct Pc {
     pub virtio: Option<VirtioMmio>,
     /// The PCI Express host bridge.
     pub pci: Option<PciWindows>,
+    /// The flash that firmware lies in. A machine with flash has a chipset, too: the host bridge is that
+    /// of Intel's Q35, and there are an ICH9's LPC bridge and its power management block.
+    pub flash: Option<Flash>,
 }
 
 /// A 16550 UART: eight ports from `base`, one edge-triggered interrupt.
@@ -50,7 +55,22 @@ impl Pc {
     /// A machine with `memory` bytes of RAM and that many vCPUs, and no virtio or PCI.
     #[must_use]
     pub fn new(memory: u64, cpus: u32) -> Self {
-        let low = memory.min(Self::DEVICE_HOLE.get());
+        Self::with_hole(memory, cpus, Self::DEVICE_HOLE)
+    }
+
+    /// The same with `flash`, whose firmware wants a larger hole for devices, and gives them their
+    /// addresses itself.
+    #[must_use]
+    pub fn with_flash(memory: u64, cpus: u32, flash: Flash) -> Self {
+        Self {
+            fw_cfg: true,
+            flash: Some(flash),
+            ..Self::with_hole(memory, cpus, Self::FIRMWARE_DEVICE_HOLE)
+        }
+    }
+
+    fn with_hole(memory: u64, cpus: u32, hole: Gpa) -> Self {
+        let low = memory.min(hole.get());
         let ram = [
             GpaRange::new(Gpa::new(0), low),
             GpaRange::new(Self::HIGH_RAM, memory.saturating_sub(low)),
@@ -67,11 +87,33 @@ impl Pc {
             firmware: FirmwareTables::default(),
             virtio: None,
             pci: None,
+            flash: None,
         }
+    }
+
+    /// Where `len` bytes of firmware lie: the processor begins 16 bytes before their end, which is that
+    /// of the first 4 GiB. Variables are below, in what is left of the next power of two, as OVMF's are
+    /// (`OvmfPkg/Include/Fdf/OvmfPkgDefines.fdf.inc`); `None` where nothing is left, and for more than
+    /// there is room for.
+    #[must_use]
+    pub fn flash(len: u64) -> Option<Flash> {
+        let total = len.checked_next_power_of_two()?;
+        let end = Self::HIGH_RAM.get();
+        if len == 0 || !len.is_multiple_of(Self::FLASH_BLOCK) || total > Self::MOST_FLASH {
+            return None;
+        }
+        let code = end.saturating_sub(len);
+        Some(Flash {
+            code: GpaRange::new(Gpa::new(code), len)?,
+            variables: GpaRange::between(Gpa::new(end.saturating_sub(total)), Gpa::new(code))?,
+        })
     }
 
     /// Where the hole for devices begins; RAM that does not fit below continues at 4 GiB.
     pub const DEVICE_HOLE: Gpa = Gpa::new(3 * GIB);
+    /// The same on a machine with flash. OVMF places devices from here on, and of Debian 12 it has
+    /// configuration space at 0xb0000000, where there must be no RAM.
+    pub const FIRMWARE_DEVICE_HOLE: Gpa = Gpa::new(2 * GIB);
     /// Where RAM continues behind the hole for devices.
     pub const HIGH_RAM: Gpa = Gpa::new(4 * GIB);
     /// The most vCPUs an 8-bit APIC id can name; 255 is the broadcast.
@@ -80,6 +122,9 @@ impl Pc {
     pub const MIN_MEMORY: u64 = MIB;
     /// The most RAM: the hole above it is where a guest-physical address has 46 bits.
     pub const MAX_MEMORY: u64 = 1 << 45;
+
+    /// Where guest-physical addresses of 46 bits end.
+    pub const END: Gpa = Gpa::new(1 << 46);
 
     /// The legacy video and option ROM area: never RAM to the guest.
     pub const LEGACY_HOLE: (Gpa, Gpa) = (Gpa::new(0xa_0000), Gpa::new(0x10_0000));
@@ -105,6 +150,19 @@ impl Pc {
         memory64: None,
         irq: Irq(12),
     };
+    /// The same on a machine with flash, but for BARs of 64 bits, for which all above RAM is.
+    pub const FIRMWARE_PCI: PciWindows = PciWindows {
+        memory32: range(Self::FIRMWARE_DEVICE_HOLE.get(), 0xe000_0000),
+        ..Self::PCI
+    };
+    /// The device number of the LPC bridge.
+    pub const LPC_BRIDGE: u8 = 31;
+    /// The power management block, at which OVMF has an ICH9 put it.
+    pub const POWER_MANAGEMENT: Port = Port(0x600);
+    /// Flash is a multiple of this long, and no longer than that: below are other devices.
+    pub const FLASH_BLOCK: u64 = 0x1000;
+    /// The most flash.
+    pub const MOST_FLASH: u64 = 8 * MIB;
     /// The ports of PCI's configuration mechanism 1, for guests that know no other (PCI Local Bus
     /// Specification 3.0, section 3.2.2.3.2).
     pub const PCI_CONFIG: Port = Port(0xcf8);
