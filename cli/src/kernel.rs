@@ -264,6 +264,7 @@ pub(crate) fn plan_status(error: &PlanError) -> ExitStatus {
         | PlanError::NotMapped { .. } => ExitStatus::Image,
         PlanError::Transports { .. }
         | PlanError::FirmwareTooLong { .. }
+        | PlanError::FirmwareLength { .. }
         | PlanError::NoEntry { .. }
         | PlanError::Immovable { .. }
         | PlanError::Misplaced { .. }

@@ -17,6 +17,7 @@ mod runnable;
 mod x86_64;
 
 pub use crate::flash::FlashMemory;
+pub use crate::pci::Chipset;
 pub use aarch64::Aarch64;
 pub use allocation::{Allocation, allocate};
 pub use components::VmComponents;
@@ -64,6 +65,11 @@ pub trait LinuxArch {
 
     /// The interrupt controllers that the hypervisor is to supply; `None` where they are on the board.
     fn irqchip(platform: &Self::Platform) -> Option<Irqchip>;
+
+    /// What its chipset has on its PCI bus, where there is one.
+    fn chipset(_platform: &Self::Platform) -> Chipset {
+        Chipset::default()
+    }
 
     /// What the machine's vCPUs are to have.
     fn vcpu_features(platform: &Self::Platform) -> Features;

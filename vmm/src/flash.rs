@@ -25,7 +25,9 @@ impl FlashMemory {
         firmware: &[u8],
         variables: Option<&OpenMemoryFile>,
     ) -> Result<Self, RunError> {
-        let memory = GuestMemory::allocate(&[banks.code, banks.variables], Backing::Private)?;
+        let mut ranges = [banks.code, banks.variables];
+        ranges.sort_unstable();
+        let memory = GuestMemory::allocate(&ranges, Backing::Private)?;
         // Files are as long as a bank, and most of that is nothing.
         let end = firmware.iter().rposition(|&byte| byte != 0);
         let used = end.and_then(|end| firmware.get(..=end)).unwrap_or_default();
@@ -50,7 +52,7 @@ impl FlashMemory {
 /// Flash that a machine has been given.
 pub(crate) struct MappedFlash {
     flash: FlashMemory,
-    /// For each bank.
+    /// For each bank, in the order of their addresses.
     roms: Vec<Arc<dyn Rom>>,
 }
 
@@ -58,7 +60,8 @@ impl MappedFlash {
     /// Attaches its chips.
     pub(crate) fn attach(self, board: &mut Board, bus: FlashBus, reports: &Arc<Reports>) {
         let Flash { code, variables } = self.flash.banks;
-        let banks = [(code, true), (variables, false)];
+        let mut banks = [(code, true), (variables, false)];
+        banks.sort_unstable_by_key(|(range, _)| range.start());
         for ((range, is_readonly), rom) in banks.into_iter().zip(self.roms) {
             let bank = Bank {
                 chip: Mutex::new(CfiFlash::new(range, bus, is_readonly)),

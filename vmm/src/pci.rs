@@ -1,6 +1,7 @@
 //! The PCI Express bus of a machine: which function answers where, and the functions' insides.
 
 mod bus;
+mod chipset;
 mod intx;
 mod root_port;
 mod signals;
@@ -10,6 +11,8 @@ mod virtio;
 mod watchdog;
 
 pub(crate) use bus::{Legacy, PciBus};
+pub use chipset::Chipset;
+pub(crate) use chipset::Lpc;
 pub(crate) use intx::{Intx, Pin};
 pub(crate) use root_port::RootPort;
 use signals::Signals;

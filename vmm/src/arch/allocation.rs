@@ -6,9 +6,9 @@ use crate::system_allocator::{
     SystemAllocatorConfig,
 };
 use firstlight_base::{Irq, Port};
-use firstlight_boot::Platform;
 use firstlight_boot::draw::{Place, devices};
 use firstlight_boot::platform::PciWindows;
+use firstlight_boot::{Pc, Platform};
 use firstlight_devices::pci::Address;
 
 /// Everything that a machine gives to its devices, and where the further ones are.
@@ -102,6 +102,10 @@ impl Allocation {
         let Some(windows) = platform.pci() else {
             return Ok(());
         };
+        if let Platform::Pc(Pc { flash: Some(_), .. }) = platform {
+            let lpc = Address::new(0, Pc::LPC_BRIDGE, 0).expect("a device of the root bus");
+            self.allocator.reserve_pci(lpc, "LPC bridge")?;
+        }
         for (pin, letter) in (0..PciWindows::LINES).zip('A'..) {
             let line = windows.line(0, pin);
             self.allocator

@@ -6,7 +6,7 @@ mod tests;
 
 use super::allocation::{Allocation, Seat};
 use crate::board::{Board, Lines, Place};
-use crate::pci::{Legacy, PciBus, PciDevice, Pin, RootPort, VirtioFunction};
+use crate::pci::{Chipset, Legacy, Lpc, PciBus, PciDevice, Pin, RootPort, VirtioFunction};
 use crate::virtio::mmio::{Transport, Wiring};
 use crate::virtio::{BalloonControl, VirtioDevice};
 use crate::{RunError, SystemAllocator};
@@ -15,6 +15,7 @@ use firstlight_boot::platform::{PciWindows, VirtioMmio};
 use firstlight_devices::pci::{Address, Attachment};
 use firstlight_hv::Interconnect;
 use firstlight_load::GuestMemory;
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,7 @@ pub(super) struct Backplane<'a> {
     pub(super) lines: Lines<'a>,
     pub(super) memory: &'a Arc<GuestMemory>,
     pub(super) interconnect: Arc<dyn Interconnect>,
+    pub(super) chipset: Chipset,
 }
 
 /// The rows of slots of a platform.
@@ -89,9 +91,13 @@ impl Expansion {
             seats,
             ports,
         } = allocation;
+        let Chipset {
+            host_bridge,
+            lpc_bridge,
+        } = mem::take(&mut backplane.chipset);
         let bus = rows
             .pci
-            .map(|windows| PciBus::new(windows, backplane.lines));
+            .map(|windows| PciBus::new(windows, host_bridge, backplane.lines));
         let mut expansion = Self {
             memory: Arc::clone(backplane.memory),
             interconnect: Arc::clone(&backplane.interconnect),
@@ -108,6 +114,9 @@ impl Expansion {
                 }
                 Seat::Function(at) => expansion.insert(at, device)?,
             }
+        }
+        if let (Some(bus), Some((device, bridge))) = (&expansion.bus, lpc_bridge) {
+            bus.insert(device, Arc::new(Lpc::new(bridge)));
         }
         expansion.attach_bus(rows, &ports, backplane.board);
         Ok(expansion)

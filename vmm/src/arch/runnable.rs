@@ -99,6 +99,7 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         lines: &lines,
         memory: &memory,
         interconnect: vm.interconnect(),
+        chipset: A::chipset(&platform),
     };
     let OpenDevices {
         list,

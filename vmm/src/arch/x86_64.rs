@@ -1,14 +1,18 @@
 //! x86-64: a PC.
 
 use super::memory::{ArchMemoryLayout, GuestMemoryRegion, regions};
-use super::{LinuxArch, Wiring};
+use super::{Chipset, LinuxArch, Wiring};
 use crate::board::serial::{Ns16550, Trigger};
 use crate::board::{Place, now};
 use crate::{RunError, SystemAllocatorConfig};
 use firstlight_base::{GpaRange, Irq, Port};
 use firstlight_boot::Pc;
-use firstlight_devices::{AcpiRegs, Cmos, DebugExit, Debugcon, FwCfg, I8042, Pvpanic};
+use firstlight_devices::pci::{HostBridge, LpcBridge};
+use firstlight_devices::{
+    AcpiRegs, Cmos, DebugExit, Debugcon, FlashBus, FwCfg, I8042, PowerManagement, Pvpanic,
+};
 use firstlight_hv::{Features, Irqchip};
+use std::time::{Duration, Instant};
 
 /// The architecture of PCs.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +48,17 @@ impl LinuxArch for X8664 {
         Some(Irqchip::Pc)
     }
 
+    fn chipset(pc: &Pc) -> Chipset {
+        if pc.flash.is_none() {
+            return Chipset::default();
+        }
+        let lpc = LpcBridge::new(Pc::POWER_MANAGEMENT.0);
+        Chipset {
+            host_bridge: HostBridge::q35(),
+            lpc_bridge: Some((Pc::LPC_BRIDGE, lpc)),
+        }
+    }
+
     fn vcpu_features(_pc: &Pc) -> Features {
         Features::default()
     }
@@ -52,6 +67,7 @@ impl LinuxArch for X8664 {
         if pc.fw_cfg {
             wiring.attach_fw_cfg(Place::Ports(Pc::FW_CFG, FwCfg::PORTS));
         }
+        wiring.attach_flash(FlashBus::Narrow);
         let debugcon = wiring.debugcon.take();
         let Wiring { board, lines, .. } = wiring;
         for port in &pc.serial {
@@ -68,6 +84,15 @@ impl LinuxArch for X8664 {
         if let Some(mut output) = debugcon {
             let chip = Debugcon::new(move |byte| output.say(&[byte]));
             board.attach_chip(Place::Ports(Pc::DEBUGCON, 1), chip);
+        }
+        if pc.flash.is_some() {
+            let start = Instant::now();
+            let chip = PowerManagement::new(move || start.elapsed());
+            let ports = Place::Ports(
+                Pc::POWER_MANAGEMENT,
+                PowerManagement::<fn() -> Duration>::PORTS,
+            );
+            board.attach_chip(ports, chip);
         }
         let power = AcpiRegs::new(Pc::ACPI_S5, Pc::ACPI_RESET_VALUE);
         board.attach_chip(Place::Mmio(Pc::ACPI_REGS, 3), power);

@@ -1,13 +1,13 @@
 //! Devices that have been opened on the host.
 
-use super::{ConsoleKind, DeviceError, Devices, Net, OfferedFile};
+use super::{ConsoleKind, DeviceError, Devices, Net, OfferedFile, Transport};
 use crate::debug_console::{DebugConsole, DebugOutput};
 use crate::pci::Watchdog;
 use crate::reports::Reports;
 use crate::virtio::{self, BalloonControl, Carrier, ConsoleLine, Passt, PmemFile, Tap};
 use crate::{RunError, Stop, VirtioDevice};
 use firstlight_base::KIB;
-use firstlight_boot::Platform;
+use firstlight_boot::{FirmwareFile, Platform, firmware_files};
 use firstlight_devices::virtio::console::ScreenSize;
 use firstlight_devices::{FwCfg, FwCfgFile};
 use std::collections::HashSet;
@@ -74,7 +74,7 @@ impl Devices {
     /// [`RunError`] for the first that is not to be had.
     pub fn open(&self, platform: &Platform) -> Result<OpenDevices, RunError> {
         let mut open = OpenDevices::none()?;
-        open.fw_cfg = FwCfg::new(self.read_files()?).map_err(DeviceError::from)?;
+        open.fw_cfg = self.fw_cfg(platform)?;
         if self.watchdog {
             open.watchdog = Some(Watchdog::new(&open.reports)?);
         }
@@ -116,6 +116,45 @@ impl Devices {
             open.balloon = Some(control);
         }
         Ok(open)
+    }
+
+    /// What the firmware is offered, and what it must know of its machine.
+    fn fw_cfg(&self, platform: &Platform) -> Result<FwCfg, DeviceError> {
+        let mut files = self.read_files()?;
+        let has_order = files.iter().any(|file| file.name == BOOT_ORDER);
+        let order = self.boot_order();
+        files.extend(order.filter(|_| platform.flash().is_some() && !has_order));
+        if let Platform::Pc(pc) = platform
+            && pc.flash.is_some()
+        {
+            let known = firmware_files(pc).into_iter();
+            files.extend(known.map(|FirmwareFile { name, bytes }| FwCfgFile {
+                name: name.to_owned(),
+                bytes,
+            }));
+        }
+        let fw_cfg = FwCfg::new(files)?;
+        Ok(match u16::try_from(platform.cpus()) {
+            Ok(cpus) => fw_cfg.with_cpus(cpus),
+            Err(_) => fw_cfg,
+        })
+    }
+
+    /// That firmware tries the disks in their order, by their paths in Open Firmware (QEMU's
+    /// `docs/specs/fw_cfg.rst`); none where there are none on PCI.
+    fn boot_order(&self) -> Option<FwCfgFile> {
+        if self.transport != Transport::Pci || self.disks.is_empty() {
+            return None;
+        }
+        // They are in the first slots behind the host bridge.
+        let slots = (1..).take(self.disks.len());
+        let paths = slots.map(|slot: usize| format!("/pci@i0cf8/scsi@{slot:x}/disk@0,0"));
+        let mut text = paths.collect::<Vec<_>>().join("\n");
+        text.push('\0');
+        Some(FwCfgFile {
+            name: BOOT_ORDER.to_owned(),
+            bytes: text.into_bytes(),
+        })
     }
 
     /// What the firmware is offered, as it is now.
@@ -169,6 +208,9 @@ impl Devices {
         Ok(())
     }
 }
+
+/// The file by which firmware knows what to start first.
+const BOOT_ORDER: &str = "bootorder";
 
 /// What a console is taken for until the terminal says what it has.
 const USUAL_SIZE: ScreenSize = ScreenSize {

@@ -33,7 +33,7 @@ use debug_socket::DebugSocket;
 use debugger::Debugger;
 use firstlight_base::{GuestMem, VcpuId, VcpuState};
 use firstlight_boot::platform::VirtRiscv64;
-use firstlight_boot::{BootPlan, Hardware, Platform, reset_rom, riscv_firmware};
+use firstlight_boot::{BootPlan, FirmwareTables, Hardware, Platform, reset_rom, riscv_firmware};
 use firstlight_devices::{FwCfg, FwCfgFile};
 use firstlight_image::Architecture;
 use firstlight_load::{Backing, GuestMemory, Sources, place};
@@ -135,7 +135,7 @@ impl QemuMachine {
         let log = file("qemu-log", &[]).map_err(RunError::host("make QEMU's log"))?;
         let memory = GuestMemory::allocate(platform.ram(), Backing::Shared)?;
         let memory = Arc::new(memory);
-        refuse_unknown(devices, platform.architecture())?;
+        refuse_unknown(devices, platform)?;
         allocate(platform, &devices.names(), devices.hotplug_slots)?;
         devices.check()?;
         let mut shares = Vec::new();
@@ -385,7 +385,7 @@ fn open_debugcon(console: &DebugConsole) -> Result<(DebugSocket, UnixStream), Ru
 }
 
 /// The devices that QEMU cannot have: without more rights than ours, or on that machine.
-fn refuse_unknown(devices: &Devices, architecture: Architecture) -> Result<(), DeviceError> {
+fn refuse_unknown(devices: &Devices, platform: &Platform) -> Result<(), DeviceError> {
     let engine = "qemu";
     if devices.vsock.is_some() {
         let what = "sockets between guest and host";
@@ -401,8 +401,16 @@ fn refuse_unknown(devices: &Devices, architecture: Architecture) -> Result<(), D
         return Err(DeviceError::Engine { engine, what });
     }
     // Its device comes after the files that it would have (`hw/riscv/virt.c`, `virt_machine_done`).
-    if architecture == Architecture::Riscv64 && !devices.files.is_empty() {
+    if platform.architecture() == Architecture::Riscv64 && !devices.files.is_empty() {
         let what = "files for the firmware on riscv64";
+        return Err(DeviceError::Engine { engine, what });
+    }
+    // Its firmware is told of QEMU's own tables.
+    if let Platform::Pc(pc) = platform
+        && pc.flash.is_some()
+        && pc.firmware != FirmwareTables::default()
+    {
+        let what = "further ACPI or SMBIOS tables for firmware in flash";
         return Err(DeviceError::Engine { engine, what });
     }
     Ok(())

@@ -5,8 +5,9 @@ use crate::RunError;
 use crate::board::{Attached, Lines};
 use firstlight_base::{Gpa, GpaRange};
 use firstlight_boot::platform::PciWindows;
-use firstlight_devices::Effect;
 use firstlight_devices::pci::{Address, Cam, ConfigAddress, HostBridge};
+use firstlight_devices::{ByteWide, Effect, ResetControl};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// The root bus, and what is behind its ports.
@@ -15,6 +16,9 @@ pub(crate) struct PciBus {
     /// Where interrupt pins end.
     lines: Vec<Arc<Intx>>,
     bridge: Mutex<HostBridge>,
+    /// Where the guest has had the host bridge show configuration space, beside where it always is;
+    /// 0 for nowhere.
+    moved_ecam: AtomicU64,
     slots: RwLock<Slots>,
     /// Where BARs are, as the guest last placed them.
     places: RwLock<Vec<BarPlace>>,
@@ -40,12 +44,17 @@ struct BarPlace {
 
 impl PciBus {
     /// A bus with nothing on it but its host bridge.
-    pub(crate) fn new(windows: PciWindows, lines: Lines<'_>) -> Result<Arc<Self>, RunError> {
+    pub(crate) fn new(
+        windows: PciWindows,
+        bridge: HostBridge,
+        lines: Lines<'_>,
+    ) -> Result<Arc<Self>, RunError> {
         let intx = (0..PciWindows::LINES).map(|pin| lines(windows.line(0, pin)).map(Intx::new));
         Ok(Arc::new(Self {
             windows,
             lines: intx.collect::<Result<_, _>>()?,
-            bridge: Mutex::new(HostBridge::new()),
+            bridge: Mutex::new(bridge),
+            moved_ecam: AtomicU64::new(0),
             slots: RwLock::default(),
             places: RwLock::default(),
         }))
@@ -145,6 +154,8 @@ impl PciBus {
         if is_bridge(at.function) {
             let mut bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner);
             bridge.config_write(at.register, data);
+            let ecam = bridge.ecam().map_or(0, Gpa::get);
+            self.moved_ecam.store(ecam, Ordering::Relaxed);
         } else if let Some(function) = self.function(at.function)
             && function.write_config(at.function, at.register, data)
         {
@@ -159,6 +170,13 @@ impl PciBus {
         let place = places.iter().find(|place| place.range.contains(access))?;
         let offset = at.get() - place.range.start().get();
         Some((Arc::clone(&place.device), place.bar, offset))
+    }
+
+    /// The register that is at an address among those of BARs, where the guest has had it shown there.
+    fn moved_register(&self, at: Gpa) -> Option<ConfigAddress> {
+        let start = self.moved_ecam.load(Ordering::Relaxed);
+        let offset = at.get().checked_sub(start).filter(|_| start != 0)?;
+        ConfigAddress::in_ecam(offset)
     }
 
     /// The addresses that the bus answers at in memory.
@@ -207,15 +225,21 @@ pub(crate) struct Window {
 
 impl Attached for Window {
     fn read(&self, offset: u64, data: &mut [u8]) {
-        let at = self.start.checked_add(offset);
-        if let Some((device, bar, offset)) = at.and_then(|at| self.bus.bar(at, data.len())) {
+        let Some(at) = self.start.checked_add(offset) else {
+            return;
+        };
+        if let Some(at) = self.bus.moved_register(at) {
+            self.bus.read_config(at, data);
+        } else if let Some((device, bar, offset)) = self.bus.bar(at, data.len()) {
             device.read_bar(bar, offset, data);
         }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Option<Effect> {
-        let at = self.start.checked_add(offset);
-        if let Some((device, bar, offset)) = at.and_then(|at| self.bus.bar(at, data.len())) {
+        let at = self.start.checked_add(offset)?;
+        if let Some(at) = self.bus.moved_register(at) {
+            self.bus.write_config(at, data);
+        } else if let Some((device, bar, offset)) = self.bus.bar(at, data.len()) {
             device.write_bar(bar, offset, data);
         }
         None
@@ -226,24 +250,38 @@ impl Attached for Window {
 pub(crate) struct Legacy {
     bus: Arc<PciBus>,
     ports: Mutex<Cam>,
+    reset: Mutex<ResetControl>,
 }
+
+/// The reset control register is a byte among them, which is no access to the others.
+const RESET_CONTROL: u64 = 1;
 
 impl Legacy {
     pub(crate) fn new(bus: &Arc<PciBus>) -> Self {
         Self {
             bus: Arc::clone(bus),
             ports: Mutex::new(Cam::new()),
+            reset: Mutex::default(),
         }
     }
 }
 
 impl Attached for Legacy {
     fn read(&self, offset: u64, data: &mut [u8]) {
+        if let (RESET_CONTROL, [byte]) = (offset, &mut *data) {
+            let mut reset = self.reset.lock().unwrap_or_else(PoisonError::into_inner);
+            *byte = reset.read_byte(0);
+            return;
+        }
         let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
         ports.read(offset, data, |at, data| self.bus.read_config(at, data));
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Option<Effect> {
+        if let (RESET_CONTROL, &[byte]) = (offset, data) {
+            let mut reset = self.reset.lock().unwrap_or_else(PoisonError::into_inner);
+            return reset.write_byte(0, byte);
+        }
         let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
         ports.write(offset, data, |at, data| {
             self.bus.write_config(at, data);

@@ -4,7 +4,7 @@ use super::*;
 use crate::board::Attached;
 use firstlight_base::{Gpa, Irq, MIB};
 use firstlight_boot::platform::PciWindows;
-use firstlight_devices::pci::{Bar, BarKind, ConfigAddress, ConfigSpace, Identity};
+use firstlight_devices::pci::{Bar, BarKind, ConfigAddress, ConfigSpace, HostBridge, Identity};
 use firstlight_hv::script::{Record, Script};
 use firstlight_hv::{HvError, Hypervisor, IrqLine, Vm};
 use std::sync::{Arc, Mutex};
@@ -126,7 +126,7 @@ impl Bench {
         let script = Script::new();
         let vm = script.create_vm().unwrap();
         let lines = |irq| -> Result<Box<dyn IrqLine>, HvError> { Ok(Box::new(vm.irq_line(irq)?)) };
-        let bus = PciBus::new(WINDOWS, &lines).unwrap();
+        let bus = PciBus::new(WINDOWS, HostBridge::new(), &lines).unwrap();
         let pin = Pin::new(bus.line(PORT.device()));
         let port = RootPort::new(PORT, pin, &vm.interconnect());
         bus.insert_port(&port);

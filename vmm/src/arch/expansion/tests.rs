@@ -47,6 +47,7 @@ fn machine() -> Expansion {
         lines: &lines,
         memory: &Arc::new(GuestMemory::allocate(&[ram], Backing::Private).unwrap()),
         interconnect: vm.interconnect(),
+        chipset: Chipset::default(),
     };
     Expansion::build(&rows, (Vec::new(), allocation), backplane).unwrap()
 }

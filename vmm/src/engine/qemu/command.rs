@@ -107,7 +107,7 @@ pub(super) fn arguments(platform: &Platform, equipment: &Devices, handed: &Hande
     match rom {
         Some(rom) => option("-bios", format!("/proc/self/fd/{rom}")),
         // A bank of flash is where it would be.
-        None if flash.is_some() && matches!(platform, Platform::VirtArm64(_)) => {}
+        None if flash.is_some() && !matches!(platform, Platform::VirtRiscv64(_)) => {}
         None => option("-bios", "none".to_owned()),
     }
     option("-chardev", format!("socket,id=monitor,fd={monitor}"));

@@ -6,10 +6,22 @@ use firstlight_boot::Pc;
 /// the PIC for those told `acpi=off`. With one I/O APIC the virtio transports have the lines of
 /// [`Pc::VIRTIO`].
 pub(super) fn machine(platform: &Pc) -> String {
+    if platform.flash.is_some() {
+        return firmwares_machine();
+    }
     let pci = if platform.pci.is_some() { "on" } else { "off" };
     format!(
         "microvm,acpi=on,pic=on,pit=on,rtc=on,isa-serial=off,usb=off,ioapic2=off,pcie={pci},\
          memory-backend=ram"
+    )
+}
+
+/// The machine that firmware in flash is made for, with no more on its bus than ours has.
+fn firmwares_machine() -> String {
+    let hole = Pc::FIRMWARE_DEVICE_HOLE.get();
+    format!(
+        "q35,acpi=on,pic=on,pit=on,hpet=off,smm=off,vmport=off,sata=off,smbus=off,usb=off,\
+         max-ram-below-4g={hole},memory-backend=ram"
     )
 }
 

@@ -36,7 +36,12 @@ pub(super) fn options(devices: &Devices, handed: &Handed) -> Vec<(&'static str, 
     };
     for (number, disk) in devices.disks.iter().enumerate() {
         options.push(("-blockdev", block(disk, number)));
-        let more = format!(",drive=disk{number},serial=firstlight-{number}");
+        // Firmware tries them in their order.
+        let order = match handed.flash {
+            Some(_) => format!(",bootindex={number}"),
+            None => String::new(),
+        };
+        let more = format!(",drive=disk{number},serial=firstlight-{number}{order}");
         options.push(device("virtio-blk", &more));
     }
     for (number, (share, socket)) in devices.shares.iter().zip(&handed.shares).enumerate() {
