@@ -63,10 +63,10 @@ pub(crate) const MEMTEST: Packaged = Packaged {
     path: "boot/memtest86+x64.bin",
 };
 
-/// UEFI firmware for QEMU's `virt` machines, where they have flash.
-pub(crate) const fn firmware(architecture: Architecture) -> Option<Packaged> {
+/// UEFI firmware for machines with flash.
+pub(crate) const fn firmware(architecture: Architecture) -> Packaged {
     let (name, package, path) = match architecture {
-        Architecture::X86_64 => return None,
+        Architecture::X86_64 => ("OVMF_CODE_4M.fd", "ovmf", "share/OVMF/OVMF_CODE_4M.fd"),
         Architecture::Arm64 => (
             "AAVMF_CODE.fd",
             "qemu-efi-aarch64",
@@ -78,14 +78,14 @@ pub(crate) const fn firmware(architecture: Architecture) -> Option<Packaged> {
             "share/qemu-efi-riscv64/RISCV_VIRT_CODE.fd",
         ),
     };
-    Some(Packaged {
+    Packaged {
         name,
         // It is in packages for all of them.
         architecture,
         suite: "trixie",
         package,
         path,
-    })
+    }
 }
 
 /// What unified kernel images are made round.

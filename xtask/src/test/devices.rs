@@ -109,12 +109,11 @@ pub(crate) fn run(
         })?;
         place.panic(setting, tally);
     }
-    if let Some(firmware) = Firmware::find(project, cache, setting.architecture)? {
-        let name = format!("{}: {FIRMWARE}", setting.name());
-        tally.check(&name, || {
-            firmware.check(&place, setting, &Ground::make("firmware")?)
-        })?;
-    }
+    let firmware = Firmware::find(project, cache, setting.architecture)?;
+    let name = format!("{}: {FIRMWARE}", setting.name());
+    tally.check(&name, || {
+        firmware.check(&place, setting, &Ground::make("firmware")?)
+    })?;
     if is_lab && setting.architecture == Architecture::X86_64 {
         tally.check("kvm: what is written is there after SIGKILL", || {
             durability::check(&place, &Ground::make("durability")?)

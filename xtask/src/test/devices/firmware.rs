@@ -28,19 +28,16 @@ pub(super) struct Firmware {
 }
 
 impl Firmware {
-    /// That of `architecture`, as [`build`] left it, where there is any.
+    /// That of `architecture`, as [`build`] left it.
     pub(super) fn find(
         project: &Project,
         cache: &Cache,
         architecture: Architecture,
-    ) -> Outcome<Option<Self>> {
-        let Some(packaged) = package::firmware(architecture) else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            code: package::fetch(cache, &packaged)?,
+    ) -> Outcome<Self> {
+        Ok(Self {
+            code: package::fetch(cache, &package::firmware(architecture))?,
             disk: disk(project, architecture)?,
-        }))
+        })
     }
 
     /// Has the firmware set a variable and start a kernel, kills Firstlight, and does it again: the
@@ -112,10 +109,7 @@ fn disk(project: &Project, architecture: Architecture) -> Outcome<PathBuf> {
 
 /// Makes the disk anew: the kernel that is an application of UEFI, our initramfs, and what the shell is to do.
 pub(super) fn build(project: &Project, cache: &Cache, architecture: Architecture) -> Outcome {
-    let Some(packaged) = package::firmware(architecture) else {
-        return Ok(());
-    };
-    package::fetch(cache, &packaged)?;
+    package::fetch(cache, &package::firmware(architecture))?;
     let image = disk(project, architecture)?;
     let script = image.with_extension("nsh");
     fs::write(&script, startup(architecture))
