@@ -24,7 +24,7 @@ pub(crate) use backend::{Backend, Io, Stopping};
 pub(crate) use balloon::{BalloonControl, balloon};
 pub(crate) use console::{ConsoleLine, STATUS_PORT, StatusLine, console, status_port};
 pub use front_end::{ForeignDevice, ForeignKind, FrontEndError};
-pub(crate) use front_end::{check as check_back_end, foreign};
+pub(crate) use front_end::{address_of, check as check_back_end, foreign};
 pub(crate) use fs::share;
 pub(crate) use net::{Carrier, Passt, Tap, network};
 pub use net::{PasstError, TapError};

@@ -41,12 +41,13 @@ pub(crate) struct DeviceArgs {
     #[arg(value_parser = OsStringValueParser::new().try_map(|text| disk(&text)))]
     pmems: Vec<Disk>,
     /// A device that another process serves, which listens on the Unix socket at the path, by the protocol
-    /// vhost-user: block for a disk, fs for a folder that the guest mounts by the tag. May be given several
-    /// times
+    /// vhost-user: block for a disk, fs for a folder that the guest mounts by the tag, net for a network card.
+    /// May be given several times
     ///
+    /// A card has the address of ,mac=ADDRESS, or one that no other guest here has.
     /// The process has all of the guest's memory: it is trusted as this one is. When it ends, the guest is
     /// told that the device needs to be reset. A comma cannot be in the path.
-    #[arg(long = "vhost-user", value_name = "TYPE,socket=PATH[,tag=TAG]", action = ArgAction::Append)]
+    #[arg(long = "vhost-user", value_name = "TYPE,socket=PATH[,tag=TAG][,mac=MAC]", action = ArgAction::Append)]
     #[arg(value_parser = OsStringValueParser::new().try_map(|text| foreign(&text)))]
     foreign: Vec<ForeignDevice>,
     /// A network card: user for a network of the guest's own behind this host, without any rights;
@@ -348,11 +349,11 @@ pub(super) fn pstore(text: &OsStr) -> Result<PstoreArg, String> {
 }
 
 fn foreign(text: &OsStr) -> Result<ForeignDevice, String> {
-    let wanted =
-        "a device that another process serves is `block,socket=PATH` or `fs,socket=PATH,tag=TAG`";
+    let wanted = "a device that another process serves is `block,socket=PATH`, \
+                  `fs,socket=PATH,tag=TAG` or `net,socket=PATH[,mac=ADDRESS]`";
     let mut words = text.as_bytes().split(|&byte| byte == b',');
     let kind = words.next();
-    let (mut socket, mut tag) = (None, None);
+    let (mut socket, mut tag, mut mac) = (None, None, None);
     for word in words {
         if let Some(path) = word
             .strip_prefix(b"socket=")
@@ -363,18 +364,33 @@ fn foreign(text: &OsStr) -> Result<ForeignDevice, String> {
             let text = str::from_utf8(text).ok().and_then(Tag::new);
             let text = text.ok_or_else(|| format!("a tag is a text of 1 to {} bytes", Tag::LEN));
             tag = Some(text?);
+        } else if let Some(text) = word.strip_prefix(b"mac=") {
+            let text = str::from_utf8(text).ok().and_then(card_address);
+            mac = Some(text.ok_or("a card's address is one card's, as in 02:00:00:00:00:01")?);
         } else {
             let word = String::from_utf8_lossy(word);
             return Err(format!("`{word}` is not known; {wanted}"));
         }
     }
-    let kind = match (kind, tag) {
-        (Some(b"block"), None) => ForeignKind::Block,
-        (Some(b"fs"), Some(tag)) => ForeignKind::Fs(tag),
+    let kind = match (kind, tag, mac) {
+        (Some(b"block"), None, None) => ForeignKind::Block,
+        (Some(b"fs"), Some(tag), None) => ForeignKind::Fs(tag),
+        (Some(b"net"), None, mac) => ForeignKind::Net(mac),
         _ => return Err(wanted.to_owned()),
     };
     let socket = socket.ok_or(wanted)?;
     Ok(ForeignDevice { kind, socket })
+}
+
+/// The address of a single card, which has the lowest bit of its first byte clear (IEEE 802, section 8.2).
+fn card_address(text: &str) -> Option<[u8; 6]> {
+    let bytes = text.split(':').map(|byte| {
+        let is_byte = byte.len() == 2 && byte.bytes().all(|digit| digit.is_ascii_hexdigit());
+        is_byte.then(|| u8::from_str_radix(byte, 16).ok())?
+    });
+    let address: [u8; 6] = bytes.collect::<Option<Vec<_>>>()?.try_into().ok()?;
+    let [first, ..] = address;
+    (first & 1 == 0 && address != [0; 6]).then_some(address)
 }
 
 fn network(text: &str) -> Result<NetArg, String> {
@@ -507,6 +523,19 @@ mod tests {
         assert_eq!(parsed("block,socket=/a=b"), of(ForeignKind::Block, "/a=b"));
         let fs = ForeignKind::Fs(Tag::new("t").unwrap());
         assert_eq!(parsed("fs,tag=t,socket=s"), of(fs, "s"));
+        let net = "net,socket=s";
+        assert_eq!(parsed(net), of(ForeignKind::Net(None), "s"));
+        let card = ForeignKind::Net(Some([2, 0, 0, 0, 0xab, 1]));
+        assert_eq!(parsed("net,socket=s,mac=02:00:00:00:Ab:01"), of(card, "s"));
+        for wrong in [
+            "",
+            "02:0:0:0:0:1",
+            "03:00:00:00:00:01",
+            "00:00:00:00:00:00",
+            "02:00:00:00:00:+1",
+        ] {
+            assert!(parsed(&format!("{net},mac={wrong}")).is_err(), "{wrong}");
+        }
         for wrong in [
             "",
             "block",
@@ -516,6 +545,9 @@ mod tests {
             "fs,socket=s,tag=",
             "gpu,socket=s",
             "block,socket=s,queues=2",
+            "block,socket=s,mac=02:00:00:00:00:01",
+            "net",
+            "net,socket=s,tag=t",
         ] {
             assert!(parsed(wrong).is_err(), "{wrong}");
         }

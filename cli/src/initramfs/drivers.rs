@@ -28,6 +28,7 @@ pub(super) fn wanted<'a>(
     let is_there = |is: fn(&ForeignKind) -> bool| devices.foreign.iter().any(|one| is(&one.kind));
     let has_foreign_disk = is_there(|kind| matches!(kind, ForeignKind::Block));
     let has_foreign_share = is_there(|kind| matches!(kind, ForeignKind::Fs(_)));
+    let has_foreign_card = is_there(|kind| matches!(kind, ForeignKind::Net(_)));
     let drivers = [
         ("pci_host_generic", has_pci && has_device_tree),
         ("virtio_pci", has_pci),
@@ -39,7 +40,10 @@ pub(super) fn wanted<'a>(
         ("virtiofs", !devices.shares.is_empty() || has_foreign_share),
         ("virtio_pmem", !devices.pmems.is_empty()),
         ("nd_pmem", !devices.pmems.is_empty()),
-        ("virtio_net", !devices.nets.is_empty() || pluggable),
+        (
+            "virtio_net",
+            !devices.nets.is_empty() || pluggable || has_foreign_card,
+        ),
         ("virtio_console", devices.has_console()),
         ("vmw_vsock_virtio_transport", devices.vsock.is_some()),
         ("virtio_rng", devices.rng),

@@ -11,6 +11,7 @@ mod tests;
 use super::backend::Handover;
 use super::{Backend, Io, VirtioDevice};
 use crate::bell::Bell;
+use crate::devices::mac;
 use crate::{DeviceError, Tag};
 use channel::{Channel, Request};
 use firstlight_base::{Gpa, GpaRange, Reader};
@@ -38,6 +39,8 @@ pub enum ForeignKind {
     Block,
     /// A file system, by the name by which the guest mounts it.
     Fs(Tag),
+    /// A network card, with its address where it is to have a certain one.
+    Net(Option<[u8; 6]>),
 }
 
 /// What is wrong with a process that serves a device.
@@ -82,6 +85,13 @@ const BLOCK_NUM_QUEUES: u64 = 34;
 const BLOCK_CONFIG: usize = 60;
 /// VIRTIO_BLK_F_CONFIG_WCE: a cache that the driver switches, by writing to the configuration.
 const BLOCK_CONFIG_WCE: u64 = 1 << 11;
+/// What of a network card's features is the back end's, and takes no control queue (section 5.1.3): who
+/// fills in checksums and cuts large packets, of bits 0, 1 and 7 to 14, and merged buffers, of bit 15.
+const OF_NET: u64 = 0b1111_1111_1000_0011;
+/// VIRTIO_NET_F_MAC: an address, with which the configuration begins.
+const NET_MAC: u64 = 1 << 5;
+/// The cards that others serve have their addresses from this number on.
+const FIRST_CARD: u8 = 0x80;
 /// The most queues that are made for a disk.
 const MOST_QUEUES: u16 = 16;
 /// The entries of each queue.
@@ -135,6 +145,7 @@ fn attach(
     channel.tell(Request::SetOwner, &[])?;
     let (config, count) = match kind {
         ForeignKind::Fs(tag) => (tag.config(), 2),
+        ForeignKind::Net(mac) => (mac.unwrap_or_else(|| address_of(number)).to_vec(), 2),
         ForeignKind::Block if !has_config => {
             return Err(FrontEndError::Lacks("a configuration"));
         }
@@ -148,13 +159,15 @@ fn attach(
     if !(1..=MOST_QUEUES).contains(&count) {
         return Err(FrontEndError::Lacks("1 to 16 queues"));
     }
-    let chip = Foreign {
-        kind: match kind {
-            ForeignKind::Block => DeviceKind::Block,
-            ForeignKind::Fs(_) => DeviceKind::Fs,
-        },
+    let (device, features) = match kind {
         // The configuration is read once, and written by nobody.
-        features: offered & OF_KIND & !BLOCK_CONFIG_WCE,
+        ForeignKind::Block => (DeviceKind::Block, offered & OF_KIND & !BLOCK_CONFIG_WCE),
+        ForeignKind::Fs(_) => (DeviceKind::Fs, offered & OF_KIND),
+        ForeignKind::Net(_) => (DeviceKind::Net, offered & OF_NET | NET_MAC),
+    };
+    let chip = Foreign {
+        kind: device,
+        features,
         // Where a packed ring stands takes more to tell than is told here.
         queue_features: Features::from_bits_truncate(offered) - Features::RING_PACKED,
         queue_sizes: vec![QUEUE; count.into()],
@@ -169,6 +182,11 @@ fn attach(
         running: Vec::new(),
     };
     Ok(VirtioDevice::new(name, chip, front_end))
+}
+
+/// The address of the card that others serve of that number.
+pub(crate) fn address_of(number: usize) -> [u8; 6] {
+    mac(u8::try_from(number).map_or(u8::MAX, |number| FIRST_CARD.saturating_add(number)))
 }
 
 /// The configuration of a disk: where it begins, how much, no flags, and the room for it.

@@ -292,6 +292,7 @@ mod tests {
             foreign: vec![
                 of(ForeignKind::Block, "/run/a,b"),
                 of(ForeignKind::Fs(tag), "/run/fs"),
+                of(ForeignKind::Net(Some([2, 0, 0, 0, 0, 0x1a])), "/run/net"),
             ],
             ..Devices::default()
         };
@@ -303,6 +304,8 @@ mod tests {
             "socket,id=foreign0,path=/run/a,,b",
             "vhost-user-blk-pci,disable-legacy=on,bus=pcie.0,addr=0x1,chardev=foreign0",
             "vhost-user-fs-pci,bus=pcie.0,addr=0x2,chardev=foreign1,tag=a,,b",
+            "socket,id=foreign2,path=/run/net -netdev vhost-user,id=foreignnet2,chardev=foreign2",
+            "addr=0x3,netdev=foreignnet2,mac=02:00:00:00:00:1a",
         ] {
             assert!(on_the_bus.contains(part), "{part} in {on_the_bus}");
         }

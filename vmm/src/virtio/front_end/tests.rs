@@ -245,6 +245,35 @@ fn what_a_device_takes_and_the_back_end_lacks_is_named() {
 }
 
 #[test]
+fn a_card_offers_what_takes_no_control_queue_and_has_its_address() {
+    // Everything: what takes a control queue, a state of the link and a size of frames among it.
+    let words = [number(1, u64::MAX), number(15, 0)].concat();
+    let card = |mac, number| {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(&words).unwrap();
+        attach(ours, ForeignKind::Net(mac), number).unwrap().chip
+    };
+    let address = [2, 0, 0, 0, 0, 9];
+    let chip = card(Some(address), 0);
+    assert_eq!(chip.kind(), DeviceKind::Net);
+    assert_eq!(chip.queue_sizes(), [QUEUE; 2]);
+    let merged_tso_and_checksums = 0xff83;
+    assert_eq!(chip.features(), merged_tso_and_checksums | NET_MAC);
+    let mut config = [0xff; 8];
+    chip.read_config(0, &mut config);
+    assert_eq!(config[..6], address);
+    let own = |number| {
+        let mut own = [0; 6];
+        card(None, number).read_config(0, &mut own);
+        own
+    };
+    assert_eq!(own(1), address_of(1));
+    assert_ne!(own(0), own(1));
+    let bare = said(ForeignKind::Net(None), &number(1, 1 << 32), true).unwrap();
+    assert_eq!(bare.chip.features(), NET_MAC);
+}
+
+#[test]
 fn a_queue_in_no_memory_and_memory_of_ones_own_are_not_handed_over() {
     let ram = GpaRange::new(Gpa::new(0), MIB).unwrap();
     let private = Arc::new(GuestMemory::allocate(&[ram], Backing::Private).unwrap());

@@ -2,7 +2,7 @@
 
 use super::Handed;
 use crate::devices::mac;
-use crate::virtio::STATUS_PORT;
+use crate::virtio::{STATUS_PORT, address_of};
 use crate::{Devices, Disk, ForeignDevice, ForeignKind, Net, Transport};
 use serde_json::json;
 
@@ -54,18 +54,29 @@ pub(super) fn options(devices: &Devices, handed: &Handed) -> Vec<(&'static str, 
         let ForeignDevice { kind, socket } = foreign;
         let path = socket.to_string_lossy().replace(',', ",,");
         options.push(("-chardev", format!("socket,id=foreign{number},path={path}")));
-        options.push(match kind {
-            ForeignKind::Block => device(FOREIGN_DISK, &format!(",chardev=foreign{number}")),
+        match kind {
+            ForeignKind::Block => {
+                options.push(device(FOREIGN_DISK, &format!(",chardev=foreign{number}")));
+            }
             ForeignKind::Fs(tag) => {
                 let tag = tag.name().replace(',', ",,");
-                device(SHARE, &format!(",chardev=foreign{number},tag={tag}"))
+                options.push(device(
+                    SHARE,
+                    &format!(",chardev=foreign{number},tag={tag}"),
+                ));
             }
-        });
+            ForeignKind::Net(mac) => {
+                let netdev = format!("vhost-user,id=foreignnet{number},chardev=foreign{number}");
+                options.push(("-netdev", netdev));
+                let mac = text_of(mac.unwrap_or_else(|| address_of(number)));
+                let more = format!(",netdev=foreignnet{number},mac={mac}");
+                options.push(device("virtio-net", &more));
+            }
+        }
     }
     for (number, net) in devices.nets.iter().enumerate() {
         options.push(("-netdev", network(net, number)));
-        let [a, b, c, d, e, f] = mac(u8::try_from(number).unwrap_or(u8::MAX));
-        let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+        let mac = text_of(mac(u8::try_from(number).unwrap_or(u8::MAX)));
         options.push(device(
             "virtio-net",
             &format!(",netdev=net{number},mac={mac}"),
@@ -137,6 +148,11 @@ fn network(net: &Net, number: usize) -> String {
             format!("tap,id=net{number},ifname={name},script=no,downscript=no")
         }
     }
+}
+
+/// A card's address as QEMU reads it.
+fn text_of([a, b, c, d, e, f]: [u8; 6]) -> String {
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
 }
 
 fn is_block_device(disk: &Disk) -> bool {
