@@ -40,6 +40,9 @@ use std::process::ExitCode;
 static ALLOCATOR: LargeBuffers = LargeBuffers;
 
 fn main() -> ExitCode {
+    if let Some(ended) = firstlight_vmm::serve_if_jailed() {
+        return ended;
+    }
     let cli = match config::parse(env::args_os().collect()) {
         Ok(cli) => cli,
         Err(Refusal::Usage(error)) => return usage(&error),

@@ -4,7 +4,7 @@ use crate::lease::{Guard, Lease};
 use crate::mapping::Mapping;
 use firstlight_base::{Gpa, GpaRange, GuestMem, OutsideRam};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
 use rustix::io::Errno;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -88,6 +88,41 @@ impl GuestMemory {
             ram: regions.len(),
             regions,
             file,
+        })
+    }
+
+    /// Another process's guest memory, in pieces: where each is in the guest, its file, and where it begins
+    /// in that.
+    ///
+    /// The files have to stay as long as they are, as long as this value is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::INVAL`] where the pieces do not ascend or are no whole pages, or a file is too
+    /// short; what the host says where it refuses.
+    pub fn of_files(pieces: &[(GpaRange, BorrowedFd<'_>, u64)]) -> Result<Self, Errno> {
+        let mut regions: Vec<Region> = Vec::with_capacity(pieces.len());
+        for &(range, file, offset) in pieces {
+            let is_behind = match regions.last() {
+                Some(last) => last.range.end() <= range.start(),
+                None => true,
+            };
+            let numbers = [range.start().get(), range.len(), offset];
+            let is_whole = numbers.iter().all(|number| number.is_multiple_of(PAGE));
+            let end = offset.checked_add(range.len()).ok_or(Errno::INVAL)?;
+            let size = u64::try_from(fstat(file)?.st_size).or(Err(Errno::INVAL))?;
+            if !is_behind || !is_whole || end > size {
+                return Err(Errno::INVAL);
+            }
+            let len = usize::try_from(range.len()).or(Err(Errno::NOMEM))?;
+            let mapping = Mapping::shared(file, offset, len)?;
+            regions.push(Region { range, mapping });
+        }
+        Ok(Self {
+            guards: Mutex::default(),
+            ram: regions.len(),
+            regions,
+            file: None,
         })
     }
 

@@ -10,6 +10,7 @@ pub use open::OpenDevices;
 pub(crate) use open::mac;
 
 use crate::DebugConsole;
+use crate::jail::Sandbox;
 use crate::virtio::{ForeignDevice, room};
 use firstlight_boot::Hardware;
 pub use firstlight_devices::virtio::fs::Tag;
@@ -51,6 +52,9 @@ pub struct Devices {
     pub debugcon: Option<DebugConsole>,
     /// Files that its firmware and kernel can read, by QEMU's firmware configuration device.
     pub files: Vec<OfferedFile>,
+    /// Where its disks and shared folders are served; what is plugged in while it runs is served by the process
+    /// that runs it.
+    pub sandbox: Sandbox,
     /// Into how many slots devices can be plugged while it runs; the bus for that is PCI.
     pub hotplug_slots: u8,
 }
@@ -151,6 +155,13 @@ impl Devices {
             .chain(single("balloon", self.balloon))
             .chain(single("watchdog", self.watchdog))
             .collect()
+    }
+
+    /// Whether another process serves any of them, which has to have the guest's memory.
+    pub(crate) fn are_shared(&self) -> bool {
+        let is_jailed = self.sandbox == Sandbox::On;
+        let has_jailed = !self.disks.is_empty() || !self.shares.is_empty();
+        !self.foreign.is_empty() || is_jailed && has_jailed
     }
 
     /// Whether there is a console device.

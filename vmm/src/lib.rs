@@ -15,8 +15,10 @@ mod ending;
 mod engine;
 mod escape;
 mod flash;
+mod jail;
 mod machine;
 mod memory_file;
+mod notebook;
 mod panic_watch;
 mod pci;
 mod post_mortem;
@@ -43,6 +45,7 @@ pub use devices::{
 pub use ending::{Crash, CrashKind, Ending, RunError, Stop};
 pub use engine::qemu::QemuError;
 pub use engine::{Chosen, Engine, EngineChoice, Equipment, NoEngine, choose};
+pub use jail::{JailError, Sandbox, has_landlock, serve_if_jailed};
 pub use machine::{Limits, Machine, Running};
 pub use memory_file::{MemoryFile, MemoryFileError, MemoryFilePurpose};
 pub use post_mortem::{Decoded, PostMortem, Progress, Reason};

@@ -10,6 +10,7 @@ mod block;
 mod console;
 mod front_end;
 mod fs;
+mod jailed;
 pub(crate) mod mmio;
 mod net;
 mod pmem;
@@ -22,16 +23,17 @@ mod vsock;
 
 pub(crate) use backend::{Backend, Io, Stopping};
 pub(crate) use balloon::{BalloonControl, balloon};
+pub(crate) use block::{disk_of, jailed_disk};
 pub(crate) use console::{ConsoleLine, STATUS_PORT, StatusLine, console, status_port};
 pub use front_end::{ForeignDevice, ForeignKind, FrontEndError};
 pub(crate) use front_end::{address_of, check as check_back_end, foreign};
-pub(crate) use fs::share;
+pub(crate) use fs::{Grounds, Quota, jailed_share, share, share_of};
 pub(crate) use net::{Carrier, Passt, Tap, network};
 pub use net::{PasstError, TapError};
 pub(crate) use pmem::{PmemFile, pmem, room};
 pub(crate) use rng::rng;
 pub(crate) use runner::{Interrupt, Runner};
-pub(crate) use vhost_user::VhostUser;
+pub(crate) use vhost_user::{VhostUser, serve};
 pub use vsock::VsockError;
 pub(crate) use vsock::vsock;
 

@@ -4,7 +4,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum, value_parser};
 use firstlight_vmm::{
     ConsoleKind, Contents, DebugConsole, Devices, Disk, ForeignDevice, ForeignKind, GuestCid, Net,
-    OfferedFile, Share, Tag, Transport, Vsock,
+    OfferedFile, Sandbox, Share, Tag, Transport, Vsock,
 };
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -96,6 +96,12 @@ pub(crate) struct DeviceArgs {
     #[arg(long = "fw-cfg", value_name = "NAME,file=FILE", action = ArgAction::Append)]
     #[arg(value_parser = OsStringValueParser::new().try_map(|text| offered_file(&text)))]
     files: Vec<OfferedFile>,
+    /// Serve each disk and shared folder by a process of its own that can reach nothing else of this host
+    ///
+    /// It takes the kvm engine. Such a process has the guest's memory, the file or folder, no rights but those
+    /// over the files of a folder where root runs this, and no system calls but those that it takes.
+    #[arg(long, value_enum, default_value = "off")]
+    sandbox: SandboxArg,
     /// How the guest reaches these devices: as functions on a PCI Express bus, or by registers in
     /// memory
     #[arg(long, value_enum, default_value = "pci", value_name = "TRANSPORT")]
@@ -103,6 +109,12 @@ pub(crate) struct DeviceArgs {
     /// Into how many PCI slots devices can be plugged while the guest runs
     #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u8).range(..=16))]
     hotplug_slots: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SandboxArg {
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -159,6 +171,10 @@ impl DeviceArgs {
                 _ => DebugConsole::File(path.clone()),
             }),
             files: self.files.clone(),
+            sandbox: match self.sandbox {
+                SandboxArg::On => Sandbox::On,
+                SandboxArg::Off => Sandbox::Off,
+            },
             hotplug_slots: self.hotplug_slots,
         }
     }

@@ -1,5 +1,6 @@
 //! What keeps a device from being had.
 
+use crate::jail::JailError;
 use crate::virtio::{FrontEndError, PasstError, TapError, VsockError};
 use firstlight_devices::FwCfgError;
 use std::io;
@@ -95,6 +96,9 @@ pub enum DeviceError {
     /// The host's end of the sockets is not to be had.
     #[error(transparent)]
     Vsock(#[from] VsockError),
+    /// A device's own process is not to be had, or has ended.
+    #[error(transparent)]
+    Jail(#[from] JailError),
     /// A process that is to serve a device is not to be had, or cannot.
     #[error(transparent)]
     FrontEnd(#[from] FrontEndError),
@@ -157,6 +161,7 @@ impl DeviceError {
             | Self::Passt(_)
             | Self::Vsock(_)
             | Self::FrontEnd(_)
+            | Self::Jail(_)
             | Self::Engine { .. } => false,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{ConsoleKind, DeviceError, Devices, Net, OfferedFile, Transport};
 use crate::debug_console::{DebugConsole, DebugOutput};
+use crate::jail::Sandbox;
 use crate::pci::Watchdog;
 use crate::reports::Reports;
 use crate::virtio::{self, BalloonControl, Carrier, ConsoleLine, Passt, PmemFile, Tap};
@@ -81,9 +82,16 @@ impl Devices {
         let debugcon = self.debugcon.as_ref();
         open.debugcon = debugcon.map(DebugConsole::open).transpose()?;
         for (disk, number) in self.disks.iter().zip(0..) {
-            open.add(VirtioDevice::disk(disk, number)?);
+            open.add(match self.sandbox {
+                Sandbox::Off => VirtioDevice::disk(disk, number)?,
+                Sandbox::On => virtio::jailed_disk(disk, number, &open.reports)?,
+            });
         }
-        for share in self.open_shares()? {
+        let shares = match self.sandbox {
+            Sandbox::Off => self.open_shares()?,
+            Sandbox::On => self.jail_shares(&open.reports)?,
+        };
+        for share in shares {
             open.add(share);
         }
         for (disk, number) in self.pmems.iter().zip(0..) {
@@ -164,15 +172,29 @@ impl Devices {
 
     /// The folders that are shared, in order.
     pub(crate) fn open_shares(&self) -> Result<Vec<VirtioDevice>, DeviceError> {
-        let mut tags = HashSet::new();
-        if let Some(again) = self.shares.iter().find(|share| !tags.insert(share.tag)) {
-            let tag = again.tag.name().to_owned();
-            return Err(DeviceError::SameTag { tag });
-        }
+        self.check_tags()?;
         let count = self.shares.len();
         let shares = self.shares.iter().zip(0..);
         let shares = shares.map(|(share, number)| virtio::share(share, number, count));
         shares.collect()
+    }
+
+    /// The same, each served by a process of its own.
+    fn jail_shares(&self, reports: &Arc<Reports>) -> Result<Vec<VirtioDevice>, DeviceError> {
+        self.check_tags()?;
+        let shares = self.shares.iter().zip(0..);
+        let shares = shares.map(|(share, number)| virtio::jailed_share(share, number, reports));
+        shares.collect()
+    }
+
+    fn check_tags(&self) -> Result<(), DeviceError> {
+        let mut tags = HashSet::new();
+        match self.shares.iter().find(|share| !tags.insert(share.tag)) {
+            None => Ok(()),
+            Some(again) => Err(DeviceError::SameTag {
+                tag: again.tag.name().to_owned(),
+            }),
+        }
     }
 
     /// Whether what they are on the host is to be had, for whoever else opens it afterwards.

@@ -121,9 +121,9 @@ where
     let flash = platform.flash();
     let flash = flash.map(|banks| FlashMemory::new(banks, firmware, variables.as_ref()));
     // Who serves a device from another process has to have the guest's memory.
-    let backing = match wanted.foreign.is_empty() {
-        true => Backing::Private,
-        false => Backing::Shared,
+    let backing = match wanted.are_shared() {
+        true => Backing::Shared,
+        false => Backing::Private,
     };
     let build = Build {
         backing,

@@ -22,6 +22,7 @@ pub(crate) use timer_frequency::cmdline;
 
 use super::Unfit;
 use crate::arch::allocate;
+use crate::jail::Sandbox;
 use crate::memory_file::OpenMemoryFile;
 use crate::virtio::VhostUser;
 use crate::{
@@ -394,6 +395,10 @@ fn refuse_unknown(devices: &Devices, platform: &Platform) -> Result<(), DeviceEr
     // `microvm` takes the device and gives it no addresses, the two `virt` do not know it (QEMU 7.2).
     if !devices.pmems.is_empty() {
         let what = "persistent memory";
+        return Err(DeviceError::Engine { engine, what });
+    }
+    if devices.sandbox == Sandbox::On {
+        let what = "sandbox for its devices";
         return Err(DeviceError::Engine { engine, what });
     }
     if devices.hotplug_slots > 0 {

@@ -6,7 +6,8 @@ use crate::bell::Bell;
 use firstlight_devices::virtio::queue::ChainError;
 use firstlight_devices::virtio::{Cause, Chain, Queue, QueueError, Start};
 use firstlight_load::GuestMemory;
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::BorrowedFd;
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,12 +78,23 @@ pub(crate) struct Io<'a> {
 
 /// Whether a device is to stop, for what takes as long as the guest likes: the rest of it is left then.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stopping<'a>(pub(super) &'a AtomicBool);
+pub(crate) enum Stopping<'a> {
+    /// Where another thread says so.
+    Flag(&'a AtomicBool),
+    /// Where a message says so, which may also say something else.
+    Message(BorrowedFd<'a>),
+}
 
 impl Stopping<'_> {
     /// Whether whoever stops it waits for it.
     pub(crate) fn is_wanted(self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        match self {
+            Self::Flag(flag) => flag.load(Ordering::Relaxed),
+            Self::Message(socket) => {
+                let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+                poll(&mut fds, Some(&Timespec::default())) != Ok(0)
+            }
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Files and block devices of the host as virtio disks.
 
+use super::jailed::jailed;
 use super::{Backend, Io, Stopping, VirtioDevice};
+use crate::jail::Inmate;
+use crate::reports::Reports;
 use crate::{DeviceError, Disk};
 use firstlight_base::GpaRange;
 use firstlight_devices::virtio::block::{
@@ -10,6 +13,7 @@ use firstlight_devices::virtio::block::{
 use firstlight_devices::virtio::queue::ChainError;
 use firstlight_devices::virtio::{Chain, QueueError};
 use firstlight_load::GuestMemory;
+use rustix::fd::OwnedFd;
 use rustix::fs::{
     FallocateFlags, FileType, FlockOperation, SeekFrom, fallocate, fdatasync, flock, fstat, seek,
 };
@@ -18,6 +22,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The disk of that number.
 ///
@@ -28,6 +34,41 @@ pub(crate) fn disk(disk: &Disk, number: usize) -> Result<VirtioDevice, DeviceErr
     let store = Store::open(disk, number)?;
     let chip = Block::new(store.disk);
     Ok(VirtioDevice::new(format!("disk {number}"), chip, store))
+}
+
+/// The same, served by a process in a jail.
+///
+/// # Errors
+///
+/// [`DeviceError`] as for [`disk`], and where there is no such process.
+pub(crate) fn jailed_disk(
+    disk: &Disk,
+    number: usize,
+    reports: &Arc<Reports>,
+) -> Result<VirtioDevice, DeviceError> {
+    let Store { file, disk, .. } = Store::open(disk, number)?;
+    let access = disk.access;
+    let inmate = (Inmate::Disk { access, number }, file.into());
+    jailed(format!("disk {number}"), Block::new(disk), inmate, reports)
+}
+
+/// The disk of that number which is `file`, in that process.
+///
+/// # Errors
+///
+/// [`DeviceError`] where it is no disk.
+pub(crate) fn disk_of(
+    file: OwnedFd,
+    access: Access,
+    number: usize,
+) -> Result<VirtioDevice, DeviceError> {
+    let name = format!("disk {number}");
+    let disk = Disk {
+        path: PathBuf::from(&name),
+        readonly: access == Access::ReadOnly,
+    };
+    let store = Store::of(file.into(), &disk, number)?;
+    Ok(VirtioDevice::new(name, Block::new(store.disk), store))
 }
 
 /// Opens a disk, and keeps other guests off it as long as it is open.
@@ -142,7 +183,10 @@ impl Backend for Store {
 
 impl Store {
     fn open(disk: &Disk, number: usize) -> Result<Self, DeviceError> {
-        let file = open(disk)?;
+        Self::of(open(disk)?, disk, number)
+    }
+
+    fn of(file: File, disk: &Disk, number: usize) -> Result<Self, DeviceError> {
         let told = block::Disk {
             sectors: sectors(disk, &file)?,
             access: if disk.readonly {

@@ -13,15 +13,16 @@ use super::{Backend, Io, VirtioDevice};
 use crate::bell::Bell;
 use crate::devices::mac;
 use crate::{DeviceError, Tag};
-use channel::{Channel, Request};
+use channel::{Channel, PATIENCE, Request};
 use firstlight_base::{Gpa, GpaRange, Reader};
-use firstlight_devices::virtio::{DeviceKind, Features, Foreign, QueueError, QueueSetup};
+use firstlight_devices::virtio::{Device, DeviceKind, Features, Foreign, QueueError, QueueSetup};
 use firstlight_load::GuestMemory;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::AsFd;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A device that another process serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +67,9 @@ pub enum FrontEndError {
     /// The guest's memory cannot be handed over.
     #[error("the guest's memory has {0} pieces, more than a back end is told of")]
     ManyPieces(usize),
+    /// The driver has made a queue that cannot be served.
+    #[error("a queue cannot be served")]
+    Broken,
     /// A queue lies where the back end has no memory.
     #[error("a queue is in no memory that the back end has")]
     Outside,
@@ -131,7 +135,7 @@ fn attach(
     kind: ForeignKind,
     number: usize,
 ) -> Result<VirtioDevice, FrontEndError> {
-    let mut channel = Channel::new(socket)?;
+    let mut channel = Channel::new(socket, PATIENCE)?;
     let offered = channel.number(Request::GetFeatures)?;
     if offered & Features::VERSION_1.bits() == 0 {
         return Err(FrontEndError::Lacks("virtio 1"));
@@ -174,11 +178,11 @@ fn attach(
         config,
     };
     let name = format!("vhost-user {number}");
-    let calls = (0..count).map(|_| Bell::new()).collect::<Result<_, _>>();
     let front_end = FrontEnd {
         channel: Some(channel),
         offered,
-        calls: calls.map_err(|_full| FrontEndError::Lost(io::ErrorKind::OutOfMemory.into()))?,
+        calls: bells(count)?,
+        broken: None,
         running: Vec::new(),
     };
     Ok(VirtioDevice::new(name, chip, front_end))
@@ -202,13 +206,21 @@ fn block_config(channel: &mut Channel) -> Result<Vec<u8>, FrontEndError> {
     }
 }
 
+/// Events, as many as are wanted.
+fn bells(count: u16) -> Result<Vec<Bell>, FrontEndError> {
+    let bells = (0..count).map(|_| Bell::new()).collect::<Result<_, _>>();
+    bells.map_err(|_full| FrontEndError::Lost(io::ErrorKind::OutOfMemory.into()))
+}
+
 /// A process that serves a device, and what it interrupts by.
-struct FrontEnd {
+pub(super) struct FrontEnd {
     /// `None` when it has gone, or has said what is no answer.
     channel: Option<Channel>,
     offered: u64,
     /// An event for each queue.
     calls: Vec<Bell>,
+    /// What says that a queue cannot be served, where the process is one of ours.
+    broken: Option<Bell>,
     /// The queues that it serves.
     running: Vec<u32>,
 }
@@ -235,7 +247,9 @@ impl Backend for FrontEnd {
             .iter()
             .map(|call| PollFd::new(call, PollFlags::IN));
         let socket = PollFd::new(&channel.socket, PollFlags::IN);
-        [socket].into_iter().chain(calls).collect()
+        let broken = self.broken.iter();
+        let broken = broken.map(|broken| PollFd::new(broken, PollFlags::IN));
+        [socket].into_iter().chain(broken).chain(calls).collect()
     }
 
     fn rung(&mut self, _queue: usize, _io: &mut Io<'_>) -> Result<(), QueueError> {
@@ -245,6 +259,12 @@ impl Backend for FrontEnd {
     fn ready(&mut self, ready: &[PollFlags], io: &mut Io<'_>) -> Result<(), QueueError> {
         let mut ready = ready.iter().map(|flags| !flags.is_empty());
         let has_word = ready.next().is_some_and(|is_ready| is_ready);
+        if let Some(broken) = &self.broken
+            && ready.next().is_some_and(|is_ready| is_ready)
+        {
+            broken.answer();
+            io.break_down(&FrontEndError::Broken);
+        }
         let calls = self.calls.iter().zip(0..).zip(ready);
         for ((call, queue), _) in calls.filter(|(_, is_ready)| *is_ready) {
             call.answer();
@@ -274,6 +294,32 @@ impl Backend for FrontEnd {
 }
 
 impl FrontEnd {
+    /// How long a process of ours may take: what it does for the guest can take the host's disks as long.
+    const OWN_PATIENCE: Duration = Duration::from_secs(60);
+
+    /// That of a process of ours, whose device's registers and configuration are `chip`.
+    pub(super) fn of_our_own(socket: UnixStream, chip: &dyn Device) -> Result<Self, FrontEndError> {
+        let mut channel = Channel::new(socket, Self::OWN_PATIENCE)?;
+        let offered = channel.number(Request::GetFeatures)?;
+        let needed = chip.features() | chip.queue_features().bits();
+        if needed & !offered != 0 {
+            return Err(FrontEndError::Lacks("all features"));
+        }
+        let count = u16::try_from(chip.queue_sizes().len()).unwrap_or(u16::MAX);
+        Ok(Self {
+            channel: Some(channel),
+            offered,
+            calls: bells(count)?,
+            broken: bells(1)?.pop(),
+            running: Vec::new(),
+        })
+    }
+
+    /// Whether the process has gone, or has said what is no answer.
+    pub(super) fn is_lost(&self) -> bool {
+        self.channel.is_none()
+    }
+
     fn begin(&mut self, queues: &Handover<'_>) -> Result<(), FrontEndError> {
         let gone = || FrontEndError::Lost(io::ErrorKind::NotConnected.into());
         let channel = self.channel.as_ref().ok_or_else(gone)?;
@@ -281,6 +327,10 @@ impl FrontEnd {
         let features = queues.start.features & self.offered | has_features;
         channel.tell(Request::SetFeatures, &features.to_le_bytes())?;
         share(channel, queues.memory)?;
+        if let Some(broken) = &self.broken {
+            broken.answer();
+            channel.hand(Request::SetVringErr, &[0; 8], &[broken.as_fd()])?;
+        }
         let setups = queues.start.queues.iter().zip(queues.bells);
         for (((setup, kick), call), queue) in setups.zip(&self.calls).zip(0_u32..) {
             let Some(setup) = setup else {

@@ -11,8 +11,11 @@ mod listing;
 mod tests;
 mod tree;
 
+use super::jailed::jailed;
 use super::{Backend, Io, VirtioDevice};
-use crate::{DeviceError, Share};
+use crate::jail::Inmate;
+use crate::reports::Reports;
+use crate::{DeviceError, Share, Tag};
 use files::Files;
 use firstlight_base::{GpaRange, MIB};
 use firstlight_devices::virtio::fs::{
@@ -30,7 +33,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
+pub(crate) use tree::Grounds;
 use tree::Tree;
 
 /// The file system of `share`, one of so many that the guest has.
@@ -44,9 +49,44 @@ pub(crate) fn share(share: &Share, number: usize, of: usize) -> Result<VirtioDev
     Ok(VirtioDevice::new(format!("share {number}"), chip, server))
 }
 
+/// The same, served by a process in a jail.
+///
+/// # Errors
+///
+/// [`DeviceError`] as for [`share`], and where there is no such process.
+pub(crate) fn jailed_share(
+    share: &Share,
+    number: usize,
+    reports: &Arc<Reports>,
+) -> Result<VirtioDevice, DeviceError> {
+    let Grounds { root, .. } = Grounds::open(share)?;
+    let inmate = Inmate::Share {
+        readonly: share.readonly,
+        is_still: share.is_still,
+    };
+    let chip = Fs::new(share.tag);
+    jailed(format!("share {number}"), chip, (inmate, root), reports)
+}
+
+/// The file system on `grounds`, in that process: whether it can only be read, and whether it stays as it is.
+///
+/// # Errors
+///
+/// The host's, where the folder cannot be looked at.
+pub(crate) fn share_of(
+    grounds: Grounds,
+    how: (bool, bool),
+    quota: Quota,
+) -> Result<VirtioDevice, Errno> {
+    let server = Server::new(grounds, how, quota)?;
+    // The name by which it is mounted is told elsewhere.
+    let tag = Tag::new("share").expect("a short tag");
+    Ok(VirtioDevice::new("share", Fs::new(tag), server))
+}
+
 /// How much of the host a share may take, whatever its guest does.
 #[derive(Clone, Copy, Debug)]
-struct Quota {
+pub(crate) struct Quota {
     /// Files that the guest has numbers of.
     nodes: usize,
     /// Descriptors that are kept for those.
@@ -57,7 +97,7 @@ struct Quota {
 
 impl Quota {
     /// What each of so many shares may take of the descriptors that this process can have.
-    fn of_each(of: usize) -> Self {
+    pub(crate) fn of_each(of: usize) -> Self {
         /// What they cost is well below a GiB.
         const NODES: usize = 1 << 20;
         const MOST: u64 = 1 << 13;
@@ -132,12 +172,26 @@ impl Backend for Server {
 
 impl Server {
     fn open(share: &Share, quota: Quota) -> Result<Self, DeviceError> {
+        let grounds = Grounds::open(share)?;
+        let how = (share.readonly, share.is_still);
+        let server = Self::new(grounds, how, quota);
+        server.map_err(|errno| DeviceError::OpenShare {
+            path: share.path.clone(),
+            source: errno.into(),
+        })
+    }
+
+    fn new(
+        grounds: Grounds,
+        (readonly, is_still): (bool, bool),
+        quota: Quota,
+    ) -> Result<Self, Errno> {
         Ok(Self {
-            tree: Tree::open(share, quota)?,
+            tree: Tree::new(grounds, quota)?,
             files: Files::new(quota.files),
             quota,
-            readonly: share.readonly,
-            valid: if share.is_still { STILL } else { FRESH },
+            readonly,
+            valid: if is_still { STILL } else { FRESH },
             gives_away: geteuid().is_root(),
             buffer: Vec::new(),
             ranges: Vec::new(),

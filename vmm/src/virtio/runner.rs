@@ -269,7 +269,7 @@ impl Work {
             queues: &mut self.queues,
             bells: &self.bells,
             interrupt: &*self.interrupt,
-            stopping: Stopping(&self.stopping),
+            stopping: Stopping::Flag(&self.stopping),
             chain,
         };
         for &queue in &woken.bells {

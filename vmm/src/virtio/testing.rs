@@ -115,7 +115,7 @@ impl Driver {
             queues: &mut self.queues,
             bells: &self.bells,
             interrupt: &self.interrupts,
-            stopping: Stopping(&self.stopping),
+            stopping: Stopping::Flag(&self.stopping),
             chain: &mut self.chain,
         }
     }

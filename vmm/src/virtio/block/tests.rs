@@ -234,8 +234,10 @@ fn zeros_that_have_to_be_written_end_where_the_disk_is_to_stop() {
         may_unmap: false,
     };
     let stopping = AtomicBool::new(false);
-    store.write_zeros(&segment, Stopping(&stopping)).unwrap();
+    store
+        .write_zeros(&segment, Stopping::Flag(&stopping))
+        .unwrap();
     stopping.store(true, Ordering::Relaxed);
-    let left = store.write_zeros(&segment, Stopping(&stopping));
+    let left = store.write_zeros(&segment, Stopping::Flag(&stopping));
     assert_eq!(left.unwrap_err().kind(), io::ErrorKind::Interrupted);
 }

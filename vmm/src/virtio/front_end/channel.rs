@@ -24,6 +24,7 @@ pub(super) enum Request {
     GetVringBase = 11,
     SetVringKick = 12,
     SetVringCall = 13,
+    SetVringErr = 14,
     GetProtocolFeatures = 15,
     SetProtocolFeatures = 16,
     SetVringEnable = 18,
@@ -43,20 +44,22 @@ const LONGEST: u32 = 256;
 /// The most descriptors that go with a message (`VHOST_USER_MAX_RAM_SLOTS` of old back ends).
 const DESCRIPTORS: usize = 8;
 /// How long a back end may take for an answer, or to read what it is told.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The socket to a back end.
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) socket: UnixStream,
+    patience: Duration,
 }
 
 impl Channel {
-    pub(super) fn new(socket: UnixStream) -> Result<Self, FrontEndError> {
+    /// The socket to a back end that may take so long for whatever it is told.
+    pub(super) fn new(socket: UnixStream, patience: Duration) -> Result<Self, FrontEndError> {
         socket
-            .set_write_timeout(Some(PATIENCE))
+            .set_write_timeout(Some(patience))
             .map_err(FrontEndError::Lost)?;
-        Ok(Self { socket })
+        Ok(Self { socket, patience })
     }
 
     /// Tells the back end something.
@@ -97,7 +100,7 @@ impl Channel {
     /// Asks the back end something, and waits for its answer.
     pub(super) fn ask(&mut self, request: Request, body: &[u8]) -> Result<Vec<u8>, FrontEndError> {
         self.tell(request, body)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         let mut header = [0; HEADER];
         self.read(&mut header, deadline)?;
         let header = Reader::new(&header);

@@ -127,7 +127,7 @@ impl World {
             queues: &mut [],
             bells: &self.bells,
             interrupt: &self.heard,
-            stopping: Stopping(&AtomicBool::new(false)),
+            stopping: Stopping::Flag(&AtomicBool::new(false)),
             chain: &mut Chain::new(),
         };
         self.device.backend.ready(&ready, &mut io).unwrap();

@@ -50,8 +50,21 @@ struct Node {
     is_used: bool,
 }
 
-impl Tree {
-    pub(super) fn open(share: &Share, quota: Quota) -> Result<Self, DeviceError> {
+/// What a share takes of the host.
+pub(crate) struct Grounds {
+    /// The folder.
+    pub(crate) root: OwnedFd,
+    /// What this process has open, by number.
+    pub(crate) descriptors: OwnedFd,
+}
+
+impl Grounds {
+    /// Opens those of `share`.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError`] where that is no folder, or not to be had.
+    pub(super) fn open(share: &Share) -> Result<Self, DeviceError> {
         let failed = |errno: Errno| DeviceError::OpenShare {
             path: share.path.clone(),
             source: errno.into(),
@@ -74,7 +87,14 @@ impl Tree {
         if let Err(errno @ Errno::NOSYS) = host::child(&root, c"a") {
             return Err(failed(errno));
         }
-        let root_key = Key::of(&stat);
+        Ok(Self { root, descriptors })
+    }
+}
+
+impl Tree {
+    pub(super) fn new(grounds: Grounds, quota: Quota) -> Result<Self, Errno> {
+        let Grounds { root, descriptors } = grounds;
+        let root_key = Key::of(&host::stat(&root)?);
         Ok(Self {
             root: Arc::new(root),
             root_key,
