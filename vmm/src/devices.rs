@@ -52,7 +52,7 @@ pub struct Devices {
     pub debugcon: Option<DebugConsole>,
     /// Files that its firmware and kernel can read, by QEMU's firmware configuration device.
     pub files: Vec<OfferedFile>,
-    /// Where its disks and shared folders are served; what is plugged in while it runs is served by the process
+    /// Where its disks, shared folders and network cards are served; what is plugged in while it runs is served by the process
     /// that runs it.
     pub sandbox: Sandbox,
     /// Into how many slots devices can be plugged while it runs; the bus for that is PCI.
@@ -160,8 +160,8 @@ impl Devices {
     /// Whether another process serves any of them, which has to have the guest's memory.
     pub(crate) fn are_shared(&self) -> bool {
         let is_jailed = self.sandbox == Sandbox::On;
-        let has_jailed = !self.disks.is_empty() || !self.shares.is_empty();
-        !self.foreign.is_empty() || is_jailed && has_jailed
+        let jailed = self.disks.len() + self.shares.len() + self.nets.len();
+        !self.foreign.is_empty() || is_jailed && jailed > 0
     }
 
     /// Whether there is a console device.

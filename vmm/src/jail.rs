@@ -35,7 +35,7 @@ pub enum Sandbox {
     /// In the process that runs the guest, each on a thread.
     #[default]
     Off,
-    /// Each in a process of its own that can do nothing else: disks and shared folders. The program has to
+    /// Each in a process of its own that can do nothing else: disks, shared folders and network cards. The program has to
     /// call [`serve_if_jailed`] before anything else.
     On,
 }
@@ -76,6 +76,11 @@ pub(crate) enum Inmate {
         /// Which disk of the guest it is.
         number: usize,
     },
+    /// A network card: frames go to a tap interface, or to passt.
+    Card {
+        /// Which of them.
+        is_tap: bool,
+    },
     /// A shared folder.
     Share {
         /// Whether the guest may only read it.
@@ -93,6 +98,7 @@ impl Inmate {
                 let readonly = access == Access::ReadOnly;
                 ["disk".to_owned(), readonly.to_string(), number.to_string()]
             }
+            Self::Card { is_tap } => ["card".to_owned(), is_tap.to_string(), String::new()],
             Self::Share { readonly, is_still } => {
                 let flags = [readonly, is_still].map(|flag| flag.to_string());
                 let [readonly, is_still] = flags;
@@ -109,6 +115,9 @@ impl Inmate {
                     false => Access::ReadWrite,
                 },
                 number: number.parse().ok()?,
+            }),
+            ["card", is_tap, ""] => Some(Self::Card {
+                is_tap: is_tap.parse().ok()?,
             }),
             ["share", readonly, is_still] => Some(Self::Share {
                 readonly: readonly.parse().ok()?,
@@ -180,6 +189,10 @@ fn admit(inmate: Inmate, file: OwnedFd) -> Result<VirtioDevice, ServeError> {
         Inmate::Disk { access, number } => {
             Walls::FOR_A_DISK.put_up(None)?;
             Ok(virtio::disk_of(file, access, number)?)
+        }
+        Inmate::Card { is_tap } => {
+            Walls::FOR_A_CARD.put_up(None)?;
+            Ok(virtio::network_of(file, is_tap))
         }
         Inmate::Share { readonly, is_still } => {
             // Who asks for limits names a process, which is forbidden then.

@@ -28,7 +28,7 @@ pub(crate) use console::{ConsoleLine, STATUS_PORT, StatusLine, console, status_p
 pub use front_end::{ForeignDevice, ForeignKind, FrontEndError};
 pub(crate) use front_end::{address_of, check as check_back_end, foreign};
 pub(crate) use fs::{Grounds, Quota, jailed_share, share, share_of};
-pub(crate) use net::{Carrier, Passt, Tap, network};
+pub(crate) use net::{Carrier, Passt, SET_OFFLOADS, Tap, jailed_network, network, network_of};
 pub use net::{PasstError, TapError};
 pub(crate) use pmem::{PmemFile, pmem, room};
 pub(crate) use rng::rng;

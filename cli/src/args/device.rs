@@ -96,9 +96,9 @@ pub(crate) struct DeviceArgs {
     #[arg(long = "fw-cfg", value_name = "NAME,file=FILE", action = ArgAction::Append)]
     #[arg(value_parser = OsStringValueParser::new().try_map(|text| offered_file(&text)))]
     files: Vec<OfferedFile>,
-    /// Serve each disk and shared folder by a process of its own that can reach nothing else of this host
+    /// Serve each disk, shared folder and network card by a process of its own that can reach nothing else of this host
     ///
-    /// It takes the kvm engine. Such a process has the guest's memory, the file or folder, no rights but those
+    /// It takes the kvm engine. Such a process has the guest's memory, the one file, folder or network, no rights but those
     /// over the files of a folder where root runs this, and no system calls but those that it takes.
     #[arg(long, value_enum, default_value = "off")]
     sandbox: SandboxArg,

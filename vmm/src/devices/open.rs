@@ -104,7 +104,8 @@ impl Devices {
             open.add(virtio::foreign(device, number)?);
         }
         for (net, number) in self.nets.iter().zip(0..) {
-            open.add(network(net, number)?);
+            let card = self.network((net, number), &open.reports)?;
+            open.add(card);
         }
         if self.has_console() {
             self.open_console(&mut open)?;
@@ -218,6 +219,38 @@ impl Devices {
         Ok(())
     }
 
+    fn network(
+        &self,
+        (net, number): (&Net, u8),
+        reports: &Arc<Reports>,
+    ) -> Result<VirtioDevice, DeviceError> {
+        match net {
+            Net::Tap(name) => self.card((Tap::open(name)?, number), reports),
+            Net::User => {
+                let mut passt = Passt::start()?;
+                passt.check()?;
+                self.card((passt, number), reports)
+            }
+        }
+    }
+
+    fn card(
+        &self,
+        (carrier, number): (impl Carrier + 'static, u8),
+        reports: &Arc<Reports>,
+    ) -> Result<VirtioDevice, DeviceError> {
+        let say = move |why: &str| {
+            let text = format!("\r\nfirstlight: net {number} has lost its link: {why}\r\n");
+            // Nobody can be told that stderr is broken, and the guest goes on.
+            let _ = io::stderr().write_all(text.as_bytes());
+        };
+        let (name, mac) = (format!("net {number}"), mac(number));
+        match self.sandbox {
+            Sandbox::Off => Ok(virtio::network(&name, mac, carrier, say)),
+            Sandbox::On => virtio::jailed_network((&name, mac), carrier, say, reports),
+        }
+    }
+
     fn open_console(&self, open: &mut OpenDevices) -> Result<(), RunError> {
         let is_terminals = self.console == ConsoleKind::Virtio;
         let size = is_terminals.then_some(USUAL_SIZE);
@@ -239,26 +272,6 @@ const USUAL_SIZE: ScreenSize = ScreenSize {
     columns: 80,
     rows: 24,
 };
-
-fn network(net: &Net, number: u8) -> Result<VirtioDevice, DeviceError> {
-    match net {
-        Net::Tap(name) => Ok(card(Tap::open(name)?, number)),
-        Net::User => {
-            let mut passt = Passt::start()?;
-            passt.check()?;
-            Ok(card(passt, number))
-        }
-    }
-}
-
-fn card(carrier: impl Carrier + 'static, number: u8) -> VirtioDevice {
-    let say = move |why: &str| {
-        let text = format!("\r\nfirstlight: net {number} has lost its link: {why}\r\n");
-        // Nobody can be told that stderr is broken, and the guest goes on.
-        let _ = io::stderr().write_all(text.as_bytes());
-    };
-    virtio::network(&format!("net {number}"), mac(number), carrier, say)
-}
 
 /// An address that no maker gives out, and that no other card of this host's guests has.
 pub(crate) fn mac(number: u8) -> [u8; 6] {

@@ -3,6 +3,7 @@
 //! They are those that all architectures have (Linux `include/uapi/asm-generic/unistd.h`).
 
 use super::walls::WallError;
+use crate::virtio::SET_OFFLOADS;
 use libc::{PROT_EXEC, c_long};
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
@@ -80,6 +81,11 @@ pub(super) fn of_a_disk() -> BTreeSet<i64> {
     OF_ALL.into_iter().chain(OF_A_DISK).collect()
 }
 
+/// Those of a network card.
+pub(super) fn of_a_card() -> BTreeSet<i64> {
+    OF_ALL.into_iter().chain([libc::SYS_ioctl]).collect()
+}
+
 /// Those of a shared folder.
 pub(super) fn of_a_share() -> BTreeSet<i64> {
     of_a_disk().into_iter().chain(OF_A_SHARE).collect()
@@ -89,6 +95,16 @@ pub(super) fn of_a_share() -> BTreeSet<i64> {
 pub(super) fn forbid_all_but(calls: BTreeSet<i64>) -> Result<(), WallError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         calls.into_iter().map(|call| (call, Vec::new())).collect();
+    // Of devices, only a tap is told what it may leave to the guest.
+    if let Some(rule) = rules.get_mut(&libc::SYS_ioctl) {
+        let request = u64::from(SET_OFFLOADS);
+        rule.push(SeccompRule::new(vec![SeccompCondition::new(
+            1,
+            SeccompCmpArgLen::Dword,
+            SeccompCmpOp::Eq,
+            request,
+        )?])?);
+    }
     // What is in memory is no program.
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![without_programs()?]);

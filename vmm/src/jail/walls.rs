@@ -10,8 +10,8 @@
 use super::system_calls;
 use crate::virtio::Grounds;
 use landlock::{
-    ABI, Access, AccessFs, PathBeneath, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr,
-    RulesetError, RulesetStatus,
+    ABI, Access, AccessFs, PathBeneath, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, RulesetError, RulesetStatus,
 };
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, open};
@@ -38,6 +38,12 @@ pub(crate) enum WallError {
         "this host lets nobody have namespaces ({0}); --sandbox off does without them, and without all other walls"
     )]
     Namespaces(Errno),
+    /// Nothing keeps it to its folder.
+    #[error(
+        "this host has no Landlock, and namespaces for root only: nothing would keep the process to its folder; \
+         --sandbox off does without"
+    )]
+    NoWalls,
     /// The host refuses.
     #[error("cannot {doing}")]
     Host {
@@ -86,6 +92,14 @@ impl Walls {
         hides_owners: true,
     };
 
+    /// Somebody who carries frames, whose other end is open.
+    pub(super) const FOR_A_CARD: Self = Self {
+        keeps: CapabilitySet::empty(),
+        descriptors: Some(64),
+        system_calls: system_calls::of_a_card,
+        hides_owners: true,
+    };
+
     /// A folder, whose files keep their owners and modes: for that, root keeps its rights over files.
     pub(super) const FOR_A_SHARE: Self = Self {
         keeps: CapabilitySet::CHOWN
@@ -122,7 +136,9 @@ impl Walls {
                 descriptors: descriptors()?,
             }),
         };
-        forbid_files(folder.as_ref())?;
+        if !forbid_files(folder.as_ref())? && !has_namespaces {
+            return Err(WallError::NoWalls);
+        }
         self.drop_rights()?;
         set_no_new_privs(true).map_err(failed("give up new rights"))?;
         system_calls::forbid_all_but((self.system_calls)())?;
@@ -251,8 +267,8 @@ fn ruleset() -> Result<RulesetCreated, RulesetError> {
         .create()
 }
 
-/// Forbids all files but those of `folder`, as far as the kernel has Landlock.
-fn forbid_files(folder: Option<&Grounds>) -> Result<(), WallError> {
+/// Forbids all files but those of `folder`, and says whether the kernel has Landlock for that.
+fn forbid_files(folder: Option<&Grounds>) -> Result<bool, WallError> {
     let ruleset = ruleset()?;
     let ruleset = match folder {
         None => ruleset,
@@ -261,8 +277,11 @@ fn forbid_files(folder: Option<&Grounds>) -> Result<(), WallError> {
             ruleset.add_rule(PathBeneath::new(folder.root.as_fd(), all))?
         }
     };
-    ruleset.restrict_self()?;
-    Ok(())
+    Ok(is_enforced(&ruleset.restrict_self()?))
+}
+
+fn is_enforced(status: &RestrictionStatus) -> bool {
+    status.ruleset != RulesetStatus::NotEnforced
 }
 
 /// Whether this host's kernel has Landlock, without which a jailed device has one wall less.
@@ -271,7 +290,7 @@ pub fn has_landlock() -> bool {
     // Tried by a thread that ends with it.
     let tried = std::thread::spawn(|| {
         let restricted = ruleset().and_then(RulesetCreated::restrict_self);
-        restricted.is_ok_and(|status| status.ruleset != RulesetStatus::NotEnforced)
+        restricted.is_ok_and(|status| is_enforced(&status))
     });
     tried.join().unwrap_or(false)
 }

@@ -1,6 +1,6 @@
 //! Files and block devices of the host as virtio disks.
 
-use super::jailed::jailed;
+use super::jailed::Jailed;
 use super::{Backend, Io, Stopping, VirtioDevice};
 use crate::jail::Inmate;
 use crate::reports::Reports;
@@ -49,7 +49,9 @@ pub(crate) fn jailed_disk(
     let Store { file, disk, .. } = Store::open(disk, number)?;
     let access = disk.access;
     let inmate = (Inmate::Disk { access, number }, file.into());
-    jailed(format!("disk {number}"), Block::new(disk), inmate, reports)
+    let (name, chip) = (format!("disk {number}"), Block::new(disk));
+    let jailed = Jailed::start((&name, &chip), inmate, reports)?;
+    Ok(VirtioDevice::new(name, chip, jailed))
 }
 
 /// The disk of that number which is `file`, in that process.

@@ -11,7 +11,7 @@ mod listing;
 mod tests;
 mod tree;
 
-use super::jailed::jailed;
+use super::jailed::Jailed;
 use super::{Backend, Io, VirtioDevice};
 use crate::jail::Inmate;
 use crate::reports::Reports;
@@ -64,8 +64,9 @@ pub(crate) fn jailed_share(
         readonly: share.readonly,
         is_still: share.is_still,
     };
-    let chip = Fs::new(share.tag);
-    jailed(format!("share {number}"), chip, (inmate, root), reports)
+    let (name, chip) = (format!("share {number}"), Fs::new(share.tag));
+    let jailed = Jailed::start((&name, &chip), (inmate, root), reports)?;
+    Ok(VirtioDevice::new(name, chip, jailed))
 }
 
 /// The file system on `grounds`, in that process: whether it can only be read, and whether it stays as it is.

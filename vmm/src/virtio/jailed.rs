@@ -2,7 +2,7 @@
 
 use super::backend::Handover;
 use super::front_end::FrontEnd;
-use super::{Backend, FrontEndError, Io, VirtioDevice};
+use super::{Backend, FrontEndError, Io};
 use crate::jail::{Inmate, Process};
 use crate::reports::Reports;
 use crate::{DeviceError, RunError};
@@ -11,34 +11,8 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::OwnedFd;
 use std::sync::Arc;
 
-/// The device that is called `name` and looks like `chip`, with a process for `inmate`, which is `file` on the host.
-/// When the process ends, the run does.
-///
-/// # Errors
-///
-/// [`DeviceError::Jail`] where it cannot be started, or walled up.
-pub(super) fn jailed(
-    name: String,
-    chip: impl Device + 'static,
-    (inmate, file): (Inmate, OwnedFd),
-    reports: &Arc<Reports>,
-) -> Result<VirtioDevice, DeviceError> {
-    let (mut process, socket) = Process::start(&name, inmate, file)?;
-    let front_end = match FrontEnd::of_our_own(socket, &chip) {
-        Ok(front_end) => front_end,
-        Err(FrontEndError::Lost(_)) => return Err(process.bury().into()),
-        Err(error) => return Err(error.into()),
-    };
-    let jailed = Jailed {
-        front_end,
-        process: Some(process),
-        reports: Arc::clone(reports),
-    };
-    Ok(VirtioDevice::new(name, chip, jailed))
-}
-
 /// The way to a device's process.
-struct Jailed {
+pub(super) struct Jailed {
     front_end: FrontEnd,
     /// `None` when its end has been reported.
     process: Option<Process>,
@@ -46,6 +20,30 @@ struct Jailed {
 }
 
 impl Jailed {
+    /// Starts a process for `inmate`, which is `file` on the host, and is called `device` and looks like `chip`. When
+    /// the process ends, the run does.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::Jail`] where it cannot be started, or walled up.
+    pub(super) fn start(
+        (device, chip): (&str, &dyn Device),
+        (inmate, file): (Inmate, OwnedFd),
+        reports: &Arc<Reports>,
+    ) -> Result<Self, DeviceError> {
+        let (mut process, socket) = Process::start(device, inmate, file)?;
+        let front_end = match FrontEnd::of_our_own(socket, chip) {
+            Ok(front_end) => front_end,
+            Err(FrontEndError::Lost(_)) => return Err(process.bury().into()),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self {
+            front_end,
+            process: Some(process),
+            reports: Arc::clone(reports),
+        })
+    }
+
     /// Reports the process's end, once.
     fn look_after(&mut self) {
         if self.front_end.is_lost()

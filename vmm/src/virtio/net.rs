@@ -1,15 +1,17 @@
 //! The network card's other half: frames between its queues and whoever carries them.
 
+mod jailed;
 mod passt;
 mod stream;
 mod tap;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use jailed::jailed_network;
 pub(crate) use passt::Passt;
 pub use passt::PasstError;
-pub(crate) use tap::Tap;
 pub use tap::TapError;
+pub(crate) use tap::{SET_OFFLOADS, Tap};
 
 use super::{Backend, Io, VirtioDevice};
 use firstlight_devices::virtio::net::{
@@ -17,7 +19,7 @@ use firstlight_devices::virtio::net::{
 };
 use firstlight_devices::virtio::{Chain, Device, DeviceKind, QueueError};
 use rustix::event::{PollFd, PollFlags};
-use rustix::fd::BorrowedFd;
+use rustix::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -44,6 +46,9 @@ pub(crate) trait Carrier: Send {
 
     /// The next frame for the guest, and how long it is; `None` where there is none for now.
     fn receive(&mut self, frame: &mut [u8]) -> Result<Option<usize>, Lost>;
+
+    /// Whether it is a tap interface.
+    fn is_tap(&self) -> bool;
 
     /// Why it is lost, where it is.
     fn farewell(&mut self) -> String;
@@ -80,14 +85,28 @@ pub(crate) fn network(
     carrier: impl Carrier + 'static,
     say: impl FnMut(&str) + Send + 'static,
 ) -> VirtioDevice {
+    let (card, link) = card(mac, carrier.offloads());
+    VirtioDevice::new(name, card, NetBackend::new(carrier, link, Box::new(say)))
+}
+
+/// What the driver sees of a card, and whether its cable is in.
+fn card(mac: [u8; 6], offloads: Offloads) -> (Card, Arc<AtomicBool>) {
     let port = Port {
         mac,
         mtu: None,
-        offloads: carrier.offloads(),
+        offloads,
     };
     let link = Arc::new(AtomicBool::new(true));
-    let card = Card::new(port, &link);
-    VirtioDevice::new(name, card, NetBackend::new(carrier, link, Box::new(say)))
+    (Card::new(port, &link), link)
+}
+
+/// The card that is to be served in this process, by what it inherited.
+pub(crate) fn network_of(file: OwnedFd, is_tap: bool) -> VirtioDevice {
+    // Its address and the state of its cable are told elsewhere.
+    match is_tap {
+        true => network("card", [0; 6], Tap::of(file), |_| {}),
+        false => network("card", [0; 6], Passt::of(file), |_| {}),
+    }
 }
 
 impl<C: Carrier> NetBackend<C> {

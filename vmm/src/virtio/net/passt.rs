@@ -12,7 +12,7 @@ use super::stream::FrameStream;
 use super::{Carrier, Lost};
 use firstlight_devices::virtio::net::{Header, Offloads};
 use process::Process;
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::env;
 use std::io;
@@ -48,7 +48,8 @@ pub enum PasstError {
 /// A running `passt`.
 pub(crate) struct Passt {
     stream: FrameStream,
-    process: Process,
+    /// Where it is this process that has started it.
+    process: Option<Process>,
 }
 
 impl Passt {
@@ -69,7 +70,7 @@ impl Passt {
         rustix::io::ioctl_fionbio(&ours, true).map_err(|error| failed(error.into()))?;
         Ok(Self {
             stream: FrameStream::new(ours),
-            process: Process::start(&program, its).map_err(failed)?,
+            process: Some(Process::start(&program, its).map_err(failed)?),
         })
     }
 
@@ -80,12 +81,22 @@ impl Passt {
     ///
     /// [`PasstError::Ended`] where it does not.
     pub(crate) fn check(&mut self) -> Result<(), PasstError> {
-        if self.process.runs() {
-            Ok(())
-        } else {
-            Err(PasstError::Ended {
-                said: self.process.said(),
-            })
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        match process.runs() {
+            true => Ok(()),
+            false => Err(PasstError::Ended {
+                said: process.said(),
+            }),
+        }
+    }
+
+    /// The one at the other end of `socket`, which another process has started.
+    pub(super) fn of(socket: OwnedFd) -> Self {
+        Self {
+            stream: FrameStream::new(socket),
+            process: None,
         }
     }
 }
@@ -101,6 +112,10 @@ impl Carrier for Passt {
     /// It wants checksums made, and makes them.
     fn offloads(&self) -> Offloads {
         Offloads::empty()
+    }
+
+    fn is_tap(&self) -> bool {
+        false
     }
 
     fn choose(&mut self, _offloads: Offloads) {}
@@ -131,7 +146,8 @@ impl Carrier for Passt {
     }
 
     fn farewell(&mut self) -> String {
-        let said = self.process.said();
+        let said = self.process.as_ref().map(Process::said);
+        let said = said.unwrap_or_default();
         if said.is_empty() {
             "passt has ended, and the guest's network with it".to_owned()
         } else {

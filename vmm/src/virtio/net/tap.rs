@@ -7,6 +7,7 @@ mod tests;
 
 use super::{Carrier, Lost};
 use firstlight_devices::virtio::net::Offloads;
+pub(crate) use ioctl::TUNSETOFFLOAD as SET_OFFLOADS;
 use ioctl::{Flags, TapOffloads};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, open};
@@ -98,6 +99,14 @@ impl Tap {
     }
 }
 
+impl Tap {
+    /// The interface that `file` is the far end of, which has been set up by another process.
+    pub(super) fn of(file: OwnedFd) -> Self {
+        let name = "tap".to_owned();
+        Self { file, name }
+    }
+}
+
 /// The number of the interface `name`.
 fn index(name: &str) -> Result<u32, TapError> {
     let flags = SocketFlags::CLOEXEC;
@@ -153,6 +162,10 @@ fn failed(name: &str, doing: &'static str) -> impl FnOnce(Errno) -> TapError {
 impl Carrier for Tap {
     fn offloads(&self) -> Offloads {
         Offloads::all()
+    }
+
+    fn is_tap(&self) -> bool {
+        true
     }
 
     /// What the host may leave to the guest. What the guest leaves to the host is in each frame's

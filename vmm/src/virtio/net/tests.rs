@@ -16,6 +16,10 @@ const TRANSMIT_QUEUE: usize = 1;
 struct Wire(FrameStream);
 
 impl Carrier for Wire {
+    fn is_tap(&self) -> bool {
+        false
+    }
+
     fn offloads(&self) -> Offloads {
         Offloads::empty()
     }

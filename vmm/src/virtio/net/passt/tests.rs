@@ -72,7 +72,7 @@ fn a_guest_is_given_an_address() {
     let mut frame = vec![0xff; 70_000];
     loop {
         if !wait(&passt) {
-            panic!("no answer: {}", passt.process.said());
+            panic!("no answer: {}", passt.process.as_ref().unwrap().said());
         }
         match passt.receive(&mut frame) {
             Ok(None) => {}
@@ -100,7 +100,10 @@ fn its_end_is_noticed() {
     let Some(mut passt) = passt() else {
         return;
     };
-    let id = rustix::process::Pid::from_raw(i32::try_from(passt.process.id()).unwrap()).unwrap();
+    let id = rustix::process::Pid::from_raw(
+        i32::try_from(passt.process.as_ref().unwrap().id()).unwrap(),
+    )
+    .unwrap();
     rustix::process::kill_process(id, rustix::process::Signal::KILL).unwrap();
     assert!(wait(&passt));
     let mut frame = vec![0; 70_000];
@@ -118,7 +121,7 @@ fn it_ends_with_us() {
     let Some(passt) = passt() else {
         return;
     };
-    let process = format!("/proc/{}", passt.process.id());
+    let process = format!("/proc/{}", passt.process.as_ref().unwrap().id());
     assert!(std::fs::exists(&process).unwrap());
     drop(passt);
     assert!(!std::fs::exists(&process).unwrap());

@@ -10,7 +10,8 @@ use rustix::ioctl::{IntegerSetter, Opcode, Setter, Updater, ioctl, opcode};
 const TUNSETIFF: Opcode = opcode::write::<i32>(b'T', 202);
 #[cfg(test)]
 const TUNSETPERSIST: Opcode = opcode::write::<i32>(b'T', 203);
-const TUNSETOFFLOAD: Opcode = opcode::write::<u32>(b'T', 208);
+/// What says what the host may leave to whoever reads a tap's frames.
+pub(crate) const TUNSETOFFLOAD: Opcode = opcode::write::<u32>(b'T', 208);
 const TUNSETVNETHDRSZ: Opcode = opcode::write::<i32>(b'T', 216);
 
 bitflags::bitflags! {
