@@ -89,6 +89,16 @@ impl Process {
         Ok((child, notebook, ours))
     }
 
+    #[cfg(test)]
+    pub(super) fn of(device: &str, child: Child, notebook: Notebook) -> Self {
+        let device = device.to_owned();
+        Self {
+            device,
+            child,
+            notebook,
+        }
+    }
+
     /// How it has ended, where its socket says that it has; one that has not is ended.
     pub(crate) fn bury(&mut self) -> JailError {
         // It has closed its socket, so it ends by itself, but is not waited for longer than that takes.

@@ -113,6 +113,20 @@ impl Walls {
         hides_owners: false,
     };
 
+    #[cfg(test)]
+    pub(super) const fn with_system_calls(self, system_calls: fn() -> BTreeSet<i64>) -> Self {
+        Self {
+            system_calls,
+            ..self
+        }
+    }
+
+    /// Whether there is a folder within.
+    #[cfg(test)]
+    pub(super) const fn have_a_folder(&self) -> bool {
+        !self.hides_owners
+    }
+
     /// Puts them up round this process, which has one thread; within is `folder`, or nothing of the host's files.
     ///
     /// # Errors

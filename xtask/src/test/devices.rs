@@ -11,7 +11,7 @@ mod root;
 mod socket;
 mod watchdog;
 
-pub(super) use cases::{Transport, name};
+pub(super) use cases::{Transport, name, name_in_jails};
 
 use super::boot::{self, Engine, Heard, Setting, Then};
 use super::{Tally, Verdict};
@@ -289,6 +289,9 @@ impl Place {
         };
         let mut command = self.limited(case.setting.engine, root);
         command.args(["--virtio", case.transport.name()]);
+        if case.setting.engine == Engine::Kvm {
+            command.args(["--sandbox", if case.is_jailed { "on" } else { "off" }]);
+        }
         for &one in &case.tries {
             match one {
                 Try::Root | Try::Covered => {}

@@ -37,9 +37,11 @@ enum Evidence {
     Setting(&'static str),
     /// What guests with devices tried, any of these.
     Tried(Transport, &'static [&'static str]),
+    /// The same where processes in jails serve them, on the kvm engine.
+    TriedInJails(&'static [&'static str]),
 }
 
-const ROWS: [Row; 31] = [
+const ROWS: [Row; 34] = [
     row(
         "`arch_memory_layout`",
         Evidence::Unit("arch::tests::ARCH_arch_memory_layout"),
@@ -92,6 +94,12 @@ const ROWS: [Row; 31] = [
         "network over MMIO",
         Evidence::Tried(Transport::Mmio, &NETWORKS),
     ),
+    row("disk in a jail", Evidence::TriedInJails(&["root"])),
+    row(
+        "shared folders in jails",
+        Evidence::TriedInJails(&["share"]),
+    ),
+    row("network in jails", Evidence::TriedInJails(&NETWORKS)),
     row(
         "console over PCI",
         Evidence::Tried(Transport::Pci, &["console"]),
@@ -222,6 +230,11 @@ fn cell(evidence: &Evidence, architecture: Architecture, passed: &BTreeSet<Strin
             engines
                 .map(|engine| (engine.name(), name(engine)))
                 .collect()
+        }
+        Evidence::TriedInJails(tries) => {
+            let names = tries.iter();
+            let names = names.map(|what| devices::name_in_jails(setting(Engine::Kvm), what));
+            names.map(|name| (Engine::Kvm.name(), name)).collect()
         }
         Evidence::Tried(transport, tries) => {
             let engines = [Engine::Qemu, Engine::Kvm].into_iter();

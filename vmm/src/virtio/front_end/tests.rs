@@ -171,6 +171,63 @@ fn a_back_end_serves_what_the_driver_asks_until_it_is_stopped() {
     drop(back_end);
 }
 
+/// A process of ours, on a thread: the socket to it, and what comes when it has ended.
+fn of_our_own() -> (UnixStream, std::thread::JoinHandle<()>) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let serve = move || {
+        let served = VirtioDevice::new("letters", Fs::new(Tag::new(TAG).unwrap()), Letters);
+        crate::virtio::serve(served, theirs).unwrap();
+    };
+    (ours, std::thread::spawn(serve))
+}
+
+#[test]
+fn one_of_our_own_is_handed_the_memory_and_begins_anew_after_each_reset() {
+    let memory = memory();
+    let (socket, process) = of_our_own();
+    let chip = Fs::new(Tag::new(TAG).unwrap());
+    let front_end = FrontEnd::of_our_own(socket, &chip).unwrap();
+    let mut world = World::new(&memory, VirtioDevice::new("own", chip, front_end));
+    for _ in 0..2 {
+        let descriptor = [BUFFER.to_le_bytes(), (8 | 2_u64 << 32).to_le_bytes()].concat();
+        memory.write(Gpa::new(DESCRIPTORS), &descriptor).unwrap();
+        memory.write(Gpa::new(BUFFER), &[0; 8]).unwrap();
+        memory.store_u16(Gpa::new(USED + 2), 0).unwrap();
+        memory.store_u16(Gpa::new(AVAILABLE + 2), 1).unwrap();
+        world.hand_over().unwrap();
+        world.wait();
+        assert_eq!(memory.load_u16(Gpa::new(USED + 2)), Ok(1));
+        let mut bytes = [0; 8];
+        memory.read(Gpa::new(BUFFER), &mut bytes).unwrap();
+        assert_eq!(&bytes, b"xxxxxxxx");
+        world.device.backend.stopped();
+    }
+    assert_eq!(world.heard.0.lock().unwrap().0, [Cause::Queue(1); 2]);
+    drop(world);
+    process.join().unwrap();
+}
+
+#[test]
+fn a_queue_that_one_of_our_own_cannot_serve_breaks_the_device_until_it_is_reset() {
+    let memory = memory();
+    let (socket, process) = of_our_own();
+    let chip = Fs::new(Tag::new(TAG).unwrap());
+    let front_end = FrontEnd::of_our_own(socket, &chip).unwrap();
+    let mut world = World::new(&memory, VirtioDevice::new("own", chip, front_end));
+    // More requests than the queue has entries.
+    memory.store_u16(Gpa::new(AVAILABLE + 2), 0x8000).unwrap();
+    world.hand_over().unwrap();
+    world.wait();
+    assert!(std::mem::take(&mut world.heard.0.lock().unwrap().1));
+    world.device.backend.stopped();
+    memory.store_u16(Gpa::new(AVAILABLE + 2), 0).unwrap();
+    world.hand_over().unwrap();
+    world.device.backend.stopped();
+    assert!(!world.heard.0.lock().unwrap().1);
+    drop(world);
+    process.join().unwrap();
+}
+
 #[test]
 fn a_back_end_that_ends_breaks_its_device_and_nothing_else() {
     let memory = memory();

@@ -150,6 +150,52 @@ fn a_queue_is_served_and_goes_on_where_it_was_stopped() {
     assert_eq!(qemu.stop(), [0, 0, 0, 0, 3, 0, 0, 0]);
 }
 
+/// What comes of a table of memory with these fields, and these files, where memory is handed over.
+fn handed(fields: [u64; 4], files: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let device = VirtioDevice::new("letters", Rng::new(), Letters { served: 0 });
+    let process = thread::spawn(move || serve(device, theirs).unwrap());
+    let [at, len, user, offset] = fields;
+    let body = [1, at, len, user, offset].map(u64::to_le_bytes).concat();
+    let len = u32::try_from(body.len()).unwrap();
+    let header = [5, 1, len].map(u32::to_le_bytes).concat();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(files.is_empty() || control.push(SendAncillaryMessage::ScmRights(files)));
+    let parts = [IoSlice::new(&header), IoSlice::new(&body)];
+    sendmsg(&ours, &parts, &mut control, SendFlags::empty()).unwrap();
+    // Whoever goes on answers.
+    let question = [1_u32, 1, 0].map(u32::to_le_bytes).concat();
+    let answered = (&ours)
+        .write_all(&question)
+        .and_then(|()| (&ours).read(&mut [0; 64]));
+    drop(ours);
+    process.join().unwrap();
+    answered
+}
+
+#[test]
+fn memory_that_is_not_there_is_not_mapped_and_ends_the_device() {
+    let file = rustix::fs::memfd_create("ram", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&file, MIB).unwrap();
+    let file = file.as_fd();
+    assert_eq!(handed([0, MIB, USER, 0], &[file]).unwrap(), 20);
+    for (fields, files) in [
+        ([0, MIB, USER, 0], &[][..]),
+        ([0, MIB, USER, 0], &[file, file]),
+        ([0, MIB + 0x1000, USER, 0], &[file]),
+        ([0, MIB, USER, 0x1000], &[file]),
+        ([0, MIB, USER, u64::MAX - 0xfff], &[file]),
+        ([0, 0, USER, 0], &[file]),
+        ([0x10, 0x1000, USER, 0], &[file]),
+        ([0, 0x10, USER, 0], &[file]),
+        ([u64::MAX - 0xfff, 0x2000, USER, 0], &[file]),
+    ] {
+        let gone = handed(fields, files);
+        assert!(!matches!(gone, Ok(1..)), "{fields:x?}");
+    }
+}
+
 #[test]
 fn what_is_nonsense_ends_the_device_and_nothing_else() {
     let long = [1, 1, u32::MAX].map(u32::to_le_bytes).concat();

@@ -9,6 +9,8 @@ use crate::kernel::{self, Release};
 pub(super) struct Case {
     pub(super) setting: Setting,
     pub(super) transport: Transport,
+    /// Whether its disks, folders and cards are served by processes in jails.
+    pub(super) is_jailed: bool,
     pub(super) ends: Ends,
     pub(super) tries: Vec<Try>,
 }
@@ -128,13 +130,21 @@ impl Case {
 
     /// The name of what `what` says of it.
     pub(super) fn of(&self, what: &str) -> String {
-        name(self.setting, self.transport, what)
+        match self.is_jailed {
+            true => name_in_jails(self.setting, what),
+            false => name(self.setting, self.transport, what),
+        }
     }
 }
 
 /// The name of a success with a device.
 pub(in crate::test) fn name(setting: Setting, transport: Transport, what: &str) -> String {
     format!("{} {}: {what}", setting.name(), transport.title())
+}
+
+/// The same of a device that a process in a jail serves.
+pub(in crate::test) fn name_in_jails(setting: Setting, what: &str) -> String {
+    format!("{} in jails: {what}", setting.name())
 }
 
 /// The kernel that guests of `architecture` run.
@@ -148,7 +158,7 @@ pub(super) fn release(architecture: Architecture) -> &'static Release {
 
 /// The guests that are tried in `setting`. Machines for x86 have room for eight devices without a bus,
 /// which one of them fills.
-pub(super) fn of(setting: Setting) -> [Case; 3] {
+pub(super) fn of(setting: Setting) -> Vec<Case> {
     let with = |tries: &[Try]| -> Vec<Try> {
         let tries = tries.iter().copied();
         tries.filter(|one| is_there(*one, setting)).collect()
@@ -176,26 +186,46 @@ pub(super) fn of(setting: Setting) -> [Case; 3] {
         .filter(|one| ![Try::ReadOnly, Try::Pmem].contains(one))
         .filter(|one| *one != Try::Share || setting.engine == Engine::Qemu)
         .collect::<Vec<_>>();
-    [
+    let mut cases = vec![
         Case {
             setting,
             transport: Transport::Pci,
+            is_jailed: false,
             ends: Ends::Command,
             tries: with(&of_pci),
         },
         Case {
             setting,
             transport: Transport::Mmio,
+            is_jailed: false,
             ends: Ends::System,
             tries: with(&of_mmio),
         },
         Case {
             setting,
             transport: Transport::Pci,
+            is_jailed: false,
             ends: Ends::Shared,
             tries: vec![Try::Covered],
         },
-    ]
+    ];
+    if setting.engine == Engine::Kvm {
+        cases.push(Case {
+            setting,
+            transport: Transport::Pci,
+            is_jailed: true,
+            ends: Ends::Command,
+            tries: with(&[
+                Try::Root,
+                Try::Disk,
+                Try::ReadOnly,
+                Try::Share,
+                Try::Tap,
+                Try::User,
+            ]),
+        });
+    }
+    cases
 }
 
 /// Whether `setting` has what `one` takes: on the qemu engine, taps and sockets take more rights
