@@ -16,7 +16,7 @@ use firstlight_image::{Architecture, Image};
 use firstlight_load::Sources;
 use firstlight_vmm::{
     Chosen, Console, DeviceError, Ending, Engine, Equipment, HostCpus, Limits, Machine, MemoryFile,
-    MemoryFilePurpose, PostMortem, RunError, choose,
+    MemoryFilePurpose, PostMortem, RunError, Sandbox, choose, has_landlock,
 };
 use rustix::system::sysinfo;
 use std::time::{Duration, Instant};
@@ -107,6 +107,12 @@ fn prepare(
         flash_variables: flash_variables(&args.guest, &plan)?,
         ..args.equipment()
     };
+    let is_jailed = equipment.devices.sandbox == Sandbox::On;
+    if is_jailed && progress.is_verbose() && !has_landlock() {
+        progress.say(
+            "this host has no Landlock: jails are made of namespaces and forbidden calls only",
+        );
+    }
     let machine = progress
         .step("filling the guest's memory", || {
             chosen.engine.prepare(&plan, &sources, &equipment)

@@ -189,6 +189,16 @@ fn the_qemu_engine_has_no_persistent_memory() {
 }
 
 #[test]
+fn the_qemu_engine_has_no_sandbox() {
+    let kernel = file("sandbox_kernel", &vmlinux().build());
+    let boot = ["boot", "--quiet", "--engine", "qemu", &kernel];
+    if engines("sandbox").contains(&"qemu") {
+        let run = firstlight(&[&boot[..], &GUARD[..], &["--sandbox", "on"]].concat());
+        run.failed_with(5, &["the qemu engine has no sandbox for its devices"]);
+    }
+}
+
+#[test]
 fn a_process_that_does_not_listen_is_the_hosts_failure() {
     let nobody = disk("no_socket", 1);
     for socket in ["/no/socket", &nobody] {
