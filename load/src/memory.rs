@@ -4,7 +4,7 @@ use crate::lease::{Guard, Lease};
 use crate::mapping::Mapping;
 use firstlight_base::{Gpa, GpaRange, GuestMem, OutsideRam};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, ftruncate, memfd_create};
 use rustix::io::Errno;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -341,8 +341,11 @@ const fn outside_u16(at: Gpa) -> OutsideRam {
 }
 
 fn memory_file(bytes: u64) -> Result<OwnedFd, Errno> {
-    let file = memfd_create("guest-ram", MemfdFlags::CLOEXEC)?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = memfd_create("guest-ram", flags)?;
     ftruncate(&file, bytes)?;
+    // Whoever is handed it cannot take it away under this process, which would end by a signal.
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(file)
 }
 
@@ -354,4 +357,59 @@ pub struct AllocateError {
     pub bytes: u64,
     /// What the host said.
     pub source: Errno,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::ftruncate;
+
+    const LEN: u64 = 4 * PAGE;
+
+    fn range(start: u64, len: u64) -> GpaRange {
+        GpaRange::new(Gpa::new(start), len).expect("a range")
+    }
+
+    #[test]
+    fn memory_in_pieces_of_a_file_is_the_other_processs_own() {
+        let ranges = [range(0, LEN), range(0x10_0000, LEN)];
+        let memory = GuestMemory::allocate(&ranges, Backing::Shared).unwrap();
+        let file = memory.file().unwrap();
+        let pieces = [(ranges[0], file, 0), (ranges[1], file, LEN)];
+        let other = GuestMemory::of_files(&pieces).unwrap();
+        memory.write(Gpa::new(0x10_0004), b"here").unwrap();
+        let mut bytes = [0; 4];
+        other.read(Gpa::new(0x10_0004), &mut bytes).unwrap();
+        assert_eq!(&bytes, b"here");
+        assert!(other.read(Gpa::new(LEN), &mut bytes).is_err());
+    }
+
+    #[test]
+    fn memory_that_a_file_has_not_is_refused() {
+        let memory = GuestMemory::allocate(&[range(0, LEN)], Backing::Shared).unwrap();
+        let file = memory.file().unwrap();
+        let of = |pieces: &[_]| GuestMemory::of_files(pieces).map(drop);
+        assert_eq!(of(&[]), Ok(()));
+        for pieces in [
+            &[(range(0, LEN + PAGE), file, 0)][..],
+            &[(range(0, LEN), file, PAGE)],
+            &[(range(0, LEN), file, u64::MAX - PAGE + 1)],
+            &[(range(0, PAGE), file, 1)],
+            &[(range(1, PAGE), file, 0)],
+            &[(range(0, PAGE - 1), file, 0)],
+            &[(range(0, LEN), file, 0), (range(PAGE, PAGE), file, 0)],
+        ] {
+            assert_eq!(of(pieces), Err(Errno::INVAL), "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_who_has_the_memory_can_make_it_shorter() {
+        let memory = GuestMemory::allocate(&[range(0, LEN)], Backing::Shared).unwrap();
+        let file = memory.file().unwrap();
+        for len in [0, LEN - PAGE, LEN + PAGE] {
+            assert_eq!(ftruncate(file, len), Err(Errno::PERM));
+        }
+        assert_eq!(ftruncate(file, LEN), Ok(()));
+    }
 }

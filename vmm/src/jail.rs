@@ -35,8 +35,9 @@ pub enum Sandbox {
     /// In the process that runs the guest, each on a thread.
     #[default]
     Off,
-    /// Each in a process of its own that can do nothing else: disks, shared folders and network cards. The program has to
-    /// call [`serve_if_jailed`] before anything else.
+    /// Each in a process of its own that can do nothing else: disks, shared folders and network cards. The program
+    /// has to call [`serve_if_jailed`] before anything else, and to open the devices on a thread that stays as long
+    /// as they do: when it ends, the processes end.
     On,
 }
 

@@ -232,8 +232,10 @@ impl Backend for FrontEnd {
 
     fn hand_over(&mut self, queues: &Handover<'_>) -> Result<(), FrontEndError> {
         let begun = self.begin(queues);
-        if begun.is_err() {
-            self.channel = None;
+        match begun {
+            // It is the driver that is wrong, or this machine; the process has been told nothing wrong.
+            Ok(()) | Err(FrontEndError::Outside | FrontEndError::ManyPieces(_)) => {}
+            Err(_) => self.channel = None,
         }
         begun
     }

@@ -229,6 +229,25 @@ fn a_queue_that_one_of_our_own_cannot_serve_breaks_the_device_until_it_is_reset(
 }
 
 #[test]
+fn a_queue_in_no_memory_breaks_a_device_of_our_own_until_it_is_reset() {
+    let far = GpaRange::new(Gpa::new(MIB), MIB).unwrap();
+    let elsewhere = Arc::new(GuestMemory::allocate(&[far], Backing::Shared).unwrap());
+    let (socket, process) = of_our_own();
+    let chip = Fs::new(Tag::new(TAG).unwrap());
+    let front_end = FrontEnd::of_our_own(socket, &chip).unwrap();
+    let mut world = World::new(&elsewhere, VirtioDevice::new("own", chip, front_end));
+    let error = world.hand_over().unwrap_err();
+    assert!(matches!(error, FrontEndError::Outside), "{error}");
+    world.device.backend.stopped();
+    world.memory = memory();
+    world.hand_over().unwrap();
+    world.device.backend.stopped();
+    assert!(!world.device.backend.waits().is_empty());
+    drop(world);
+    process.join().unwrap();
+}
+
+#[test]
 fn a_back_end_that_ends_breaks_its_device_and_nothing_else() {
     let memory = memory();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
