@@ -8,13 +8,22 @@
 
 use super::{Inmate, JailError, MARK};
 use crate::notebook::Notebook;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal, setsid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, set_parent_process_death_signal, setsid,
+};
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// How long a process may take for its last word.
+const MOMENT: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
 
 /// This program, whatever has become of its file.
 const SELF: &str = "/proc/self/exe";
@@ -101,7 +110,8 @@ impl Process {
 
     /// How it has ended, where its socket says that it has; one that has not is ended.
     pub(crate) fn bury(&mut self) -> JailError {
-        // It has closed its socket, so it ends by itself, but is not waited for longer than that takes.
+        // It has closed its socket, so it ends by itself, and may have a last word.
+        self.wait_a_moment();
         let _ = self.child.kill();
         let how = match self.child.wait() {
             Ok(status) => manner(status),
@@ -116,6 +126,16 @@ impl Process {
                 false => format!(": {said}"),
             },
         }
+    }
+    /// Waits until it has ended, but not for long.
+    fn wait_a_moment(&self) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let Some(Ok(process)) = id.map(|id| pidfd_open(id, PidfdFlags::empty())) else {
+            return;
+        };
+        let mut fds = [PollFd::new(&process, PollFlags::IN)];
+        // Where that is interrupted, its last word is not heard.
+        let _ = poll(&mut fds, Some(&MOMENT));
     }
 }
 

@@ -235,8 +235,7 @@ fn how_a_process_has_ended_is_told() {
         command
             .args(["-c", script])
             .stderr(notebook.writer().unwrap());
-        let mut child = command.spawn().unwrap();
-        child.wait().unwrap();
+        let child = command.spawn().unwrap();
         Process::of("disk 0", child, notebook).bury().to_string()
     };
     let forbidden =
