@@ -25,6 +25,7 @@ mod post_mortem;
 mod reports;
 mod session;
 mod signals;
+mod swap;
 mod system_allocator;
 mod terminal;
 #[cfg(test)]
@@ -49,6 +50,7 @@ pub use jail::{JailError, Sandbox, has_landlock, serve_if_jailed};
 pub use machine::{Limits, Machine, Running};
 pub use memory_file::{MemoryFile, MemoryFileError, MemoryFilePurpose};
 pub use post_mortem::{Decoded, PostMortem, Progress, Reason};
+pub use swap::{Swap, SwapError, SwapStatus};
 pub use system_allocator::{
     AllocateError, Holder, IrqRange, MmioWindow, Pool, PortRange, Resource, Room, SystemAllocator,
     SystemAllocatorConfig,
