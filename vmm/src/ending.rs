@@ -97,6 +97,9 @@ pub enum RunError {
     /// What is to outlive the guest cannot be kept.
     #[error("cannot keep what is to outlive the guest")]
     MemoryFile(#[from] MemoryFileError),
+    /// The guest's memory cannot be swapped.
+    #[error("cannot swap the guest's memory")]
+    Swap(#[from] crate::SwapError),
     /// The console's output cannot be written.
     #[error("cannot write the guest's console output")]
     Output(#[source] io::Error),

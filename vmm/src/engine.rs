@@ -3,13 +3,14 @@
 pub(crate) mod kvm;
 pub(crate) mod qemu;
 
-use crate::{Devices, Machine, MemoryFile, PolicyError, RunError, VcpuPolicy};
+use crate::{Devices, Machine, MemoryFile, PolicyError, RunError, SwapError, VcpuPolicy};
 use firstlight_boot::{BootPlan, Hardware, Protocol};
 use firstlight_image::Architecture;
 use firstlight_load::Sources;
 use std::borrow::Cow;
 use std::env::consts;
 use std::fmt;
+use std::path::PathBuf;
 
 /// What runs guests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +103,10 @@ impl Engine {
                     let engine = self.name();
                     return Err(PolicyError::Engine { engine }.into());
                 }
+                if equipment.swap.is_some() {
+                    let engine = self.name();
+                    return Err(SwapError::Engine { engine }.into());
+                }
                 qemu::prepare(plan, sources, equipment)?
             }
         };
@@ -126,6 +131,8 @@ pub struct Equipment {
     pub crash_log: Option<MemoryFile>,
     /// What firmware remembers, if the machine has flash; without a file, it is forgotten.
     pub flash_variables: Option<MemoryFile>,
+    /// The folder that [`Machine::swap`] swaps to, which only [`Engine::Kvm`] can do.
+    pub swap: Option<PathBuf>,
 }
 
 /// Which engine is wanted.
@@ -230,6 +237,19 @@ mod tests {
     use firstlight_boot::Request;
     use firstlight_image::testing::multiboot1;
     use firstlight_image::{Image, Limits};
+
+    #[test]
+    fn qemu_is_not_asked_to_swap() {
+        let (plan, _) = testing::plan(1);
+        let equipment = Equipment {
+            swap: Some(PathBuf::from("/tmp")),
+            ..Equipment::default()
+        };
+        let sources = Sources::default();
+        let refusal = Engine::Qemu.prepare(&plan, &sources, &equipment);
+        let refused = RunError::from(SwapError::Engine { engine: "qemu" }).to_string();
+        assert_eq!(refusal.unwrap_err().to_string(), refused);
+    }
 
     /// One that this host is not.
     fn another() -> Architecture {

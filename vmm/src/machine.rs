@@ -1,7 +1,7 @@
 //! A machine that carries a plan, and the trait through which an engine serves it.
 
 use crate::arch::Expansion;
-use crate::{Console, ConsoleOutput, Ending, RunError, Stop, session};
+use crate::{Console, ConsoleOutput, Ending, RunError, Stop, Swap, session};
 use firstlight_base::VcpuState;
 use firstlight_boot::BootPlan;
 use firstlight_devices::virtio::console::ScreenSize;
@@ -37,6 +37,13 @@ impl Machine {
     #[must_use]
     pub fn expansion(&self) -> Option<Arc<Expansion>> {
         self.running.expansion()
+    }
+
+    /// What swaps the machine's memory while it runs, where it was
+    /// [given a folder](crate::Equipment::swap).
+    #[must_use]
+    pub fn swap(&self) -> Option<Arc<Swap>> {
+        self.running.swap()
     }
 
     /// Runs the guest until it ends. The calling thread serves console, signals and limits.
@@ -104,6 +111,11 @@ pub trait Running {
 
     /// The machine's slots, to plug devices in while it runs, where the engine has them.
     fn expansion(&self) -> Option<Arc<Expansion>> {
+        None
+    }
+
+    /// What swaps the machine's memory while it runs, where the engine can and it was asked for.
+    fn swap(&self) -> Option<Arc<Swap>> {
         None
     }
 

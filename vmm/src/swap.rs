@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use userfault::{Event, PAGE, Staging, Userfault};
+use userfault::{Event, PAGE, PAGE_LEN, Staging, Userfault};
 
 /// How many pages a fault brings back at most: the one that is wanted and those behind it.
 const READ_AHEAD: usize = 8;
@@ -51,6 +51,12 @@ pub enum SwapError {
     /// The file cannot be read. What is in it stays there.
     #[error("cannot read from the file that is swapped to")]
     Read(#[source] io::Error),
+    /// The engine has the guest's memory in another process.
+    #[error("the guest's memory can be swapped by the kvm engine only, not by the {engine} one")]
+    Engine {
+        /// The engine's name.
+        engine: &'static str,
+    },
     /// The machine has ended.
     #[error("the machine has ended")]
     Ended,
@@ -79,7 +85,8 @@ pub struct SwapStatus {
     pub came_in: (u64, Duration),
 }
 
-/// The swap of a machine's memory. When dropped, everything comes back.
+/// The swap of a machine's memory. When dropped, everything comes back that
+/// anybody could still read.
 #[derive(Debug)]
 pub struct Swap {
     bell: Arc<Bell>,
@@ -209,8 +216,10 @@ impl Worker {
                     }
                     Err(mpsc::TryRecvError::Empty) => break,
                     Err(mpsc::TryRecvError::Disconnected) => {
-                        // What cannot be read is lost with the machine.
-                        let _ = self.bring_in();
+                        if Arc::strong_count(&self.memory) > 1 {
+                            // What cannot be read is lost with the machine.
+                            let _ = self.bring_in();
+                        }
                         return;
                     }
                 }
@@ -464,10 +473,7 @@ impl Out {
         self.file
             .read_exact_at(&mut bytes, place)
             .map_err(SwapError::Read)?;
-        for (page, at) in bytes
-            .chunks(PAGE as usize)
-            .zip((run.start..).step_by(PAGE as usize))
-        {
+        for (page, at) in bytes.chunks(PAGE_LEN).zip((run.start..).step_by(PAGE_LEN)) {
             // The guest may have given the page away while another was brought.
             if self.pieces[number].run(at, 1).is_empty() {
                 self.retry(at, |userfault| userfault.zero(at));

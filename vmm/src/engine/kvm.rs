@@ -13,7 +13,7 @@ use crate::flash::FlashMemory;
 use crate::memory_file::OpenMemoryFile;
 use crate::virtio::ConsoleLine;
 use crate::{
-    ConsoleOutput, LinuxArch, MemoryFile, OpenDevices, RunError, Running, Stop, VcpuPolicy,
+    ConsoleOutput, LinuxArch, MemoryFile, OpenDevices, RunError, Running, Stop, Swap, VcpuPolicy,
 };
 use crew::Crew;
 use firstlight_base::VcpuState;
@@ -27,6 +27,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::AsFd;
 use std::error::Error;
 use std::marker::PhantomData;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 /// Lets KVM run a probe guest, and says in one line that it runs what kernels need.
@@ -134,6 +135,7 @@ where
         policy: equipment.policy.clone(),
         crash_log,
         flash: flash.transpose()?,
+        swap: equipment.swap.clone(),
     };
     match plan.platform() {
         Platform::Pc(pc) => build.machine::<X8664>(pc, fill),
@@ -152,6 +154,7 @@ struct Build<'a, H> {
     policy: VcpuPolicy,
     crash_log: Option<OpenMemoryFile>,
     flash: Option<FlashMemory>,
+    swap: Option<PathBuf>,
 }
 
 impl<H: Hypervisor> Build<'_, H>
@@ -183,7 +186,10 @@ where
             policy: self.policy,
         };
         let vm = A::build_vm(self.hypervisor, Arc::new(memory), components)?;
-        Ok(Box::new(KvmMachine::<A, _>::new(vm)))
+        let swap = self.swap.as_ref();
+        let swap = swap.map(|folder| Swap::new(Arc::clone(&vm.memory), folder));
+        let swap = swap.transpose()?.map(Arc::new);
+        Ok(Box::new(KvmMachine::<A, _>::new(vm, swap)))
     }
 }
 
@@ -195,8 +201,10 @@ struct KvmMachine<A, V: Vm> {
     /// The terminal's end of the virtio console, where the terminal is joined to it.
     console: Option<Arc<ConsoleLine>>,
     state: State<V::Vcpu>,
-    /// What the vCPUs belong to; dropped last.
+    /// What the vCPUs belong to; dropped after them.
     _vm: V,
+    /// Dropped when nobody has the memory any more.
+    swap: Option<Arc<Swap>>,
     _arch: PhantomData<A>,
 }
 
@@ -207,7 +215,7 @@ enum State<V> {
 }
 
 impl<A: LinuxArch, V: Vm> KvmMachine<A, V> {
-    fn new(machine: RunnableLinuxVm<V>) -> Self {
+    fn new(machine: RunnableLinuxVm<V>, swap: Option<Arc<Swap>>) -> Self {
         let RunnableLinuxVm {
             memory,
             board,
@@ -225,6 +233,7 @@ impl<A: LinuxArch, V: Vm> KvmMachine<A, V> {
             console,
             state: State::Ready(vcpus, Box::new((boot_vcpu, policy))),
             _vm: vm,
+            swap,
             _arch: PhantomData,
         }
     }
@@ -291,6 +300,10 @@ impl<A: LinuxArch, V: Vm> Running for KvmMachine<A, V> {
 
     fn expansion(&self) -> Option<Arc<Expansion>> {
         Some(Arc::clone(&self.expansion))
+    }
+
+    fn swap(&self) -> Option<Arc<Swap>> {
+        self.swap.clone()
     }
 
     fn end(self: Box<Self>) -> Result<(), RunError> {

@@ -113,12 +113,13 @@ a000-b000 r--p 00000000 00:00 0 \n";
 
     #[test]
     fn lines_that_are_none_are_no_memory() {
-        assert!(private("\n-\nx-y rw-p 0 0 0\n1000 rw-p", &[0..0x10_0000]).is_empty());
+        let all = 0..0x10_0000;
+        assert!(private("\n-\nx-y rw-p 0 0 0\n1000 rw-p", std::slice::from_ref(&all)).is_empty());
     }
 
     #[test]
     fn runs_end_where_a_page_is_not_in_the_file() {
-        let mut piece = private(MAPS, &[0x1000..0x5000]).remove(0);
+        let mut piece = private(MAPS, std::slice::from_ref(&(0x1000..0x5000))).remove(0);
         piece.set(&(0x2000..0x4000), true);
         assert_eq!(piece.run(0x2000, 8), 0x2000..0x4000);
         assert_eq!(piece.run(0x2000, 1), 0x2000..0x3000);

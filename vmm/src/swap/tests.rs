@@ -30,11 +30,11 @@ fn fill(memory: &GuestMemory, pages: Range<u64>) {
 }
 
 fn content(page: u64) -> Vec<u8> {
-    vec![u8::try_from(page % 251 + 1).unwrap(); PAGE as usize]
+    vec![u8::try_from(page % 251 + 1).unwrap(); PAGE_LEN]
 }
 
 fn assert_filled(memory: &GuestMemory, pages: Range<u64>) {
-    let mut found = vec![0; PAGE as usize];
+    let mut found = vec![0; PAGE_LEN];
     for page in pages {
         memory.read(Gpa::new(page * PAGE), &mut found).unwrap();
         assert!(found == content(page), "page {page}");

@@ -15,7 +15,10 @@ use std::ops::Range;
 use std::ptr;
 
 /// The size of a page of every host that KVM runs on here.
-pub(super) const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = PAGE_LEN as u64;
+
+/// The same, for slices.
+pub(super) const PAGE_LEN: usize = 4096;
 
 const API: u64 = 0xaa;
 const EVENT_REMOVE: u64 = 1 << 3;
@@ -164,7 +167,7 @@ unsafe impl Send for Staging {}
 impl Staging {
     /// Its size in pages.
     pub(super) const PAGES: usize = 256;
-    const LEN: usize = Self::PAGES * PAGE as usize;
+    const LEN: usize = Self::PAGES * PAGE_LEN;
 
     pub(super) fn new() -> Result<Self, Errno> {
         let userfault = Userfault::with(MOVE)?;
@@ -223,9 +226,9 @@ impl Staging {
     pub(super) fn bytes(&self, pages: Range<usize>) -> &[u8] {
         assert!(pages.start <= pages.end && pages.end <= Self::PAGES);
         // SAFETY: the offset is within the mapping, as asserted.
-        let start = unsafe { self.start.cast::<u8>().add(pages.start * PAGE as usize) };
+        let start = unsafe { self.start.cast::<u8>().add(pages.start * PAGE_LEN) };
         // SAFETY: within the mapping, and only `take` and `clear` change it, whose caller is the same thread.
-        unsafe { std::slice::from_raw_parts(start, pages.len() * PAGE as usize) }
+        unsafe { std::slice::from_raw_parts(start, pages.len() * PAGE_LEN) }
     }
 
     /// Forgets all pages.
@@ -246,7 +249,7 @@ impl Drop for Staging {
 pub(super) fn present(range: &Range<u64>) -> Result<Vec<bool>, Errno> {
     let len = usize::try_from(range.end - range.start).or(Err(Errno::INVAL))?;
     let start = usize::try_from(range.start).or(Err(Errno::INVAL))?;
-    let mut pages = vec![0_u8; len / PAGE as usize];
+    let mut pages = vec![0_u8; len / PAGE_LEN];
     let start = ptr::with_exposed_provenance_mut(start);
     // SAFETY: the kernel writes a byte for each page of the range, and reads none of it.
     let result = unsafe { libc::mincore(start, len, pages.as_mut_ptr()) };
