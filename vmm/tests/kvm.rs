@@ -7,12 +7,14 @@ use firstlight_image::testing::elf64;
 use firstlight_image::{Image, Limits as ImageLimits};
 use firstlight_load::Sources;
 use firstlight_vmm::{
-    Console, CrashKind, Ending, Engine, Equipment, Limits, PostMortem, Progress, Reason,
+    Console, CrashKind, Ending, Engine, Equipment, Limits, Machine, PostMortem, Progress, Reason,
 };
 use rustix::pipe::pipe;
 use std::env::consts::ARCH;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 /// Where these guests are loaded, and entered in 32-bit mode.
@@ -106,6 +108,15 @@ fn run(code: Code, cpus: u32, typed: &[u8], timeout: Duration) -> (Ending, Strin
     };
     let machine = Engine::Kvm.prepare(&plan, &sources, &Equipment::default());
     let machine = machine.expect("KVM makes a small machine");
+    run_machine(machine, &plan, typed, timeout)
+}
+
+fn run_machine(
+    machine: Machine,
+    plan: &BootPlan,
+    typed: &[u8],
+    timeout: Duration,
+) -> (Ending, String) {
     let (input, keyboard) = pipe().expect("there are descriptors left");
     let (screen, output) = pipe().expect("there are descriptors left");
     let mut keyboard = File::from(keyboard);
@@ -115,7 +126,7 @@ fn run(code: Code, cpus: u32, typed: &[u8], timeout: Duration) -> (Ending, Strin
         timeout: Some(timeout),
         boot_watchdog: None,
     };
-    let ending = machine.run(&plan, &limits, &mut console);
+    let ending = machine.run(plan, &limits, &mut console);
     let ending = ending.expect("the host does not fail");
     drop(console);
     let mut seen = String::new();
@@ -143,6 +154,69 @@ fn a_guest_prints_and_turns_itself_off() {
         assert!(matches!(ending, Ending::PowerOff), "{ending:?}");
         assert_eq!(seen, "hello\n");
     }
+}
+
+/// Writes its address to each page from 4 MiB to 8 MiB, and finds it there again and again.
+fn counts_its_pages() -> Code {
+    let next = [0x81, 0xc7, 0, 0x10, 0, 0, 0x81, 0xff, 0, 0, 0x80, 0];
+    Code::new()
+        .raw(&[0xbf, 0, 0, 0x40, 0]) // mov $0x400000, %edi
+        .raw(&[0x89, 0x3f]) // mov %edi, (%edi)
+        .raw(&next) // add $0x1000, %edi; cmp $0x800000, %edi
+        .raw(&[0x72, 0xf0]) // jb, to the store
+        .raw(&[0xb9, 200, 0, 0, 0]) // mov $200, %ecx
+        .raw(&[0xbf, 0, 0, 0x40, 0]) // mov $0x400000, %edi
+        .raw(&[0x39, 0x3f, 0x74, 2, 0x0f, 0x0b]) // cmp %edi, (%edi); je, over it; ud2
+        .raw(&next)
+        .raw(&[0x72, 0xec]) // jb, to the comparison
+        .raw(&[0x49, 0x75, 0xe4]) // dec %ecx; jne, to the second mov
+        .print("all there\n")
+        .power_off()
+}
+
+#[test]
+fn a_guest_whose_memory_goes_out_and_in_finds_all_of_it() {
+    if !there_is_a_kvm("a_guest_whose_memory_goes_out_and_in_finds_all_of_it") {
+        return;
+    }
+    let (kernel, plan) = planned(counts_its_pages(), 1);
+    let sources = Sources {
+        layers: &[&kernel],
+        ..Sources::default()
+    };
+    let folder = tempfile::tempdir().expect("there is room for a folder");
+    let equipment = Equipment {
+        swap: Some(folder.path().to_owned()),
+        ..Equipment::default()
+    };
+    let machine = Engine::Kvm.prepare(&plan, &sources, &equipment);
+    let machine = machine.expect("KVM makes a small machine");
+    let swap = machine.swap().expect("it was asked for");
+    // Even its first instruction is out.
+    match swap.page_out() {
+        Ok(status) => assert_eq!(status.resident, 0, "{status:?}"),
+        Err(error) => {
+            let skipped = format!("SKIPPED swapping on KVM: {error}\n");
+            io::stderr().write_all(skipped.as_bytes()).expect("stderr");
+            return;
+        }
+    }
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let swapping = scope.spawn(|| {
+            let mut faults = 0;
+            while !over.load(Ordering::Relaxed) {
+                faults += swap.page_out().expect("there is room").faults;
+                swap.page_in().expect("the file can be read");
+            }
+            faults
+        });
+        let (ending, seen) = run_machine(machine, &plan, b"", LONG);
+        over.store(true, Ordering::Relaxed);
+        assert!(matches!(ending, Ending::PowerOff), "{ending:?}");
+        assert_eq!(seen, "all there\n");
+        assert!(swapping.join().expect("it does not panic") > 0);
+    });
 }
 
 #[test]
