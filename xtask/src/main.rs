@@ -95,6 +95,9 @@ enum Task {
         /// Boot the guests with devices instead; this program plugs disks into them.
         #[arg(long, value_name = "PROGRAM")]
         devices: Option<PathBuf>,
+        /// Start firmware instead.
+        #[arg(long, conflicts_with = "devices")]
+        firmware: bool,
         /// The command they are booted with.
         firstlight: PathBuf,
         /// Rust tests to run there before.
@@ -233,13 +236,19 @@ fn perform(task: Task) -> Outcome<u8> {
         Task::InsideTheLab {
             older_irqchip,
             devices,
+            firmware,
             firstlight,
             tests,
         } => {
+            let guests = match &devices {
+                Some(hot_plug) => test::Guests::Devices(hot_plug),
+                None if firmware => test::Guests::Firmware,
+                None => test::Guests::Kernels,
+            };
             let inside = test::Inside {
                 board: board(older_irqchip),
                 firstlight: &firstlight,
-                devices: devices.as_deref(),
+                guests,
                 tests: &tests,
             };
             test::inside_the_lab(&project, &cache, &inside).map(|passed| u8::from(!passed))

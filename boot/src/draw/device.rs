@@ -57,12 +57,6 @@ const PMEM: &str = "persistent memory (virtio-pmem)";
 
 fn of_pc(platform: &Pc) -> Vec<Device> {
     let mut ports = Vec::from([
-        port(
-            "keyboard controller, only its reset line",
-            Pc::I8042_COMMAND,
-            1,
-            None,
-        ),
         port("CMOS clock", Pc::CMOS, 2, Some(Pc::CMOS_IRQ)),
         port("panic notification (pvpanic)", Pc::PVPANIC, 1, None),
     ]);
@@ -82,15 +76,20 @@ fn of_pc(platform: &Pc) -> Vec<Device> {
         };
         port(name, serial.base, 8, Some(serial.irq))
     }));
-    let power = || {
-        port(
+    ports.push(match platform.flash {
+        Some(_) => port(
             "power management, with a timer",
             Pc::POWER_MANAGEMENT,
             12,
             None,
-        )
-    };
-    ports.extend(platform.flash.map(|_| power()));
+        ),
+        None => port(
+            "keyboard controller, only its reset line",
+            Pc::I8042_COMMAND,
+            1,
+            None,
+        ),
+    });
     ports.sort_by_key(|device| match device.place {
         Place::Ports(base, _) => base.0,
         Place::Memory(_) => u16::MAX,

@@ -38,7 +38,8 @@ pub struct Pc {
     /// The PCI Express host bridge.
     pub pci: Option<PciWindows>,
     /// The flash that firmware lies in. A machine with flash has a chipset, too: the host bridge is that
-    /// of Intel's Q35, and there are an ICH9's LPC bridge and its power management block.
+    /// of Intel's Q35, and there are an ICH9's LPC bridge and its power management block. There is no
+    /// keyboard controller then, whose keyboard firmware would wait for.
     pub flash: Option<Flash>,
 }
 

@@ -76,7 +76,6 @@ impl LinuxArch for X8664 {
             board.attach_serial(place, chip, lines(port.irq)?);
         }
         board.attach_chip(Place::Ports(Pc::CMOS, 2), Cmos::new(now));
-        board.attach_chip(Place::Ports(Pc::I8042_COMMAND, 1), I8042);
         board.attach_chip(Place::Ports(Pc::PVPANIC, 1), Pvpanic);
         if let Some(port) = pc.debug_exit {
             board.attach_chip(Place::Ports(port, 1), DebugExit);
@@ -93,6 +92,8 @@ impl LinuxArch for X8664 {
                 PowerManagement::<fn() -> Duration>::PORTS,
             );
             board.attach_chip(ports, chip);
+        } else {
+            board.attach_chip(Place::Ports(Pc::I8042_COMMAND, 1), I8042);
         }
         let power = AcpiRegs::new(Pc::ACPI_S5, Pc::ACPI_RESET_VALUE);
         board.attach_chip(Place::Mmio(Pc::ACPI_REGS, 3), power);

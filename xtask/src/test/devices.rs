@@ -4,7 +4,7 @@
 mod cases;
 mod crash;
 mod durability;
-mod firmware;
+pub(super) mod firmware;
 pub(super) mod hot_plug;
 mod network;
 mod root;
@@ -22,7 +22,6 @@ use crate::kernel::{self, Kernel};
 use crate::lab::Board;
 use crate::project::Project;
 use cases::{Case, Ends, STATUS, Try};
-use firmware::Firmware;
 use network::Server;
 use socket::Host;
 use std::collections::BTreeSet;
@@ -109,11 +108,6 @@ pub(crate) fn run(
         })?;
         place.panic(setting, tally);
     }
-    let firmware = Firmware::find(project, cache, setting.architecture)?;
-    let name = format!("{}: {FIRMWARE}", setting.name());
-    tally.check(&name, || {
-        firmware.check(&place, setting, &Ground::make("firmware")?)
-    })?;
     if is_lab && setting.architecture == Architecture::X86_64 {
         tally.check("kvm: what is written is there after SIGKILL", || {
             durability::check(&place, &Ground::make("durability")?)

@@ -1,6 +1,6 @@
 //! UEFI firmware in flash: it reaches its shell, starts a kernel from a disk, and remembers.
 
-use super::{Ground, Place};
+use super::{FIRMWARE, Ground, cases, cpus};
 use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::failure::{Because, Failure, Outcome};
@@ -9,8 +9,8 @@ use crate::kernel;
 use crate::package;
 use crate::process;
 use crate::project::Project;
-use crate::test::Verdict;
 use crate::test::boot::{self, Heard, Setting, Then};
+use crate::test::{Tally, Verdict};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,41 +20,48 @@ use std::process::Command;
 const REMEMBERED: &str = "kept-in-flash";
 const NAME: &str = "FirstlightTest";
 
+/// Starts firmware in `setting` with the program `firstlight`.
+pub(crate) fn run(
+    project: &Project,
+    cache: &Cache,
+    (setting, firstlight): (Setting, &Path),
+    tally: &mut Tally,
+) -> Outcome {
+    let architecture = setting.architecture;
+    let firmware = Firmware {
+        firstlight: firstlight.to_owned(),
+        setting,
+        code: package::fetch(cache, &package::firmware(architecture))?,
+        disk: disk(project, architecture)?,
+        kernel: kernel::installed(cache, cases::release(architecture))?.version,
+        cpus: cpus(setting),
+    };
+    let name = format!("{}: {FIRMWARE}", setting.name());
+    tally.check(&name, || firmware.check(&Ground::make("firmware")?))
+}
+
 /// Firmware, and what it is given.
-pub(super) struct Firmware {
+struct Firmware {
+    firstlight: PathBuf,
+    setting: Setting,
     code: PathBuf,
     /// A disk that it finds the kernel on.
     disk: PathBuf,
+    /// What that kernel calls itself.
+    kernel: String,
+    cpus: u32,
 }
 
 impl Firmware {
-    /// That of `architecture`, as [`build`] left it.
-    pub(super) fn find(
-        project: &Project,
-        cache: &Cache,
-        architecture: Architecture,
-    ) -> Outcome<Self> {
-        Ok(Self {
-            code: package::fetch(cache, &package::firmware(architecture))?,
-            disk: disk(project, architecture)?,
-        })
-    }
-
     /// Has the firmware set a variable and start a kernel, kills Firstlight, and does it again: the
     /// variable is still there.
-    pub(super) fn check(
-        &self,
-        place: &Place,
-        setting: Setting,
-        ground: &Ground,
-    ) -> Outcome<Verdict> {
+    fn check(&self, ground: &Ground) -> Outcome<Verdict> {
         let flash = ground.folder.join("flash");
-        let mut command = self.command(place, setting, &flash);
+        let mut command = self.command(&flash);
         let first = Heard::listen(&mut command, Then::KillAfter(" uptime="))?;
-        let cpus = place.cpus;
-        let kernel = &place.kernel.version;
-        let marker =
-            |heard: &Heard| boot::marker_complaint(&heard.console, kernel, cpus, boot::now());
+        let marker = |heard: &Heard| {
+            boot::marker_complaint(&heard.console, &self.kernel, self.cpus, boot::now())
+        };
         if let Some(wrong) = marker(&first) {
             return Ok(Verdict::Failed(first.told(&wrong, &command)));
         }
@@ -77,15 +84,15 @@ impl Firmware {
         })
     }
 
-    fn command(&self, place: &Place, setting: Setting, flash: &Path) -> Command {
+    fn command(&self, flash: &Path) -> Command {
         let mut disk = self.disk.clone().into_os_string();
         disk.push(",readonly");
         // Nothing between us and Firstlight, so that it is what is killed.
-        let mut command = Command::new(&place.firstlight);
+        let mut command = Command::new(&self.firstlight);
         command
-            .args(["boot", "--engine", setting.engine.name()])
+            .args(["boot", "--engine", self.setting.engine.name()])
             .args(["--timeout", &super::TIMEOUT.to_string()])
-            .args(["--memory", "512M", "--cpus", &place.cpus.to_string()])
+            .args(["--memory", "512M", "--cpus", &self.cpus.to_string()])
             .arg("--pflash")
             .arg(flash)
             .arg("--disk")
@@ -114,7 +121,7 @@ pub(super) fn build(project: &Project, cache: &Cache, architecture: Architecture
     let script = image.with_extension("nsh");
     fs::write(&script, startup(architecture))
         .because(|| format!("cannot write {}", script.display()))?;
-    let kernel = kernel::installed(cache, super::cases::release(architecture))?.file;
+    let kernel = kernel::installed(cache, cases::release(architecture))?.file;
     let initrd = initramfs::build(project, cache, architecture)?;
     let _ = fs::remove_file(&image);
     // 64 MiB: 128 tracks of 16 heads and 64 sectors.
