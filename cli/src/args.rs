@@ -459,7 +459,7 @@ pub(crate) struct GuestArgs {
     /// Keep in this file what firmware has to remember (UEFI's variables); it is made if it is not there
     ///
     /// It is a bank of the machine's flash, as long as that: 64 MiB on arm64, which is what Debian's
-    /// AAVMF_VARS.fd has, 32 MiB on riscv64. Without it, firmware forgets when its guest ends or resets.
+    /// AAVMF_VARS.fd has, 32 MiB on riscv64, 528 KiB with a PC's OVMF_CODE_4M.fd. Without it, firmware forgets when its guest ends or resets.
     #[arg(long, value_name = "FILE")]
     pub(crate) pflash: Option<PathBuf>,
     /// The words behind `--`, of those that take any: see `Verb::parsed`.

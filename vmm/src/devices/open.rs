@@ -130,9 +130,9 @@ impl Devices {
     /// What the firmware is offered, and what it must know of its machine.
     fn fw_cfg(&self, platform: &Platform) -> Result<FwCfg, DeviceError> {
         let mut files = self.read_files()?;
-        let has_order = files.iter().any(|file| file.name == BOOT_ORDER);
-        let order = self.boot_order();
-        files.extend(order.filter(|_| platform.flash().is_some() && !has_order));
+        if platform.flash().is_some() {
+            files.extend(self.boot_order());
+        }
         if let Platform::Pc(pc) = platform
             && pc.flash.is_some()
         {
@@ -161,7 +161,7 @@ impl Devices {
         let mut text = paths.collect::<Vec<_>>().join("\n");
         text.push('\0');
         Some(FwCfgFile {
-            name: BOOT_ORDER.to_owned(),
+            name: "bootorder".to_owned(),
             bytes: text.into_bytes(),
         })
     }
@@ -264,9 +264,6 @@ impl Devices {
     }
 }
 
-/// The file by which firmware knows what to start first.
-const BOOT_ORDER: &str = "bootorder";
-
 /// What a console is taken for until the terminal says what it has.
 const USUAL_SIZE: ScreenSize = ScreenSize {
     columns: 80,
@@ -279,4 +276,31 @@ pub(crate) fn mac(number: u8) -> [u8; 6] {
     const LOCAL: u8 = 0x02;
     let [a, b, c, _] = process::id().to_le_bytes();
     [LOCAL, 0xf1, c, b, a, number]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Disk;
+
+    #[test]
+    fn firmware_tries_the_disks_in_their_order() {
+        let disk = Disk {
+            path: "a".into(),
+            readonly: true,
+        };
+        let mut devices = Devices {
+            disks: vec![disk.clone(), disk],
+            ..Devices::default()
+        };
+        let order = devices.boot_order().unwrap();
+        assert_eq!(order.name, "bootorder");
+        let expected = b"/pci@i0cf8/scsi@1/disk@0,0\n/pci@i0cf8/scsi@2/disk@0,0\0";
+        assert_eq!(order.bytes, expected);
+        devices.transport = Transport::Mmio;
+        assert_eq!(devices.boot_order(), None);
+        devices.transport = Transport::Pci;
+        devices.disks.clear();
+        assert_eq!(devices.boot_order(), None);
+    }
 }

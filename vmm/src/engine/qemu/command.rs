@@ -376,6 +376,21 @@ mod tests {
         assert!(arm64.contains("if=pflash,unit=0,format=raw,readonly=on,file=/proc/self/fd/20"));
         assert!(arm64.contains("if=pflash,unit=1,format=raw,readonly=off,file=/proc/self/fd/21"));
         assert!(!arm64.contains("-bios"));
+        let flash = Pc::flash(0x37_c000).expect("what OVMF has");
+        let pc = Platform::Pc(Pc::with_flash(512 * MIB, 1, flash));
+        let disks = Devices {
+            disks: vec![Disk {
+                path: "a".into(),
+                readonly: true,
+            }],
+            ..Devices::default()
+        };
+        let pc = arguments(&pc, &disks, &handed).join(" ");
+        assert!(pc.contains("-machine q35,"));
+        assert!(pc.contains("max-ram-below-4g=2147483648,"));
+        assert!(pc.contains("if=pflash,unit=0,") && pc.contains("if=pflash,unit=1,"));
+        assert!(pc.contains("drive=disk0,serial=firstlight-0,bootindex=0"));
+        assert!(!pc.contains("-bios"));
         let riscv64 = line(Platform::VirtRiscv64(VirtRiscv64::new(512 * MIB, 1)));
         assert!(riscv64.contains("loader,addr=0x20000000,file=/proc/self/fd/20,force-raw=on"));
         assert!(riscv64.contains("if=pflash,unit=1,"));
