@@ -11,6 +11,7 @@ pub(crate) mod reset_rom;
 pub(crate) mod reset_vector;
 pub(crate) mod sbi;
 pub(crate) mod smbios;
+pub(crate) mod variables;
 
 use crate::draft::range;
 use firstlight_base::GpaRange;

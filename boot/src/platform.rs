@@ -18,6 +18,8 @@ pub use topology::{Cpu, OperatingPoint, Topology};
 pub use virt_arm64::{Gic, VirtArm64};
 pub use virt_riscv64::{Hart, Isa, Mmu, RiscvIrqchip, VirtRiscv64};
 
+use crate::firmware::variables::new_store;
+use alloc::vec::Vec;
 use firstlight_base::GpaRange;
 use firstlight_image::Architecture;
 
@@ -102,6 +104,17 @@ impl Platform {
             Self::VirtArm64(virt) => virt.flash,
             Self::VirtRiscv64(virt) => virt.flash,
         }
+    }
+
+    /// What the variables' bank of its flash begins with before the firmware has kept anything; behind that, and
+    /// mostly at once, are zeros: other firmware than a PC's formats them itself.
+    #[must_use]
+    pub fn new_variables(&self) -> Vec<u8> {
+        let store = match self {
+            Self::Pc(pc) => pc.flash.and_then(|flash| new_store(flash.variables.len())),
+            Self::VirtArm64(_) | Self::VirtRiscv64(_) => None,
+        };
+        store.unwrap_or_default()
     }
 
     /// How many vCPUs.

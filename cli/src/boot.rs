@@ -139,6 +139,7 @@ fn flash_variables(args: &GuestArgs, plan: &BootPlan) -> Result<Option<MemoryFil
         purpose: MemoryFilePurpose::FlashVariables,
         path: path.clone(),
         range: flash.variables,
+        initial: plan.platform().new_variables(),
     }))
 }
 

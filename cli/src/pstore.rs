@@ -47,6 +47,7 @@ pub(crate) fn file(
             purpose: MemoryFilePurpose::CrashLog,
             path: wanted.path.clone(),
             range: log.range(),
+            initial: Vec::new(),
         }))
 }
 

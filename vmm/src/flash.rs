@@ -5,6 +5,7 @@ use crate::board::{Attached, Board, Place};
 use crate::memory_file::OpenMemoryFile;
 use crate::reports::Reports;
 use firstlight_base::GuestMem;
+use firstlight_boot::Platform;
 use firstlight_boot::platform::Flash;
 use firstlight_devices::{CfiFlash, Effect, FlashBus};
 use firstlight_hv::{Rom, Vm};
@@ -19,12 +20,16 @@ pub struct FlashMemory {
 }
 
 impl FlashMemory {
-    /// Puts `firmware` into the first of `banks`; the other is `variables`, or as it came from the factory.
-    pub(crate) fn new(
-        banks: Flash,
+    /// Puts `firmware` into the first bank of the platform's flash, if it has any; the other is `variables`, or
+    /// as it came from the factory.
+    pub(crate) fn of(
+        platform: &Platform,
         firmware: &[u8],
         variables: Option<&OpenMemoryFile>,
-    ) -> Result<Self, RunError> {
+    ) -> Result<Option<Self>, RunError> {
+        let Some(banks) = platform.flash() else {
+            return Ok(None);
+        };
         let mut ranges = [banks.code, banks.variables];
         ranges.sort_unstable();
         let memory = GuestMemory::allocate(&ranges, Backing::Private)?;
@@ -33,13 +38,17 @@ impl FlashMemory {
         let used = end.and_then(|end| firmware.get(..=end)).unwrap_or_default();
         let placed = memory.write(banks.code.start(), used);
         placed.map_err(PlaceError::from)?;
-        if let Some(file) = variables {
-            file.share(&memory)?;
+        match variables {
+            Some(file) => file.share(&memory)?,
+            None => {
+                let placed = memory.write(banks.variables.start(), &platform.new_variables());
+                placed.map_err(PlaceError::from)?;
+            }
         }
-        Ok(Self {
+        Ok(Some(Self {
             banks,
             memory: Arc::new(memory),
-        })
+        }))
     }
 
     /// Gives it to a machine, before its vCPUs are made.

@@ -19,6 +19,8 @@ pub struct MemoryFile {
     pub path: PathBuf,
     /// Where the guest has its bytes.
     pub range: GpaRange,
+    /// What a new file begins with; the rest of it is zeros.
+    pub initial: Vec<u8>,
 }
 
 /// What memory in a file is for.
@@ -162,7 +164,12 @@ impl MemoryFile {
                 wanted,
             });
         }
-        make_room(&file, wanted).map_err(|errno| {
+        let filled = match len {
+            0 => file.write_all_at(&self.initial, 0),
+            _ => Ok(()),
+        };
+        let room = filled.and_then(|()| Ok(make_room(&file, wanted)?));
+        room.map_err(|source| {
             if len == 0 {
                 // Else it would be taken for one of another size.
                 let _ = ftruncate(&file, 0);
@@ -171,7 +178,7 @@ impl MemoryFile {
                 purpose,
                 path: path(),
                 len: wanted,
-                source: errno.into(),
+                source,
             }
         })?;
         Ok(OpenMemoryFile {

@@ -119,8 +119,7 @@ where
     let allocation = allocate(platform, &wanted.names(), wanted.hotplug_slots)?;
     let crash_log = MemoryFile::open_if(equipment.crash_log.as_ref())?;
     let variables = MemoryFile::open_if(equipment.flash_variables.as_ref())?;
-    let flash = platform.flash();
-    let flash = flash.map(|banks| FlashMemory::new(banks, firmware, variables.as_ref()));
+    let flash = FlashMemory::of(platform, firmware, variables.as_ref())?;
     // Who serves a device from another process has to have the guest's memory.
     let backing = match wanted.are_shared() {
         true => Backing::Shared,
@@ -134,7 +133,7 @@ where
         devices: wanted.open(platform)?,
         policy: equipment.policy.clone(),
         crash_log,
-        flash: flash.transpose()?,
+        flash,
         swap: equipment.swap.clone(),
     };
     match plan.platform() {

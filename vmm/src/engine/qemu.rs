@@ -553,7 +553,7 @@ fn flash_files(
     let code = bank(firmware, banks.code.len())?;
     let variables = match variables {
         Some(kept) => copy(kept.file())?,
-        None => bank(&[], banks.variables.len())?,
+        None => bank(&platform.new_variables(), banks.variables.len())?,
     };
     Ok(Some([code, variables]))
 }

@@ -19,6 +19,7 @@ impl Place {
             purpose: MemoryFilePurpose::CrashLog,
             path: folder.path().join("log"),
             range: GpaRange::new(Gpa::new(MIB), LEN).unwrap(),
+            initial: Vec::new(),
         };
         Self { folder, wanted }
     }
@@ -95,6 +96,7 @@ fn what_is_no_crash_log_stays_as_it_is() {
         purpose: place.wanted.purpose,
         path,
         range: place.wanted.range,
+        initial: Vec::new(),
     };
     let folder = there(place.folder.path().to_owned()).open();
     assert!(matches!(folder, Err(MemoryFileError::Open { .. })));
@@ -102,4 +104,17 @@ fn what_is_no_crash_log_stays_as_it_is() {
     assert!(matches!(device, Err(MemoryFileError::NoFile { .. })));
     let nowhere = there(place.folder.path().join("none/log")).open();
     assert!(matches!(nowhere, Err(MemoryFileError::Open { .. })));
+}
+
+#[test]
+fn a_new_file_begins_as_it_is_to_and_one_that_is_there_is_not_made_so() {
+    let mut place = Place::new();
+    place.wanted.initial = b"new".to_vec();
+    drop(place.wanted.open().unwrap());
+    let len = usize::try_from(LEN).unwrap();
+    assert_eq!(place.bytes()[..5], *b"new\0\0");
+    assert_eq!(place.bytes().len(), len);
+    std::fs::write(&place.wanted.path, vec![7; len]).unwrap();
+    drop(place.wanted.open().unwrap());
+    assert_eq!(place.bytes(), vec![7; len]);
 }

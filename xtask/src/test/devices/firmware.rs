@@ -115,7 +115,7 @@ fn disk(project: &Project, architecture: Architecture) -> Outcome<PathBuf> {
 }
 
 /// Makes the disk anew: the kernel that is an application of UEFI, our initramfs, and what the shell is to do.
-pub(super) fn build(project: &Project, cache: &Cache, architecture: Architecture) -> Outcome {
+pub(crate) fn build(project: &Project, cache: &Cache, architecture: Architecture) -> Outcome {
     package::fetch(cache, &package::firmware(architecture))?;
     let image = disk(project, architecture)?;
     let script = image.with_extension("nsh");
