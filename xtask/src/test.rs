@@ -642,7 +642,7 @@ fn firmware_in_the_lab(
     let mut lab = Lab::prepare(shop.project, shop.cache, architecture)?;
     lab.time_limit = 900;
     if architecture == Architecture::X86_64 {
-        // A PC's firmware writes the register CR8 at the end of each interrupt. Where the next one is due by then,
+        // A PC's firmware writes the register CR8 at the end of each interrupt. It seems that where the next is due by then,
         // as it is where all is slow enough, QEMU 10.0 ends by a failed assertion (`bql_locked`).
         lab.clock = Clock::Instructions;
     }
