@@ -1,10 +1,12 @@
 //! Plans of machines that firmware in flash starts.
 
 use firstlight_base::riscv64::{A0, A1};
+use firstlight_base::x86::Registers;
 use firstlight_base::{Gpa, MIB, VcpuState};
 use firstlight_boot::platform::{VirtArm64, VirtRiscv64};
 use firstlight_boot::{
-    BootPlan, EntryPoint, FdtPosition, PlanError, Protocol, ProtocolChoice, Request, entries, plan,
+    BootPlan, EntryPoint, FdtPosition, Pc, PlanError, Protocol, ProtocolChoice, Request, entries,
+    plan,
 };
 use firstlight_image::testing::firmware;
 use firstlight_image::{Image, Limits};
@@ -142,9 +144,56 @@ fn firmware_has_to_fit_into_its_bank_and_to_be_for_a_machine_with_one() {
         refusal.starts_with("the firmware has 0x4000001 bytes"),
         "{refusal}"
     );
-    let of_a_pc = planned(&firmware(0x8664).build(), &request()).unwrap_err();
+    // Arm's of 32 bits.
+    let of_none = planned(&firmware(0x01c4).build(), &request()).unwrap_err();
     assert!(
-        matches!(of_a_pc, PlanError::NotBootable { .. }),
-        "{of_a_pc:?}"
+        matches!(of_none, PlanError::NotBootable { .. }),
+        "{of_none:?}"
     );
+}
+
+/// A PC's, as long as OVMF's code.
+fn pcs() -> Vec<u8> {
+    let mut file = firmware(0x8664).build();
+    file.resize(0x37_c000, 0);
+    file
+}
+
+#[test]
+fn a_pcs_processor_begins_in_flash_as_after_a_reset_and_ram_is_empty() {
+    let plan = planned(&pcs(), &request()).unwrap();
+    assert_eq!(plan.protocol(), Protocol::Firmware);
+    assert_eq!(plan.platform().flash(), Pc::flash(0x37_c000));
+    assert_eq!(plan.boot_vcpu(), &VcpuState::X86(Registers::RESET));
+    assert_eq!(plan.boot_vcpu().pc(), 0xffff_fff0);
+    assert!(plan.pieces().is_empty());
+    assert_eq!(plan.platform().pci().unwrap().buses(), 1);
+    assert_eq!(plan.platform().new_variables().len(), 0x8_4000);
+}
+
+#[test]
+fn a_pcs_flash_needs_room_for_variables() {
+    let refusal = planned(&firmware(0x8664).build(), &request()).unwrap_err();
+    assert!(
+        matches!(refusal, PlanError::FirmwareLength { .. }),
+        "{refusal:?}"
+    );
+}
+
+#[test]
+fn nothing_that_a_pcs_firmware_is_not_told_is_left_out_silently() {
+    let mut in_memory = request();
+    in_memory.hardware.virtio = 1;
+    let with_tree = Request {
+        dtb: Some(vec![0]),
+        ..request()
+    };
+    let with_initrd = Request {
+        initrd: Some(1),
+        ..request()
+    };
+    for request in [in_memory, with_tree, with_initrd] {
+        let refusal = planned(&pcs(), &request).unwrap_err();
+        assert!(matches!(refusal, PlanError::Untold { .. }), "{refusal:?}");
+    }
 }
