@@ -110,7 +110,7 @@ fn a_folder_is_all_that_is_left_of_the_host() {
             || [
                 "../exe",
                 "../../../etc/passwd",
-                "../root/etc/passwd",
+                concat!("../root", "/etc/passwd"),
                 "../environ",
             ]
             .iter()
