@@ -6,6 +6,7 @@
 pub mod arch;
 mod bell;
 mod board;
+mod child;
 mod console;
 mod cpu_set;
 mod crash_log;

@@ -7,13 +7,12 @@
 )]
 
 use super::{Inmate, JailError, MARK};
+use crate::child::begin;
 use crate::notebook::Notebook;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, set_parent_process_death_signal, setsid,
-};
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -77,18 +76,7 @@ impl Process {
         let parent = getpid();
         let prepare = move || {
             close_others()?;
-            for inherited in [&its, &file] {
-                fcntl_setfd(inherited, FdFlags::empty())?;
-            }
-            // The terminal and its Ctrl-C are not its business.
-            setsid()?;
-            set_parent_process_death_signal(Some(Signal::KILL))?;
-            // The parent may have ended before it was watched.
-            if getppid() == Some(parent) {
-                Ok(())
-            } else {
-                Err(io::Error::from(io::ErrorKind::BrokenPipe))
-            }
+            begin(&[&its, &file], parent)
         };
         // SAFETY: between fork and exec the closure makes system calls only; it neither allocates nor locks,
         // and an error without a message does not allocate either.

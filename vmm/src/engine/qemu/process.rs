@@ -5,11 +5,9 @@
 
 use super::{QemuError, contents, file};
 use crate::RunError;
+use crate::child::begin;
 use rustix::fd::OwnedFd;
-use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{
-    Pid, Signal, getpid, getppid, kill_process_group, set_parent_process_death_signal, setsid,
-};
+use rustix::process::{Pid, Signal, getpid, kill_process_group};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -45,19 +43,7 @@ impl Process {
             .stdout(Stdio::null())
             .stderr(stderr.try_clone().map_err(failed)?);
         let parent = getpid();
-        let prepare = move || {
-            for fd in &inherited {
-                fcntl_setfd(fd, FdFlags::empty())?;
-            }
-            setsid()?;
-            set_parent_process_death_signal(Some(Signal::KILL))?;
-            // The parent may have ended before it was watched.
-            if getppid() == Some(parent) {
-                Ok(())
-            } else {
-                Err(io::Error::from(io::ErrorKind::BrokenPipe))
-            }
-        };
+        let prepare = move || begin(&inherited, parent);
         // SAFETY: between fork and exec the closure makes system calls only; it neither allocates
         // nor locks, and an error without a message does not allocate either.
         unsafe { command.pre_exec(prepare) };

@@ -3,10 +3,10 @@
 //! The one unsafe block is here: code between fork and exec.
 #![expect(unsafe_code, reason = "preparing a child between fork and exec")]
 
+use crate::child::begin;
 use crate::notebook::Notebook;
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal, setsid};
+use rustix::process::getpid;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -32,17 +32,7 @@ impl Process {
             .stdout(Stdio::null())
             .stderr(notebook.writer()?);
         let parent = getpid();
-        let prepare = move || {
-            fcntl_setfd(&socket, FdFlags::empty())?;
-            setsid()?;
-            set_parent_process_death_signal(Some(Signal::KILL))?;
-            // The parent may have ended before it was watched.
-            if getppid() == Some(parent) {
-                Ok(())
-            } else {
-                Err(io::Error::from(io::ErrorKind::BrokenPipe))
-            }
-        };
+        let prepare = move || begin(&[&socket], parent);
         // SAFETY: between fork and exec the closure makes system calls only; it neither allocates
         // nor locks, and an error without a message does not allocate either.
         unsafe { command.pre_exec(prepare) };
