@@ -17,6 +17,7 @@ mod engine;
 mod escape;
 mod flash;
 mod jail;
+mod listener;
 mod machine;
 mod memory_file;
 mod notebook;
@@ -48,15 +49,15 @@ pub use ending::{Crash, CrashKind, Ending, RunError, Stop};
 pub use engine::qemu::QemuError;
 pub use engine::{Chosen, Engine, EngineChoice, Equipment, NoEngine, choose};
 pub use jail::{JailError, Sandbox, has_landlock, serve_if_jailed};
+pub use listener::{ListenError, Listener, connect_to};
 pub use machine::{Limits, Machine, Running};
 pub use memory_file::{MemoryFile, MemoryFileError, MemoryFilePurpose};
 pub use post_mortem::{Decoded, PostMortem, Progress, Reason};
+pub use signals::leave_to_others as leave_signals_to_others;
 pub use swap::{Swap, SwapError, SwapStatus};
 pub use system_allocator::{
     AllocateError, Holder, IrqRange, MmioWindow, Pool, PortRange, Resource, Room, SystemAllocator,
     SystemAllocatorConfig,
 };
 pub use vcpu_policy::{Enforcement, PolicyError, VcpuAffinity, VcpuPolicy};
-pub use virtio::{
-    ForeignDevice, ForeignKind, FrontEndError, PasstError, TapError, VirtioDevice, VsockError,
-};
+pub use virtio::{ForeignDevice, ForeignKind, FrontEndError, PasstError, TapError, VirtioDevice};

@@ -34,7 +34,6 @@ pub(crate) use pmem::{PmemFile, pmem, room};
 pub(crate) use rng::rng;
 pub(crate) use runner::{Interrupt, Runner};
 pub(crate) use vhost_user::{VhostUser, serve};
-pub use vsock::VsockError;
 pub(crate) use vsock::vsock;
 
 use crate::{DeviceError, Disk};

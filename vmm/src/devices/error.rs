@@ -1,7 +1,8 @@
 //! What keeps a device from being had.
 
 use crate::jail::JailError;
-use crate::virtio::{FrontEndError, PasstError, TapError, VsockError};
+use crate::listener::ListenError;
+use crate::virtio::{FrontEndError, PasstError, TapError};
 use firstlight_devices::FwCfgError;
 use std::io;
 use std::path::PathBuf;
@@ -95,7 +96,7 @@ pub enum DeviceError {
     Passt(#[from] PasstError),
     /// The host's end of the sockets is not to be had.
     #[error(transparent)]
-    Vsock(#[from] VsockError),
+    Vsock(#[from] ListenError),
     /// A device's own process is not to be had, or has ended.
     #[error(transparent)]
     Jail(#[from] JailError),

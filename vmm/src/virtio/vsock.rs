@@ -6,16 +6,13 @@
 //! closed. A program in the guest that connects to port P of the host reaches the Unix socket whose
 //! path is the device's with `_P` behind it.
 
-mod address;
 mod exchange;
-mod listener;
 mod peer;
 #[cfg(test)]
 mod tests;
 
-pub use listener::VsockError;
-
 use super::{Backend, Io, VirtioDevice};
+use crate::listener::ListenError;
 use exchange::Exchange;
 use firstlight_devices::virtio::queue::{ChainReader, ChainWriter};
 use firstlight_devices::virtio::vsock::{BUFFER, GuestCid, Header, RECEIVE, TRANSMIT, Vsock};
@@ -29,8 +26,8 @@ use std::path::Path;
 ///
 /// # Errors
 ///
-/// [`VsockError`] where the host's socket cannot be there.
-pub(crate) fn vsock(cid: GuestCid, path: &Path) -> Result<VirtioDevice, VsockError> {
+/// [`ListenError`] where the host's socket cannot be there.
+pub(crate) fn vsock(cid: GuestCid, path: &Path) -> Result<VirtioDevice, ListenError> {
     let backend = VsockBackend::new(cid, path)?;
     Ok(VirtioDevice::new("vsock", Vsock::new(cid), backend))
 }
@@ -59,7 +56,7 @@ enum More {
 }
 
 impl VsockBackend {
-    fn new(cid: GuestCid, path: &Path) -> Result<Self, VsockError> {
+    fn new(cid: GuestCid, path: &Path) -> Result<Self, ListenError> {
         Ok(Self {
             exchange: Exchange::new(cid, path)?,
             spare: Chain::new(),

@@ -1,8 +1,7 @@
 //! The exchange: connects programs on the host with programs in the guest, and carries what they say.
 
-use super::VsockError;
-use super::listener::Listener;
 use super::peer::{Asked, Broken, Peer, Read, Stage};
+use crate::listener::{ListenError, Listener};
 use firstlight_devices::virtio::vsock::{
     Connections, GuestCid, Header, Pair, Received, Shutdown, Turn,
 };
@@ -36,9 +35,9 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(cid: GuestCid, path: &Path) -> Result<Self, VsockError> {
+    pub(super) fn new(cid: GuestCid, path: &Path) -> Result<Self, ListenError> {
         let listener = Listener::bind(path)?;
-        let failed = |source: Errno| VsockError::Listen {
+        let failed = |source: Errno| ListenError::Listen {
             path: path.to_owned(),
             source: source.into(),
         };

@@ -1,6 +1,5 @@
 //! The socket device between real Unix sockets and a guest that plays by the rules.
 
-mod sockets;
 mod traffic;
 
 use super::*;

@@ -1,12 +1,10 @@
-//! Where the device's own socket can be.
+//! Where a socket can be.
 
-use super::super::VsockError;
-use super::super::listener::Listener;
 use super::*;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
 
-fn bind(path: &Path) -> Result<Listener, VsockError> {
+fn bind(path: &Path) -> Result<Listener, ListenError> {
     Listener::bind(path)
 }
 
@@ -18,6 +16,20 @@ fn a_socket_goes_with_its_device() {
     assert!(path.exists());
     drop(listener);
     assert!(!path.exists());
+}
+
+#[test]
+fn an_owners_socket_is_nobody_elses_and_is_found_by_a_long_path_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let deep = folder.path().join("d".repeat(100)).join("e".repeat(100));
+    fs::create_dir_all(&deep).unwrap();
+    let path = deep.join("api.sock");
+    let listener = Listener::bind_for_owner(&path).unwrap();
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let _program = connect_to(&path).unwrap();
+    listener.socket().unwrap().accept().unwrap();
+    assert_eq!(listener.accept().unwrap_err(), Errno::AGAIN);
 }
 
 #[test]
@@ -49,7 +61,7 @@ fn a_socket_at_which_somebody_listens_is_in_use() {
     let path = folder.path().join("v.sock");
     let _other = bind(&path).unwrap();
     let error = bind(&path).unwrap_err();
-    assert!(matches!(error, VsockError::InUse { .. }), "{error}");
+    assert!(matches!(error, ListenError::InUse { .. }), "{error}");
     assert_eq!(
         error.to_string(),
         format!("{} is in use by another program", path.display())
@@ -63,12 +75,12 @@ fn a_file_that_is_no_socket_is_left_alone() {
     let path = folder.path().join("v.sock");
     fs::write(&path, "precious").unwrap();
     let error = bind(&path).unwrap_err();
-    assert!(matches!(error, VsockError::NoSocket { .. }), "{error}");
+    assert!(matches!(error, ListenError::NoSocket { .. }), "{error}");
     assert_eq!(fs::read(&path).unwrap(), b"precious");
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
     let error = bind(&link).unwrap_err();
-    assert!(matches!(error, VsockError::NoSocket { .. }), "{error}");
+    assert!(matches!(error, ListenError::NoSocket { .. }), "{error}");
 }
 
 #[test]
@@ -86,7 +98,7 @@ fn a_path_longer_than_an_address_works_and_a_name_longer_than_that_does_not() {
     drop(listener);
     assert!(!path.exists());
     let error = bind(&deep.join("n".repeat(90))).unwrap_err();
-    assert!(matches!(error, VsockError::TooLong { .. }), "{error}");
+    assert!(matches!(error, ListenError::TooLong { .. }), "{error}");
 }
 
 #[test]
@@ -104,7 +116,7 @@ fn of_many_that_start_at_once_one_listens() {
     let threads: Vec<_> = (0..8)
         .map(|_| {
             let path = path.clone();
-            std::thread::spawn(move || bind(&path))
+            thread::spawn(move || bind(&path))
         })
         .collect();
     let bound: Vec<_> = threads.into_iter().map(|it| it.join().unwrap()).collect();

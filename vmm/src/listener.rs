@@ -1,13 +1,18 @@
-//! The socket that the host's programs connect to.
+//! A Unix socket that programs of the host connect to, and its file.
 
-use super::address::Address;
+mod address;
+#[cfg(test)]
+mod tests;
+
+use address::Address;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, FlockOperation, flock, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, fchmod, flock, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with,
 };
 use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -20,9 +25,9 @@ const LOCK_TRIES: u32 = 50;
 /// How long that is waited for between two tries.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// The host's socket of a device cannot be there.
+/// A socket cannot be there.
 #[derive(Debug, thiserror::Error)]
-pub enum VsockError {
+pub enum ListenError {
     /// Somebody listens there already.
     #[error("{} is in use by another program", path.display())]
     InUse {
@@ -35,7 +40,7 @@ pub enum VsockError {
         /// Where.
         path: PathBuf,
     },
-    /// The file's name is too long for a socket's address with a port behind it.
+    /// The file's name is too long for a socket's address with a vsock port behind it.
     #[error("{} has a file name of {bytes} bytes, too long for a socket", path.display())]
     TooLong {
         /// Where.
@@ -55,7 +60,7 @@ pub enum VsockError {
 
 /// A socket that listens. Its file goes with it, unless somebody has put another there.
 #[derive(Debug)]
-pub(super) struct Listener {
+pub struct Listener {
     socket: OwnedFd,
     address: Address,
     /// The file's device and number.
@@ -63,17 +68,34 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Listens at `path`, in place of a socket at which nobody listens any more.
-    pub(super) fn bind(path: &Path) -> Result<Self, VsockError> {
+    /// Listens at `path`, in place of a socket at which nobody listens any more; whom the umask lets may connect.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`].
+    pub fn bind(path: &Path) -> Result<Self, ListenError> {
+        Self::bind_for(path, None)
+    }
+
+    /// The same where nobody may connect but this user, and root.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`].
+    pub fn bind_for_owner(path: &Path) -> Result<Self, ListenError> {
+        Self::bind_for(path, Some(Mode::RUSR | Mode::WUSR))
+    }
+
+    fn bind_for(path: &Path, mode: Option<Mode>) -> Result<Self, ListenError> {
         let address = Address::new(path)?;
-        let failed = |source: Errno| VsockError::Listen {
+        let failed = |source: Errno| ListenError::Listen {
             path: path.to_owned(),
             source: source.into(),
         };
         // While another of us is between binding and listening, its socket looks as if nobody
         // listened.
         lock(address.folder());
-        let bound = Self::bind_locked(&address);
+        let bound = Self::bind_locked(&address, mode);
         flock(address.folder(), FlockOperation::Unlock).map_err(failed)?;
         let (socket, file) = bound?;
         Ok(Self {
@@ -83,13 +105,20 @@ impl Listener {
         })
     }
 
-    fn bind_locked(address: &Address) -> Result<(OwnedFd, (u64, u64)), VsockError> {
-        let failed = |source: Errno| VsockError::Listen {
+    fn bind_locked(
+        address: &Address,
+        mode: Option<Mode>,
+    ) -> Result<(OwnedFd, (u64, u64)), ListenError> {
+        let failed = |source: Errno| ListenError::Listen {
             path: address.path().to_owned(),
             source: source.into(),
         };
         let own = address.own().map_err(failed)?;
         let socket = unix_socket().map_err(failed)?;
+        if let Some(mode) = mode {
+            // The file that bind makes gets it, so that it never has another.
+            fchmod(&socket, mode).map_err(failed)?;
+        }
         match bind(&socket, &own) {
             Ok(()) => {}
             Err(Errno::ADDRINUSE) => {
@@ -103,13 +132,23 @@ impl Listener {
         Ok((socket, file))
     }
 
-    /// The next connection.
-    pub(super) fn accept(&self) -> Result<OwnedFd, Errno> {
+    /// The socket once more, which blocks nobody, for those who wait for connections in a way of their own. The file
+    /// still goes with this.
+    ///
+    /// # Errors
+    ///
+    /// Where the host has no descriptor left.
+    pub fn socket(&self) -> io::Result<UnixListener> {
+        self.socket.try_clone().map(Into::into)
+    }
+
+    /// The next connection, which blocks nobody.
+    pub(crate) fn accept(&self) -> Result<OwnedFd, Errno> {
         accept_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
     }
 
-    /// Connects to the program that serves `port`.
-    pub(super) fn connect_to(&self, port: u32) -> Result<OwnedFd, Errno> {
+    /// Connects to the program that serves a vsock's `port` beside this socket.
+    pub(crate) fn connect_to(&self, port: u32) -> Result<OwnedFd, Errno> {
         let socket = unix_socket()?;
         // One whose backlog is full is as good as none: there is nobody to wait for it.
         connect(&socket, &self.address.of_port(port)?)?;
@@ -132,6 +171,23 @@ impl Drop for Listener {
     }
 }
 
+/// Connects to whoever listens at `path`, however long that is.
+///
+/// # Errors
+///
+/// What connect(2) says.
+pub fn connect_to(path: &Path) -> io::Result<UnixStream> {
+    let address = Address::new(path).map_err(io::Error::other)?;
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    connect(&socket, &address.own()?)?;
+    Ok(socket.into())
+}
+
 /// Locks a folder, and goes on without where somebody else keeps it locked: some do so to keep it
 /// from being cleaned.
 fn lock(folder: &OwnedFd) {
@@ -150,9 +206,9 @@ fn unix_socket() -> Result<OwnedFd, Errno> {
 }
 
 /// Removes a socket at which nobody listens.
-fn remove_stale(address: &Address) -> Result<(), VsockError> {
+fn remove_stale(address: &Address) -> Result<(), ListenError> {
     let path = address.path().to_owned();
-    let failed = |source: Errno| VsockError::Listen {
+    let failed = |source: Errno| ListenError::Listen {
         path: address.path().to_owned(),
         source: source.into(),
     };
@@ -163,12 +219,12 @@ fn remove_stale(address: &Address) -> Result<(), VsockError> {
     );
     let found = found.map_err(failed)?;
     if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
-        return Err(VsockError::NoSocket { path });
+        return Err(ListenError::NoSocket { path });
     }
     let probe = unix_socket().map_err(failed)?;
     match connect(&probe, &address.own().map_err(failed)?) {
         Err(Errno::CONNREFUSED) => unlink(address).map_err(failed),
-        Ok(()) | Err(Errno::AGAIN) => Err(VsockError::InUse { path }),
+        Ok(()) | Err(Errno::AGAIN) => Err(ListenError::InUse { path }),
         Err(error) => Err(failed(error)),
     }
 }

@@ -1,6 +1,6 @@
 //! Unix sockets' addresses, also where the path is longer than an address.
 
-use super::VsockError;
+use super::ListenError;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
@@ -25,8 +25,8 @@ pub(super) struct Address {
 
 impl Address {
     /// The sockets at `path`, whose folder is there.
-    pub(super) fn new(path: &Path) -> Result<Self, VsockError> {
-        let failed = |source: Errno| VsockError::Listen {
+    pub(super) fn new(path: &Path) -> Result<Self, ListenError> {
+        let failed = |source: Errno| ListenError::Listen {
             path: path.to_owned(),
             source: source.into(),
         };
@@ -43,7 +43,7 @@ impl Address {
         };
         match address.of_port(LONGEST_PORT) {
             Ok(_) => Ok(address),
-            Err(_) => Err(VsockError::TooLong {
+            Err(_) => Err(ListenError::TooLong {
                 path: path.to_owned(),
                 bytes: name.len(),
             }),
