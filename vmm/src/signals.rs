@@ -37,6 +37,17 @@ pub(crate) struct Signals {
     before: Mask,
 }
 
+/// Leaves signals, for as long as the calling thread lives, to that which has the terminal to put back: one that ends a
+/// process ends it in whichever thread lets it. A file that may not grow is an error of the write's, and no signal.
+pub fn leave_to_others() {
+    let mut set = wanted_set();
+    // SAFETY: `set` is an initialised set and the number that of a signal.
+    unsafe { libc::sigaddset(&raw mut set, libc::SIGXFSZ) };
+    // SAFETY: the set is initialised, and the mask before is not asked for.
+    let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
+    debug_assert_eq!(error, 0, "these are signals, and they can be blocked");
+}
+
 struct Mask(sigset_t);
 
 impl std::fmt::Debug for Mask {

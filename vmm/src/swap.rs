@@ -10,8 +10,8 @@ mod pieces;
 mod tests;
 mod userfault;
 
-use crate::RunError;
 use crate::bell::Bell;
+use crate::{RunError, signals};
 use firstlight_load::GuestMemory;
 use pieces::Piece;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -57,6 +57,11 @@ pub enum SwapError {
         /// The engine's name.
         engine: &'static str,
     },
+    /// The guest's memory is in other processes, too, which serve devices of it.
+    #[error(
+        "the guest's memory cannot be swapped: other processes that serve its devices have it, too"
+    )]
+    Shared,
     /// The machine has ended.
     #[error("the machine has ended")]
     Ended,
@@ -107,8 +112,10 @@ impl Swap {
     ///
     /// # Errors
     ///
-    /// [`RunError`] where the host has no descriptors or threads left.
+    /// [`RunError`] where no file can be made there, or the host has no descriptors or threads left.
     pub fn new(memory: Arc<GuestMemory>, folder: &Path) -> Result<Self, RunError> {
+        // One that is not there is said before somebody relies on it.
+        make_file(folder)?;
         let folder = folder.to_owned();
         Self::with(memory, Box::new(move || make_file(&folder)))
     }
@@ -125,7 +132,10 @@ impl Swap {
         };
         let thread = thread::Builder::new()
             .name("swap".to_owned())
-            .spawn(move || worker.work(&wanted))
+            .spawn(move || {
+                signals::leave_to_others();
+                worker.work(&wanted);
+            })
             .map_err(RunError::host("start the swap's thread"))?;
         Ok(Self {
             bell,

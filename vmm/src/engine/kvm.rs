@@ -13,7 +13,8 @@ use crate::flash::FlashMemory;
 use crate::memory_file::OpenMemoryFile;
 use crate::virtio::ConsoleLine;
 use crate::{
-    ConsoleOutput, LinuxArch, MemoryFile, OpenDevices, RunError, Running, Stop, Swap, VcpuPolicy,
+    ConsoleOutput, LinuxArch, MemoryFile, OpenDevices, RunError, Running, Stop, Swap, SwapError,
+    VcpuPolicy,
 };
 use crew::Crew;
 use firstlight_base::VcpuState;
@@ -122,6 +123,7 @@ where
     let flash = FlashMemory::of(platform, firmware, variables.as_ref())?;
     // Who serves a device from another process has to have the guest's memory.
     let backing = match wanted.are_shared() {
+        true if equipment.swap.is_some() => return Err(SwapError::Shared.into()),
         true => Backing::Shared,
         false => Backing::Private,
     };

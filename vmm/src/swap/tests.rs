@@ -168,8 +168,10 @@ fn memory_that_is_shared_is_left_where_it_is() {
 
 #[test]
 fn a_folder_that_is_not_there_is_named() {
-    let swap = Swap::new(memory(Backing::Private), Path::new("/nowhere/at all")).unwrap();
-    let error = swap.page_out().unwrap_err();
+    let error = Swap::new(memory(Backing::Private), Path::new("/nowhere/at all")).unwrap_err();
+    let RunError::Swap(error) = error else {
+        panic!("{error}");
+    };
     assert!(error.to_string().ends_with("/nowhere/at all"), "{error}");
 }
 

@@ -12,7 +12,7 @@ mod tests;
 use super::{Backend, Interrupt, Io, Stopping, VirtioDevice};
 use crate::RunError;
 use crate::bell::Bell;
-use crate::signals::Signals;
+use crate::signals;
 use firstlight_base::{Gpa, GpaRange, Reader};
 use firstlight_devices::virtio::{Cause, Chain, Features, Layout, Queue, QueueError, QueueSetup};
 use firstlight_load::GuestMemory;
@@ -46,8 +46,7 @@ impl VhostUser {
         let thread = thread::Builder::new()
             .name(device.name)
             .spawn(move || {
-                // They are for the thread that has the terminal to put back.
-                let _left_to_others = Signals::take();
+                signals::leave_to_others();
                 back_end.run(&mut *backend);
             })
             .map_err(|error| RunError::host("start a thread")(error))?;
