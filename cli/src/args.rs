@@ -1,5 +1,6 @@
 //! The command line as it is typed.
 
+mod control;
 pub(crate) mod cpu;
 mod device;
 mod firmware;
@@ -11,6 +12,7 @@ use crate::exit_status::ExitStatus;
 use crate::{address, memory_size};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
+pub(crate) use control::{CtlArgs, CtlFormat, CtlVerb, SwapVerb};
 use device::DeviceArgs;
 pub(crate) use device::{PstoreArg, RootfsArg};
 use firmware::FirmwareArgs;
@@ -84,6 +86,7 @@ pub(crate) enum Verb {
     Export(ExportArgs),
     Cache(CacheArgs),
     Pstore(PstoreArgs),
+    Ctl(CtlArgs),
     /// Print the JSON schema of the files that --config takes
     ConfigSchema,
     Completions(CompletionsArgs),
@@ -103,6 +106,7 @@ impl Verb {
             | Self::Export(_)
             | Self::Cache(_)
             | Self::Pstore(_)
+            | Self::Ctl(_)
             | Self::ConfigSchema
             | Self::Completions(_)
             | Self::Man(_) => return self,
@@ -121,6 +125,7 @@ impl Verb {
             Self::Inspect(_)
             | Self::Cache(_)
             | Self::Pstore(_)
+            | Self::Ctl(_)
             | Self::ConfigSchema
             | Self::Completions(_)
             | Self::Man(_) => return None,
@@ -308,6 +313,18 @@ pub(crate) struct BootArgs {
     /// Say nothing but errors on standard error
     #[arg(short, long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
+    /// Let others control the guest while it runs, by a Unix socket at this path: `firstlight ctl`, and
+    /// whatever speaks HTTP
+    ///
+    /// Nobody may connect but this user. The socket's file goes with the guest.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) api_sock: Option<PathBuf>,
+    /// The folder to swap the guest's memory to, when `firstlight ctl swap out` says so
+    ///
+    /// It takes the kvm engine and Linux 6.8 as the host, with root's rights or /dev/userfaultfd. The file has no name,
+    /// and goes with the guest however that ends.
+    #[arg(long, value_name = "DIR", requires = "api_sock")]
+    swap: Option<PathBuf>,
     #[command(flatten)]
     scheduling: SchedulingArgs,
 }
@@ -335,6 +352,7 @@ impl BootArgs {
         Equipment {
             devices: self.guest.devices(),
             policy: self.policy(),
+            swap: self.swap.clone(),
             ..Equipment::default()
         }
     }

@@ -3,6 +3,7 @@
 use crate::args::cpu::check_policy;
 use crate::args::{BootArgs, GuestArgs};
 use crate::cache::Store;
+use crate::control::{Controls, Desk, Server};
 use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, printable};
 use crate::initrd::Initrd;
@@ -16,9 +17,10 @@ use firstlight_image::{Architecture, Image};
 use firstlight_load::Sources;
 use firstlight_vmm::{
     Chosen, Console, DeviceError, Ending, Engine, Equipment, HostCpus, Limits, Machine, MemoryFile,
-    MemoryFilePurpose, PostMortem, RunError, Sandbox, choose, has_landlock,
+    MemoryFilePurpose, PostMortem, RunError, Sandbox, SwapError, choose, has_landlock,
 };
 use rustix::system::sysinfo;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How the command ends.
@@ -42,6 +44,12 @@ pub(crate) fn boot(args: &BootArgs, progress: Progress) -> Result<Outcome, Failu
     )?;
     let deadline = args.timeout().map(|timeout| Instant::now() + timeout);
     let files = Files::open(&args.guest)?;
+    let desk = Arc::new(Desk::default());
+    let _server = args
+        .api_sock
+        .as_ref()
+        .map(|path| Server::start(path, Arc::clone(&desk)))
+        .transpose()?;
     let mut console = Console::stdio().map_err(|error| run_failed(&error))?;
     let mut engine = None;
     loop {
@@ -50,9 +58,10 @@ pub(crate) fn boot(args: &BootArgs, progress: Progress) -> Result<Outcome, Failu
             timeout: deadline.map(left),
             boot_watchdog: args.boot_watchdog(),
         };
-        let ending = machine
-            .run(&plan, &limits, &mut console)
-            .map_err(|error| run_failed(&error))?;
+        desk.put(Controls::of(&machine));
+        let ending = machine.run(&plan, &limits, &mut console);
+        desk.clear();
+        let ending = ending.map_err(|error| run_failed(&error))?;
         match outcome(&ending, args) {
             Some(outcome) => return Ok(outcome),
             None => say(args, "the guest resets: booting it again"),
@@ -289,6 +298,8 @@ fn run_failed(error: &RunError) -> Failure {
     let status = match error {
         RunError::Device(DeviceError::Engine { .. }) => ExitStatus::NoEngine,
         RunError::Device(error) if error.is_usage() => ExitStatus::Usage,
+        RunError::Swap(SwapError::Engine { .. }) => ExitStatus::NoEngine,
+        RunError::Swap(SwapError::Shared) => ExitStatus::Usage,
         RunError::Seat(_) => ExitStatus::Plan,
         RunError::MemoryFile(error) if error.is_usage() => ExitStatus::Usage,
         _ => ExitStatus::Host,

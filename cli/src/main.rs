@@ -6,6 +6,7 @@ mod args;
 mod boot;
 mod cache;
 mod config;
+mod control;
 mod diff;
 mod exit_status;
 mod export;
@@ -78,6 +79,7 @@ fn run(verb: Verb, progress: Progress) -> Result<Outcome, Failure> {
         Verb::Export(args) => export::export(&args, progress)?,
         Verb::Cache(args) => cache::cache(&args)?,
         Verb::Pstore(args) => pstore::pstore(&args)?,
+        Verb::Ctl(args) => control::ctl(&args, progress)?,
         Verb::ConfigSchema => config::schema::print()?,
         Verb::Completions(args) => manual::completions(args.shell)?,
         Verb::Man(args) => manual::page(args.command.as_deref())?,
