@@ -158,11 +158,12 @@ pub(crate) fn fetch(cache: &Cache, release: &Release) -> Outcome<Kernel> {
         fs::write(folder.join("version"), &version)
             .because(|| "cannot write the version".to_owned())?;
         if !wanted.is_empty() {
-            let kernel = modules::Kernel {
-                architecture: release.architecture.of_images(),
-                version: Some(&version),
+            let kernel = Kernel {
+                file,
+                version,
+                modules: tree.clone(),
             };
-            keep_modules(&tree, wanted, &kernel, &folder.join("modules"))?;
+            keep_modules(&kernel, wanted, release.architecture, &folder.join("modules"))?;
         }
         fs::remove_dir_all(&tree).because(|| format!("cannot remove {}", tree.display()))
     })?;
@@ -237,17 +238,24 @@ fn modules_of(release: &Release) -> &'static [&'static str] {
     }
 }
 
-/// Copies the modules `wanted` from the unpacked package `tree` into `folder`, with all that they
+/// Copies the modules `wanted` of a `kernel` that is [`installed`] into `folder`, with all that they
 /// need, and writes their names in the order of loading into `folder`'s file `order`.
-fn keep_modules(
-    tree: &Path,
+pub(crate) fn keep_modules(
+    kernel: &Kernel,
     wanted: &[&str],
-    kernel: &modules::Kernel<'_>,
+    architecture: Architecture,
     folder: &Path,
 ) -> Outcome {
-    let modules = ModuleTree::open(tree, kernel.version)
-        .and_then(|tree| tree.load_order(wanted, kernel))
-        .because(|| format!("cannot collect the modules in {}", tree.display()))?;
+    let of_kernel = modules::Kernel {
+        architecture: architecture.of_images(),
+        version: Some(&kernel.version),
+    };
+    let modules = ModuleTree::open(&kernel.modules, of_kernel.version)
+        .and_then(|tree| tree.load_order(wanted, &of_kernel))
+        .because(|| {
+            let tree = kernel.modules.display();
+            format!("cannot collect the modules in {tree}")
+        })?;
     fs::create_dir_all(folder).because(|| format!("cannot make {}", folder.display()))?;
     let mut list = String::new();
     for module in modules {

@@ -10,7 +10,7 @@ use crate::architecture::Architecture;
 use crate::cache::{self, Cache};
 use crate::failure::{Because, Failure, Outcome};
 use crate::initramfs;
-use crate::kernel::{self, Release};
+use crate::kernel::{self, Kernel, Release};
 use crate::process;
 use crate::project::Project;
 use crate::tree::{self, Tree};
@@ -65,6 +65,9 @@ pub(crate) fn modules(architecture: Architecture) -> &'static [&'static str] {
     }
 }
 
+/// What a lab needs beside these to hand one of its own devices to a guest.
+const VFIO: [&str; 2] = ["vfio_pci", "vfio_iommu_type1"];
+
 const INIT: &str = include_str!("../guest/lab-init");
 
 /// Which of an architecture's machines a lab is.
@@ -109,6 +112,8 @@ pub(crate) struct Lab {
     pub(crate) memory: u32,
     /// Folders that its command may write to.
     pub(crate) writable: Vec<PathBuf>,
+    /// The disk that it has beside its own hardware, behind an IOMMU and bound to no driver.
+    pub(crate) spare: Option<PathBuf>,
     /// Folders that it may read although they lie below `/tmp` or the like.
     pub(crate) readable: Vec<PathBuf>,
     /// Shows the messages of the lab's own kernel.
@@ -148,8 +153,38 @@ impl Lab {
         cache: &Cache,
         architecture: Architecture,
     ) -> Outcome<Self> {
-        let emulator = emulator(cache, architecture)?;
         let kernel = kernel::fetch(cache, &release(architecture))?;
+        Self::on(project, cache, (architecture, &kernel, ""))
+    }
+
+    /// Makes a lab of x86 ready that has an IOMMU, and behind that a disk of its own on NVMe, `spare`, which
+    /// no driver of it takes.
+    pub(crate) fn with_spare(project: &Project, cache: &Cache, spare: PathBuf) -> Outcome<Self> {
+        let architecture = Architecture::X86_64;
+        let installed = kernel::installed(cache, &release(architecture))?;
+        let modules = project.scratch("lab")?.join("modules-vfio");
+        if modules.exists() {
+            fs::remove_dir_all(&modules)
+                .because(|| format!("cannot remove {}", modules.display()))?;
+        }
+        let wanted = [&VFIO, self::modules(architecture)].concat();
+        kernel::keep_modules(&installed, &wanted, architecture, &modules)?;
+        let kernel = Kernel {
+            modules,
+            ..installed
+        };
+        let mut lab = Self::on(project, cache, (architecture, &kernel, "-vfio"))?;
+        lab.spare = Some(spare);
+        Ok(lab)
+    }
+
+    /// One on this kernel, with an initramfs whose name ends so.
+    fn on(
+        project: &Project,
+        cache: &Cache,
+        (architecture, kernel, name): (Architecture, &Kernel, &str),
+    ) -> Outcome<Self> {
+        let emulator = emulator(cache, architecture)?;
         let mut archive = initramfs::skeleton(cache, architecture)?;
         archive.program("init", INIT.as_bytes());
         archive.folder("modules");
@@ -163,7 +198,7 @@ impl Lab {
             let contents = fs::read(&path).because(|| format!("cannot read {}", path.display()))?;
             archive.file(&format!("modules/{name}"), &contents);
         }
-        let name = format!("initramfs-{}.cpio", architecture.name());
+        let name = format!("initramfs-{}{name}.cpio", architecture.name());
         let initrd = project.scratch("lab")?.join(name);
         let archive = archive
             .finish()
@@ -174,11 +209,12 @@ impl Lab {
             emulator,
             board: Board::Newest,
             clock: Clock::Host,
-            kernel: kernel.file,
+            kernel: kernel.file.clone(),
             initrd,
             time_limit: 600,
             memory: 2048,
             writable: vec![project.root().to_owned()],
+            spare: None,
             readable: vec![project.target().to_owned(), cache.folder().to_owned()],
             verbose: false,
         })
@@ -280,8 +316,15 @@ impl Lab {
             .args(["-nodefaults", "-no-user-config"])
             .args(["-display", "none", "-no-reboot", "-M", self.machine()])
             .args(["-cpu", self.processor()])
-            .args(self.clock.words())
-            .arg("-m")
+            .args(self.clock.words());
+        if let Some(spare) = &self.spare {
+            // Before whatever is behind it.
+            qemu.args(["-device", "intel-iommu,intremap=on,caching-mode=on"])
+                .arg("-drive")
+                .arg(format!("if=none,id=spare,format=raw,file={}", spare.display()))
+                .args(["-device", &format!("nvme,drive=spare,serial=spare,addr={SPARE}")]);
+        }
+        qemu.arg("-m")
             .arg(self.memory.to_string())
             .args(["-chardev", "file,id=out,path=/proc/self/fd/1,append=on"])
             .args(["-device", "virtio-serial-pci"])
@@ -346,7 +389,11 @@ impl Lab {
         } else {
             "busybox"
         };
-        format!("console={console} panic=-1 mitigations=off lab.root={root}")
+        let iommu = match self.spare {
+            Some(_) => " intel_iommu=on",
+            None => "",
+        };
+        format!("console={console} panic=-1 mitigations=off lab.root={root}{iommu}")
     }
 
     /// Whether programs of the host run in the lab.
@@ -354,6 +401,9 @@ impl Lab {
         self.architecture == Architecture::X86_64
     }
 }
+
+/// Where the spare disk is on the lab's PCI bus: device and function.
+pub(crate) const SPARE: &str = "10.0";
 
 /// QEMU for the lab of `architecture`, as one runs it.
 pub(crate) fn emulator(cache: &Cache, architecture: Architecture) -> Outcome<Vec<OsString>> {

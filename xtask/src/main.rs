@@ -124,6 +124,10 @@ enum Task {
         /// A folder that the command may write to, beside the project's own.
         #[arg(short, long, value_name = "FOLDER")]
         writable: Vec<PathBuf>,
+        /// Gives the machine an IOMMU, and behind that an NVMe disk at 00:10.0 with this file's contents, which no
+        /// driver of the lab takes; on x86.
+        #[arg(long, value_name = "FILE", conflicts_with = "arch")]
+        spare: Option<PathBuf>,
         /// Show the messages of the lab's own kernel, on stderr.
         #[arg(short, long)]
         verbose: bool,
@@ -179,10 +183,14 @@ fn perform(task: Task) -> Outcome<u8> {
             time,
             memory,
             writable,
+            spare,
             verbose,
             command,
         } => {
-            let mut lab = lab::Lab::prepare(&project, &cache, arch)?;
+            let mut lab = match spare {
+                Some(spare) => lab::Lab::with_spare(&project, &cache, spare)?,
+                None => lab::Lab::prepare(&project, &cache, arch)?,
+            };
             lab.board = board(older_irqchip);
             lab.time_limit = time;
             lab.memory = memory;
