@@ -16,6 +16,7 @@ mod interrupt;
 mod lpc_bridge;
 mod msi;
 mod msix;
+mod passthrough;
 mod root_port;
 
 pub use address::{Address, ConfigAddress};
@@ -27,4 +28,5 @@ pub use i6300esb::I6300esb;
 pub use interrupt::{Message, Raised};
 pub use lpc_bridge::LpcBridge;
 pub use msix::{MsiX, MsiXPlace};
+pub use passthrough::{HostFunction, Interrupts, Passthrough, PassthroughError};
 pub use root_port::{RootPort, Secondary};

@@ -2,10 +2,12 @@
 //! messages one way, doorbells the other.
 
 use crate::HvError;
-use firstlight_base::Gpa;
+use firstlight_base::{Gpa, Irq};
+use firstlight_load::GuestMemory;
 use rustix::fd::BorrowedFd;
 use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 
 /// A message-signalled interrupt: a write that a device makes to its interrupt controller (PCI Local
 /// Bus Specification 3.0, section 6.8).
@@ -47,6 +49,35 @@ pub trait Interconnect: Send + Sync {
     ///
     /// [`HvError`] where the host refuses.
     fn hang(&self, doorbell: Doorbell, event: BorrowedFd<'_>) -> Result<Hung, HvError>;
+
+    /// Gives the guest `memory` at its addresses, where no other is, as long as what is handed back is there;
+    /// while it runs. To touch it need not be possible for anybody but the guest.
+    ///
+    /// # Errors
+    ///
+    /// [`HvError`] where the host refuses or cannot.
+    fn show(&self, _memory: &Arc<GuestMemory>) -> Result<Hung, HvError> {
+        Err(HvError::MissingCapability("KVM_SET_USER_MEMORY_REGION"))
+    }
+
+    /// Lets an event raise the level-triggered line `irq`, and has another one counted up each time the guest
+    /// is done with an interrupt of that line, which lowers it.
+    ///
+    /// # Errors
+    ///
+    /// [`HvError`] where the host refuses or cannot: where its interrupt controllers are not in the hypervisor.
+    fn wire(&self, _irq: Irq, _level: LevelEvents<'_>) -> Result<Hung, HvError> {
+        Err(HvError::MissingCapability("KVM_CAP_IRQFD_RESAMPLE"))
+    }
+}
+
+/// The two events of a level-triggered interrupt, which are event file descriptors.
+#[derive(Clone, Copy, Debug)]
+pub struct LevelEvents<'a> {
+    /// Raises it.
+    pub raise: BorrowedFd<'a>,
+    /// Tells that the guest is done with it: who still wants something, raises it again.
+    pub done: BorrowedFd<'a>,
 }
 
 /// A doorbell that hangs until this is dropped.

@@ -30,7 +30,7 @@ use x86_64 as arch;
 use crate::probe::Architecture;
 use crate::{
     Exit, Features, HvError, Hypervisor, Interconnect, IrqLine, Irqchip, Kicker, NoKvm, Offer, Rom,
-    SystemEvent, Vcpu, Vm,
+    SystemEvent, Vcpu, VfioDeviceFd, Vm,
 };
 use firstlight_base::{Gpa, Irq, Port, VcpuState};
 use firstlight_load::GuestMemory;
@@ -39,11 +39,12 @@ use kvm_bindings::{
     KVM_API_VERSION, KVM_EXIT_ARM_NISV, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR,
     KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_EXIT_RISCV_SBI, KVM_EXIT_SHUTDOWN,
     KVM_EXIT_SYSTEM_EVENT, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET,
-    KVM_SYSTEM_EVENT_SHUTDOWN,
+    KVM_SYSTEM_EVENT_SHUTDOWN, kvm_create_device, kvm_device_type_KVM_DEV_TYPE_VFIO,
 };
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
 use mapping::{PortAccess, RunFd, Running};
 use signal::KickTarget;
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::io;
 use std::path::Path;
@@ -164,6 +165,7 @@ impl Hypervisor for Kvm {
             machine: Arc::new(Machine {
                 fd,
                 memory: Mutex::default(),
+                passing: Mutex::default(),
             }),
             host: Arc::clone(&self.host),
             most_vcpus: u32::try_from(self.fd.get_max_vcpus()).unwrap_or(u32::MAX),
@@ -178,6 +180,33 @@ impl Hypervisor for Kvm {
 struct Machine {
     fd: VmFd,
     memory: Mutex<Vec<Arc<GuestMemory>>>,
+    /// The slots of memory that comes and goes.
+    passing: Mutex<BTreeSet<u32>>,
+}
+
+/// The first slot of memory that comes and goes: behind all that stays, of which there is a handful.
+const PASSING: u32 = 256;
+
+impl Machine {
+    /// A slot that nobody has, for memory that comes and goes.
+    fn take_slot(&self) -> u32 {
+        let mut passing = self.passing.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = (PASSING..).find(|slot| !passing.contains(slot));
+        let slot = free.expect("more slots than anybody can have taken");
+        passing.insert(slot);
+        slot
+    }
+
+    /// Keeps `memory` for as long as anything of the machine exists.
+    fn never_unmap(&self, memory: &Arc<GuestMemory>) {
+        let mut kept = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push(Arc::clone(memory));
+    }
+
+    fn give_back(&self, slot: u32) {
+        let mut passing = self.passing.lock().unwrap_or_else(PoisonError::into_inner);
+        passing.remove(&slot);
+    }
 }
 
 /// A machine in KVM.
@@ -300,6 +329,16 @@ impl Vm for KvmVm {
 
     fn interconnect(&self) -> Arc<dyn Interconnect> {
         Arc::new(KvmInterconnect::new(&self.machine))
+    }
+
+    fn vfio(&self) -> Result<Option<VfioDeviceFd>, HvError> {
+        let mut device = kvm_create_device {
+            type_: kvm_device_type_KVM_DEV_TYPE_VFIO,
+            ..kvm_create_device::default()
+        };
+        let created = self.machine.fd.create_device(&mut device);
+        let fd = created.map_err(refused("be told of devices that the guest has"))?;
+        Ok(Some(VfioDeviceFd::new_from_kvm(fd)))
     }
 }
 

@@ -45,7 +45,7 @@ pub mod script;
 
 pub use error::{HvError, NoKvm};
 pub use exit::{Exit, InternalError, SbiCall, SystemEvent};
-pub use interconnect::{Doorbell, Hung, Interconnect, Message};
+pub use interconnect::{Doorbell, Hung, Interconnect, LevelEvents, Message};
 pub use irqchip::{Aia, Irqchip};
 pub use offer::{Arm64Offer, Features, Offer, Riscv64Offer};
 
@@ -53,6 +53,7 @@ use firstlight_base::{Irq, VcpuState};
 use firstlight_load::GuestMemory;
 use std::fmt;
 use std::sync::Arc;
+pub use vfio_ioctls::VfioDeviceFd;
 
 /// What makes virtual machines.
 pub trait Hypervisor {
@@ -123,6 +124,16 @@ pub trait Vm: Send + Sync {
 
     /// What passes between the machine's devices and its processors beside lines.
     fn interconnect(&self) -> Arc<dyn Interconnect>;
+
+    /// What the hypervisor is told by which devices of the host its guest has; `None` where it need not
+    /// know.
+    ///
+    /// # Errors
+    ///
+    /// [`HvError`] where the host refuses.
+    fn vfio(&self) -> Result<Option<VfioDeviceFd>, HvError> {
+        Ok(None)
+    }
 }
 
 /// Memory that the guest can only read.

@@ -126,6 +126,37 @@ impl GuestMemory {
         })
     }
 
+    /// A device's memory, in pieces: where each is in the guest, and where in the device's `file` it begins.
+    ///
+    /// Nobody but a guest may touch it: what the device's driver has there at a time, it alone knows.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::INVAL`] where the pieces do not ascend or are no whole pages; what the host says where it
+    /// refuses.
+    pub fn of_device((pieces, file): (&[(GpaRange, u64)], BorrowedFd<'_>)) -> Result<Self, Errno> {
+        let mut regions: Vec<Region> = Vec::with_capacity(pieces.len());
+        for &(range, offset) in pieces {
+            let is_behind = match regions.last() {
+                Some(last) => last.range.end() <= range.start(),
+                None => true,
+            };
+            let numbers = [range.start().get(), range.len(), offset];
+            if !is_behind || !numbers.iter().all(|number| number.is_multiple_of(PAGE)) {
+                return Err(Errno::INVAL);
+            }
+            let len = usize::try_from(range.len()).or(Err(Errno::NOMEM))?;
+            let mapping = Mapping::shared(file, offset, len)?;
+            regions.push(Region { range, mapping });
+        }
+        Ok(Self {
+            guards: Mutex::default(),
+            ram: 0,
+            regions,
+            file: None,
+        })
+    }
+
     /// Lets the host give memory in huge pages from here on, but for the first of them: what a boot
     /// needs there is a few small things, which are not worth the time that zeroing it takes.
     ///

@@ -10,6 +10,7 @@ pub use open::OpenDevices;
 pub(crate) use open::mac;
 
 use crate::DebugConsole;
+use crate::HostPciAddress;
 use crate::jail::Sandbox;
 use crate::virtio::{ForeignDevice, room};
 use firstlight_boot::Hardware;
@@ -46,6 +47,8 @@ pub struct Devices {
     pub rng: bool,
     /// Whether it gives memory back that it does not use.
     pub balloon: bool,
+    /// The PCI functions of the host that it has for itself, in order.
+    pub vfio: Vec<HostPciAddress>,
     /// Whether it has a watchdog, on a PCI bus.
     pub watchdog: bool,
     /// Where its debug console's bytes go, where it has one: on x86.
@@ -153,6 +156,7 @@ impl Devices {
             .chain(single("vsock", self.vsock.is_some()))
             .chain(single("rng", self.rng))
             .chain(single("balloon", self.balloon))
+            .chain(numbered("vfio", self.vfio.len()))
             .chain(single("watchdog", self.watchdog))
             .collect()
     }
@@ -164,6 +168,12 @@ impl Devices {
         !self.foreign.is_empty() || is_jailed && jailed > 0
     }
 
+    /// Whether the guest's memory is to be a file's, with no other file mapped into it: where another process has to have it,
+    /// and where a device of the host's writes to it, which would not write to a file's page, or to one that has taken its place.
+    pub(crate) fn need_one_file(&self) -> bool {
+        self.are_shared() || !self.vfio.is_empty()
+    }
+
     /// Whether there is a console device.
     #[must_use]
     pub fn has_console(&self) -> bool {
@@ -172,9 +182,9 @@ impl Devices {
 
     /// Asks for as much room as they need.
     pub fn equip(&self, hardware: &mut Hardware) {
-        // The last of them is none of virtio's.
-        let watchdogs = usize::from(self.watchdog);
-        let count = self.names().len() - watchdogs;
+        // The last of them are none of virtio's.
+        let others = self.vfio.len() + usize::from(self.watchdog);
+        let count = self.names().len() - others;
         hardware.debugcon = self.debugcon.is_some();
         hardware.fw_cfg = !self.files.is_empty();
         let is_on_the_root_bus = match self.transport {
@@ -186,7 +196,7 @@ impl Devices {
         };
         // A slot is a bus behind a port on the root bus.
         let slots = u32::from(self.hotplug_slots);
-        let has_root_bus = is_on_the_root_bus || slots > 0 || self.watchdog;
+        let has_root_bus = is_on_the_root_bus || slots > 0 || others > 0;
         hardware.pci_buses = u32::from(has_root_bus) + slots;
     }
 }

@@ -52,6 +52,7 @@ pub use jail::{JailError, Sandbox, has_landlock, serve_if_jailed};
 pub use listener::{ListenError, Listener, connect_to};
 pub use machine::{Limits, Machine, Running};
 pub use memory_file::{MemoryFile, MemoryFileError, MemoryFilePurpose};
+pub use pci::vfio::{HostPciAddress, NoPciAddress, VfioError};
 pub use post_mortem::{Decoded, PostMortem, Progress, Reason};
 pub use signals::leave_to_others as leave_signals_to_others;
 pub use swap::{Swap, SwapError, SwapStatus};

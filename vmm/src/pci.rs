@@ -7,6 +7,7 @@ mod root_port;
 mod signals;
 #[cfg(test)]
 mod tests;
+pub(crate) mod vfio;
 mod virtio;
 mod watchdog;
 

@@ -163,7 +163,12 @@ pub(crate) fn fetch(cache: &Cache, release: &Release) -> Outcome<Kernel> {
                 version,
                 modules: tree.clone(),
             };
-            keep_modules(&kernel, wanted, release.architecture, &folder.join("modules"))?;
+            keep_modules(
+                &kernel,
+                wanted,
+                release.architecture,
+                &folder.join("modules"),
+            )?;
         }
         fs::remove_dir_all(&tree).because(|| format!("cannot remove {}", tree.display()))
     })?;

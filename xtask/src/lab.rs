@@ -321,8 +321,14 @@ impl Lab {
             // Before whatever is behind it.
             qemu.args(["-device", "intel-iommu,intremap=on,caching-mode=on"])
                 .arg("-drive")
-                .arg(format!("if=none,id=spare,format=raw,file={}", spare.display()))
-                .args(["-device", &format!("nvme,drive=spare,serial=spare,addr={SPARE}")]);
+                .arg(format!(
+                    "if=none,id=spare,format=raw,file={}",
+                    spare.display()
+                ))
+                .args([
+                    "-device",
+                    &format!("nvme,drive=spare,serial=spare,addr={SPARE}"),
+                ]);
         }
         qemu.arg("-m")
             .arg(self.memory.to_string())

@@ -98,6 +98,9 @@ enum Task {
         /// Start firmware instead.
         #[arg(long, conflicts_with = "devices")]
         firmware: bool,
+        /// Give the lab's spare disk to guests instead.
+        #[arg(long, conflicts_with_all = ["devices", "firmware"])]
+        passthrough: bool,
         /// The command they are booted with.
         firstlight: PathBuf,
         /// Rust tests to run there before.
@@ -245,12 +248,14 @@ fn perform(task: Task) -> Outcome<u8> {
             older_irqchip,
             devices,
             firmware,
+            passthrough,
             firstlight,
             tests,
         } => {
             let guests = match &devices {
                 Some(hot_plug) => test::Guests::Devices(hot_plug),
                 None if firmware => test::Guests::Firmware,
+                None if passthrough => test::Guests::Passthrough,
                 None => test::Guests::Kernels,
             };
             let inside = test::Inside {

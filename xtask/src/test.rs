@@ -50,7 +50,7 @@ struct Workshop<'a> {
     cache: &'a Cache,
 }
 
-const STEPS: [Step; 24] = [
+const STEPS: [Step; 25] = [
     Step {
         name: "rules",
         what: "the house's rules that can be read off the text",
@@ -206,6 +206,11 @@ const STEPS: [Step; 24] = [
         },
     },
     Step {
+        name: "passthrough-kvm",
+        what: "a device of the host's own on the kvm engine, in a lab with an IOMMU",
+        run: passthrough_in_the_lab,
+    },
+    Step {
         name: "table",
         what: "the README's tables of what boots and of what machines have, against what did",
         run: |shop, tally| {
@@ -284,6 +289,8 @@ pub(crate) enum Guests<'a> {
     Devices(&'a Path),
     /// Firmware.
     Firmware,
+    /// One kernel that has a device of the lab's.
+    Passthrough,
 }
 
 /// What is done inside the lab.
@@ -327,6 +334,7 @@ pub(crate) fn inside_the_lab(
         }
         Guests::Kernels => boot::run(project, cache, how, &mut tally)?,
         Guests::Firmware => devices::firmware::run(project, cache, how, &mut tally)?,
+        Guests::Passthrough => devices::passthrough::run(project, cache, how, &mut tally)?,
     }
     println!("{tally}");
     Ok(tally.failed == 0)
@@ -654,6 +662,24 @@ fn firmware_in_the_lab(
     ];
     let command = words.map(OsString::from);
     visit(&lab, &command, tally)
+}
+
+fn passthrough_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally) -> Outcome {
+    let spare = devices::passthrough::build(shop.project, shop.cache)?;
+    let programs = Programs::build(shop, Architecture::X86_64)?;
+    let mut lab = Lab::with_spare(shop.project, shop.cache, spare.clone())?;
+    lab.time_limit = 900;
+    let words = [
+        programs.xtask,
+        "inside-the-lab".into(),
+        "--passthrough".into(),
+        programs.firstlight,
+    ];
+    visit(&lab, &words.map(OsString::from), tally)?;
+    tally.check(
+        "kvm: what guests wrote is on the disk of the host's own",
+        || devices::passthrough::look(&spare),
+    )
 }
 
 /// Has `command`, which is ourselves inside the lab, carried out, and takes over what it tells.

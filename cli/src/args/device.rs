@@ -3,8 +3,8 @@
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum, value_parser};
 use firstlight_vmm::{
-    ConsoleKind, Contents, DebugConsole, Devices, Disk, ForeignDevice, ForeignKind, GuestCid, Net,
-    OfferedFile, Sandbox, Share, Tag, Transport, Vsock,
+    ConsoleKind, Contents, DebugConsole, Devices, Disk, ForeignDevice, ForeignKind, GuestCid,
+    HostPciAddress, Net, OfferedFile, Sandbox, Share, Tag, Transport, Vsock,
 };
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -76,6 +76,15 @@ pub(crate) struct DeviceArgs {
     /// Let the guest give memory back that it does not use
     #[arg(long)]
     balloon: bool,
+    /// Give the guest a PCI function of this host for itself, by its address, such as 0000:00:04.0, or its folder
+    /// in sysfs; may be given several times
+    ///
+    /// The function is bound to the driver vfio-pci, and this host has an IOMMU. All of the guest's memory stays at its
+    /// place in this host's memory, which goes against what this process may lock (`ulimit -l`); there is no balloon and no swap
+    /// file. It takes the kvm engine.
+    #[arg(long = "vfio", value_name = "FUNCTION", action = ArgAction::Append)]
+    #[arg(conflicts_with = "balloon")]
+    vfio: Vec<HostPciAddress>,
     /// Give the guest a watchdog: once it has turned that on, and no longer feeds it, it is ended with
     /// status 36
     ///
@@ -165,6 +174,7 @@ impl DeviceArgs {
             vsock: self.vsock.clone(),
             rng: self.rng,
             balloon: self.balloon,
+            vfio: self.vfio.clone(),
             watchdog: self.watchdog,
             debugcon: self.debugcon.as_ref().map(|path| match path.to_str() {
                 Some("-") => DebugConsole::Stderr,

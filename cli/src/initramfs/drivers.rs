@@ -23,7 +23,8 @@ pub(super) fn wanted<'a>(
     architecture: Architecture,
 ) -> Vec<&'a str> {
     let pluggable = devices.hotplug_slots > 0;
-    let has_pci = devices.transport == Transport::Pci || pluggable || devices.watchdog;
+    let is_on_a_bus = devices.watchdog || !devices.vfio.is_empty();
+    let has_pci = devices.transport == Transport::Pci || pluggable || is_on_a_bus;
     let has_device_tree = matches!(architecture, Architecture::Arm64 | Architecture::Riscv64);
     let is_there = |is: fn(&ForeignKind) -> bool| devices.foreign.iter().any(|one| is(&one.kind));
     let has_foreign_disk = is_there(|kind| matches!(kind, ForeignKind::Block));

@@ -183,15 +183,25 @@ impl ConfigSpace {
     pub fn add_capability(&mut self, id: u8, body: &[u8]) -> u8 {
         let at = self.free;
         let end = (usize::from(at) + 2 + body.len()).next_multiple_of(4);
+        self.place_capability(at, id, body);
+        // At the very end nothing more fits.
+        self.free = u8::try_from(end).unwrap_or(u8::MAX);
+        at
+    }
+
+    /// Links a capability with this id, which is at `at`, behind the last one; nobody else's is there.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no room for it.
+    pub(super) fn place_capability(&mut self, at: u8, id: u8, body: &[u8]) {
+        let end = (usize::from(at) + 2 + body.len()).next_multiple_of(4);
         assert!(end <= LEN, "the capability at {at:#x} fits");
         self.define(at, &[id, 0]);
         self.define(at + 2, body);
         self.define(self.link, &[at]);
         self.define(STATUS, &Status::CAPABILITIES.bits().to_le_bytes());
         self.link = at + 1;
-        // At the very end nothing more fits.
-        self.free = u8::try_from(end).unwrap_or(u8::MAX);
-        at
     }
 
     /// Says that interrupts come by pin A where they do not come as messages.

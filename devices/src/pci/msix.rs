@@ -79,13 +79,25 @@ impl MsiX {
         assert!((1..=VECTORS_MAX).contains(&vectors), "{vectors} vectors");
         let MsiXPlace { bar, table, pba } = place;
         assert!(bar < 6 && table % 8 == 0 && pba % 8 == 0, "{place:?}");
-        let mut body = [0; 10];
-        let (control, places) = body.split_at_mut(2);
-        control.copy_from_slice(&(vectors - 1).to_le_bytes());
-        let (table_at, pba_at) = places.split_at_mut(4);
-        table_at.copy_from_slice(&(table | u32::from(bar)).to_le_bytes());
-        pba_at.copy_from_slice(&(pba | u32::from(bar)).to_le_bytes());
-        let at = config.add_capability(ID, &body);
+        let [table, pba] = [table, pba].map(|offset| offset | u32::from(bar));
+        let at = config.add_capability(ID, &body(vectors, table, pba));
+        Self::of(config, at, vectors)
+    }
+
+    /// One at `at`, whose registers for the places of both are these: an offset, and a BAR in its three lowest
+    /// bits.
+    pub(super) fn place_in(
+        config: &mut ConfigSpace,
+        at: u8,
+        vectors: u16,
+        (table, pba): (u32, u32),
+    ) -> Self {
+        assert!((1..=VECTORS_MAX).contains(&vectors), "{vectors} vectors");
+        config.place_capability(at, ID, &body(vectors, table, pba));
+        Self::of(config, at, vectors)
+    }
+
+    fn of(config: &mut ConfigSpace, at: u8, vectors: u16) -> Self {
         config.make_writable(at + CONTROL, &Control::all().bits().to_le_bytes());
         Self {
             at,
@@ -237,6 +249,14 @@ impl Entry {
             *byte = value & writable;
         }
     }
+}
+
+/// What is in the capability behind its header.
+fn body(vectors: u16, table: u32, pba: u32) -> [u8; 10] {
+    let [c0, c1] = (vectors - 1).to_le_bytes();
+    let [t0, t1, t2, t3] = table.to_le_bytes();
+    let [p0, p1, p2, p3] = pba.to_le_bytes();
+    [c0, c1, t0, t1, t2, t3, p0, p1, p2, p3]
 }
 
 /// Which entry of the table a byte is in, and where in it.

@@ -1,7 +1,10 @@
-//! Messages and doorbells in KVM (KVM API, sections 4.70 `KVM_SIGNAL_MSI` and 4.59 `KVM_IOEVENTFD`).
+//! Messages, doorbells, lines that events raise, and memory that comes and goes in KVM (KVM API, sections 4.70
+//! `KVM_SIGNAL_MSI`, 4.59 `KVM_IOEVENTFD`, 4.75 `KVM_IRQFD` and 4.35 `KVM_SET_USER_MEMORY_REGION`).
 
 use super::{Machine, arch, ioctl, refused};
-use crate::{Doorbell, Hung, HvError, Interconnect, Message};
+use crate::{Doorbell, Hung, HvError, Interconnect, LevelEvents, Message};
+use firstlight_base::Irq;
+use firstlight_load::GuestMemory;
 use kvm_bindings::kvm_msi;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -53,6 +56,89 @@ impl Interconnect for KvmInterconnect {
             doorbell,
             event,
         }))
+    }
+
+    fn show(&self, memory: &Arc<GuestMemory>) -> Result<Hung, HvError> {
+        let mut shown = Shown {
+            machine: Arc::clone(&self.machine),
+            memory: Arc::clone(memory),
+            slots: Vec::new(),
+        };
+        shown.fill()?;
+        Ok(Hung::until(shown))
+    }
+
+    fn wire(&self, irq: Irq, level: LevelEvents<'_>) -> Result<Hung, HvError> {
+        let failed = |source| HvError::Refused {
+            what: "let an event drive an interrupt line",
+            source,
+        };
+        let own = |event: BorrowedFd<'_>| event.try_clone_to_owned().map_err(failed);
+        let (raise, done) = (own(level.raise)?, own(level.done)?);
+        // The pin of the interrupt controller, as KVM numbers them where nobody has said otherwise.
+        let line = irq.0;
+        ioctl::wire(&self.machine.fd, line, (&raise, &done)).map_err(failed)?;
+        Ok(Hung::until(Wired {
+            machine: Arc::clone(&self.machine),
+            line,
+            raise,
+            done,
+        }))
+    }
+}
+
+/// Memory that the guest has until this is dropped.
+#[derive(Debug)]
+struct Shown {
+    machine: Arc<Machine>,
+    memory: Arc<GuestMemory>,
+    /// Those that have been filled, in the order of the regions.
+    slots: Vec<u32>,
+}
+
+impl Shown {
+    fn fill(&mut self) -> Result<(), HvError> {
+        for region in self.memory.regions() {
+            let slot = self.machine.take_slot();
+            let filled = ioctl::set_memory_slot(&self.machine.fd, slot, region);
+            match filled {
+                Ok(()) => self.slots.push(slot),
+                Err(error) => {
+                    self.machine.give_back(slot);
+                    return Err(refused("map a device's memory")(error));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        for slot in &self.slots {
+            match ioctl::clear_slot(&self.machine.fd, *slot) {
+                Ok(()) => self.machine.give_back(*slot),
+                // What the guest still has must stay.
+                Err(_) => self.machine.never_unmap(&self.memory),
+            }
+        }
+    }
+}
+
+/// Takes its line's events away when it is dropped.
+#[derive(Debug)]
+struct Wired {
+    machine: Arc<Machine>,
+    line: u32,
+    raise: OwnedFd,
+    done: OwnedFd,
+}
+
+impl Drop for Wired {
+    fn drop(&mut self) {
+        let events = (&self.raise, &self.done);
+        let unwired = ioctl::unwire(&self.machine.fd, self.line, events);
+        debug_assert!(unwired.is_ok(), "what is wired can be undone: {unwired:?}");
     }
 }
 

@@ -5,8 +5,9 @@
 use crate::Doorbell;
 use firstlight_load::Region;
 use kvm_bindings::{
-    KVM_MEM_READONLY, kvm_ioeventfd, kvm_ioeventfd_flag_nr_datamatch,
-    kvm_ioeventfd_flag_nr_deassign, kvm_userspace_memory_region,
+    KVM_IRQFD_FLAG_DEASSIGN, KVM_IRQFD_FLAG_RESAMPLE, KVM_MEM_READONLY, kvm_ioeventfd,
+    kvm_ioeventfd_flag_nr_datamatch, kvm_ioeventfd_flag_nr_deassign, kvm_irqfd,
+    kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Error, VmFd};
 use rustix::fd::OwnedFd;
@@ -74,6 +75,36 @@ fn ioeventfd(vm: &VmFd, doorbell: Doorbell, event: &OwnedFd, flags: u32) -> io::
     // SAFETY: the structure is the one that this ioctl reads; the kernel writes nothing, and keeps a
     // reference of its own to the event.
     let result = unsafe { libc::ioctl(vm.as_raw_fd(), KVM_IOEVENTFD, &raw const request) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Lets the first event raise the level-triggered line `line`, and the second one tell of its end.
+pub(super) fn wire(vm: &VmFd, line: u32, events: (&OwnedFd, &OwnedFd)) -> io::Result<()> {
+    irqfd(vm, line, events, KVM_IRQFD_FLAG_RESAMPLE)
+}
+
+/// Undoes [`wire`].
+pub(super) fn unwire(vm: &VmFd, line: u32, events: (&OwnedFd, &OwnedFd)) -> io::Result<()> {
+    irqfd(vm, line, events, KVM_IRQFD_FLAG_DEASSIGN)
+}
+
+fn irqfd(vm: &VmFd, line: u32, (raise, done): (&OwnedFd, &OwnedFd), flags: u32) -> io::Result<()> {
+    // _IOW(KVMIO, 0x76, struct kvm_irqfd)
+    const KVM_IRQFD: libc::Ioctl = 0x4020_ae76;
+    let request = kvm_irqfd {
+        fd: raise.as_raw_fd().cast_unsigned(),
+        gsi: line,
+        flags,
+        resamplefd: done.as_raw_fd().cast_unsigned(),
+        ..kvm_irqfd::default()
+    };
+    // SAFETY: the structure is the one that this ioctl reads; the kernel writes nothing, and keeps
+    // references of its own to the events.
+    let result = unsafe { libc::ioctl(vm.as_raw_fd(), KVM_IRQFD, &raw const request) };
     if result == 0 {
         Ok(())
     } else {

@@ -68,13 +68,20 @@ pub fn allocate(
 impl Allocation {
     /// Takes the place of what is behind all virtio devices.
     pub(super) fn last_function(&mut self) -> Option<Address> {
-        match self
-            .seats
-            .pop_if(|seat| matches!(seat, Seat::Function(_)))?
-        {
+        let last = self.seats.pop_if(|seat| matches!(seat, Seat::Function(_)));
+        match last? {
             Seat::Function(at) => Some(at),
             Seat::Transport(_) => None,
         }
+    }
+
+    /// Takes the places of what is behind all that are left, the last of which is `others`' last.
+    pub(super) fn last_functions<T>(&mut self, others: Vec<T>) -> Vec<(Address, T)> {
+        let from_behind = others.into_iter().rev();
+        let placed = from_behind.map_while(|other| Some((self.last_function()?, other)));
+        let mut placed: Vec<_> = placed.collect();
+        placed.reverse();
+        placed
     }
 
     /// What every such machine has, where it has it. What is given out itself is not given away here.

@@ -6,14 +6,16 @@ mod tests;
 
 use super::allocation::{Allocation, Seat};
 use crate::board::{Board, Lines, Place};
+use crate::pci::vfio::{self, Container, Found, VfioFunction};
 use crate::pci::{Chipset, Legacy, Lpc, PciBus, PciDevice, Pin, RootPort, VirtioFunction};
+use crate::reports::Reports;
 use crate::virtio::mmio::{Transport, Wiring};
 use crate::virtio::{BalloonControl, VirtioDevice};
-use crate::{RunError, SystemAllocator};
-use firstlight_base::{KIB, Port};
+use crate::{DeviceError, RunError, SystemAllocator};
+use firstlight_base::{GpaRange, KIB, Port};
 use firstlight_boot::platform::{PciWindows, VirtioMmio};
 use firstlight_devices::pci::{Address, Attachment};
-use firstlight_hv::Interconnect;
+use firstlight_hv::{Interconnect, VfioDeviceFd};
 use firstlight_load::GuestMemory;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -146,6 +148,30 @@ impl Expansion {
     pub(super) fn put(&self, at: Address, function: Arc<dyn PciDevice>) {
         let bus = self.bus.as_ref().expect("who is on a bus has one");
         bus.insert(at.device(), function);
+    }
+
+    /// Gives the guest functions of the host, each at its place on the root bus; `hypervisor` is told of them. They reach all of
+    /// the guest's RAM but for a range that is a file's.
+    pub(super) fn take_from_host(
+        &self,
+        functions: &[(Address, Found)],
+        (hypervisor, without): (Option<VfioDeviceFd>, Option<GpaRange>),
+        reports: &Arc<Reports>,
+    ) -> Result<(), DeviceError> {
+        let container = Arc::new(Container::new(hypervisor, &self.memory)?);
+        let bus = self.bus.as_ref().expect("who is on a bus has one");
+        for (at, found) in functions {
+            let device = at.device();
+            let place = vfio::Place {
+                irq: bus.irq(device),
+                pin: Pin::new(bus.line(device)),
+                windows: bus.bar_windows(),
+            };
+            let attached = (place, &self.interconnect, reports);
+            let function = VfioFunction::open(found, &container, attached)?;
+            bus.insert(device, function);
+        }
+        Ok(container.map(without)?)
     }
 
     fn insert(&self, at: Address, device: VirtioDevice) -> Result<(), RunError> {

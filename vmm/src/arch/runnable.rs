@@ -105,15 +105,22 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         list,
         console,
         balloon,
+        vfio,
+        not_for_vfio,
         watchdog,
+        reports,
         ..
     } = devices;
     let watchdog = watchdog.and_then(|watchdog| Some((watchdog, allocation.last_function()?)));
+    let vfio = allocation.last_functions(vfio);
     let mut expansion = Expansion::build(&rows, (list, allocation), backplane)?;
     expansion.balloon = balloon;
     if let Some((watchdog, at)) = watchdog {
         board.add_timed(Arc::<Watchdog>::clone(&watchdog));
         expansion.put(at, watchdog);
+    }
+    if !vfio.is_empty() {
+        expansion.take_from_host(&vfio, (vm.vfio()?, not_for_vfio), &reports)?;
     }
     Ok(RunnableLinuxVm {
         memory,

@@ -2,6 +2,7 @@
 
 use crate::jail::JailError;
 use crate::listener::ListenError;
+use crate::pci::vfio::VfioError;
 use crate::virtio::{FrontEndError, PasstError, TapError};
 use firstlight_devices::FwCfgError;
 use std::io;
@@ -130,6 +131,9 @@ pub enum DeviceError {
     /// Files cannot be offered to the firmware.
     #[error(transparent)]
     FwCfg(#[from] FwCfgError),
+    /// A device of the host's is not to be had.
+    #[error(transparent)]
+    Vfio(#[from] VfioError),
     /// The engine has no such device.
     #[error("the {engine} engine has no {what}; the kvm engine has")]
     Engine {
@@ -151,7 +155,8 @@ impl DeviceError {
             | Self::LongFile { .. }
             | Self::FwCfg(_)
             | Self::NoShare { .. }
-            | Self::SameTag { .. } => true,
+            | Self::SameTag { .. }
+            | Self::Vfio(VfioError::Pinned(_) | VfioError::Twice(_)) => true,
             Self::OpenDisk { .. }
             | Self::OpenDebugConsole { .. }
             | Self::ReadFile { .. }
@@ -163,6 +168,7 @@ impl DeviceError {
             | Self::Vsock(_)
             | Self::FrontEnd(_)
             | Self::Jail(_)
+            | Self::Vfio(_)
             | Self::Engine { .. } => false,
         }
     }

@@ -4,10 +4,11 @@ use super::{ConsoleKind, DeviceError, Devices, Net, OfferedFile, Transport};
 use crate::debug_console::{DebugConsole, DebugOutput};
 use crate::jail::Sandbox;
 use crate::pci::Watchdog;
+use crate::pci::vfio::{Found, VfioError};
 use crate::reports::Reports;
 use crate::virtio::{self, BalloonControl, Carrier, ConsoleLine, Passt, PmemFile, Tap};
 use crate::{RunError, Stop, VirtioDevice};
-use firstlight_base::KIB;
+use firstlight_base::{GpaRange, KIB};
 use firstlight_boot::{FirmwareFile, Platform, firmware_files};
 use firstlight_devices::virtio::console::ScreenSize;
 use firstlight_devices::{FwCfg, FwCfgFile};
@@ -22,6 +23,10 @@ pub struct OpenDevices {
     pub(crate) list: Vec<VirtioDevice>,
     /// The terminal's end of the virtio console, where the terminal is joined to it.
     pub(crate) console: Option<Arc<ConsoleLine>>,
+    /// The devices of the host's, whose places are behind all of these.
+    pub(crate) vfio: Vec<Found>,
+    /// The guest's memory that is a file's, and that they do not reach: the host may refuse to keep it at its place.
+    pub(crate) not_for_vfio: Option<GpaRange>,
     /// Its watchdog, whose place is the last.
     pub(crate) watchdog: Option<Arc<Watchdog>>,
     /// Where its debug console's bytes go.
@@ -47,6 +52,8 @@ impl OpenDevices {
             console: None,
             fw_cfg: FwCfg::default(),
             pmem: Vec::new(),
+            vfio: Vec::new(),
+            not_for_vfio: None,
             watchdog: None,
             debugcon: None,
             balloon: None,
@@ -76,6 +83,7 @@ impl Devices {
     pub fn open(&self, platform: &Platform) -> Result<OpenDevices, RunError> {
         let mut open = OpenDevices::none()?;
         open.fw_cfg = self.fw_cfg(platform)?;
+        open.vfio = self.find_vfio()?;
         if self.watchdog {
             open.watchdog = Some(Watchdog::new(&open.reports)?);
         }
@@ -125,6 +133,19 @@ impl Devices {
             open.balloon = Some(control);
         }
         Ok(open)
+    }
+
+    /// The host's functions that it is to have, where they can be had with all else.
+    fn find_vfio(&self) -> Result<Vec<Found>, DeviceError> {
+        if self.balloon && !self.vfio.is_empty() {
+            return Err(VfioError::Pinned("a balloon").into());
+        }
+        let mut seen = HashSet::new();
+        if let Some(again) = self.vfio.iter().find(|at| !seen.insert(**at)) {
+            return Err(VfioError::Twice(*again).into());
+        }
+        let found = self.vfio.iter().map(|at| Ok(at.find()?));
+        found.collect()
     }
 
     /// What the firmware is offered, and what it must know of its machine.

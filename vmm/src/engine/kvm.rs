@@ -13,8 +13,8 @@ use crate::flash::FlashMemory;
 use crate::memory_file::OpenMemoryFile;
 use crate::virtio::ConsoleLine;
 use crate::{
-    ConsoleOutput, LinuxArch, MemoryFile, OpenDevices, RunError, Running, Stop, Swap, SwapError,
-    VcpuPolicy,
+    ConsoleOutput, DeviceError, LinuxArch, MemoryFile, OpenDevices, RunError, Running, Stop, Swap,
+    SwapError, VcpuPolicy, VfioError,
 };
 use crew::Crew;
 use firstlight_base::VcpuState;
@@ -116,23 +116,28 @@ where
 {
     // What can be refused is refused before memory is filled.
     let wanted = &equipment.devices;
+    if equipment.swap.is_some() && !wanted.vfio.is_empty() {
+        return Err(DeviceError::from(VfioError::Pinned("a swap file")).into());
+    }
     let platform = plan.platform();
     let allocation = allocate(platform, &wanted.names(), wanted.hotplug_slots)?;
     let crash_log = MemoryFile::open_if(equipment.crash_log.as_ref())?;
     let variables = MemoryFile::open_if(equipment.flash_variables.as_ref())?;
     let flash = FlashMemory::of(platform, firmware, variables.as_ref())?;
     // Who serves a device from another process has to have the guest's memory.
-    let backing = match wanted.are_shared() {
+    let backing = match wanted.need_one_file() {
         true if equipment.swap.is_some() => return Err(SwapError::Shared.into()),
         true => Backing::Shared,
         false => Backing::Private,
     };
+    let mut devices = wanted.open(platform)?;
+    devices.not_for_vfio = equipment.crash_log.as_ref().map(|log| log.range);
     let build = Build {
         backing,
         hypervisor,
         plan,
         allocation,
-        devices: wanted.open(platform)?,
+        devices,
         policy: equipment.policy.clone(),
         crash_log,
         flash,

@@ -397,6 +397,10 @@ fn refuse_unknown(devices: &Devices, platform: &Platform) -> Result<(), DeviceEr
         let what = "persistent memory";
         return Err(DeviceError::Engine { engine, what });
     }
+    if !devices.vfio.is_empty() {
+        let what = "devices of the host's for its guests";
+        return Err(DeviceError::Engine { engine, what });
+    }
     if devices.sandbox == Sandbox::On {
         let what = "sandbox for its devices";
         return Err(DeviceError::Engine { engine, what });

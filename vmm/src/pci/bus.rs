@@ -3,7 +3,7 @@
 use super::{Intx, PciDevice, RootPort};
 use crate::RunError;
 use crate::board::{Attached, Lines};
-use firstlight_base::{Gpa, GpaRange};
+use firstlight_base::{Gpa, GpaRange, Irq};
 use firstlight_boot::platform::PciWindows;
 use firstlight_devices::pci::{Address, Cam, ConfigAddress, HostBridge};
 use firstlight_devices::{ByteWide, Effect, ResetControl};
@@ -64,6 +64,17 @@ impl PciBus {
     pub(crate) fn line(&self, device: u8) -> &Arc<Intx> {
         let line = usize::from(device) % self.lines.len();
         &self.lines[line]
+    }
+
+    /// The number of that line.
+    pub(crate) fn irq(&self, device: u8) -> Irq {
+        self.windows.line(0, u32::from(device) % PciWindows::LINES)
+    }
+
+    /// Where BARs can be.
+    pub(crate) fn bar_windows(&self) -> Vec<GpaRange> {
+        let windows = [Some(self.windows.memory32), self.windows.memory64];
+        windows.into_iter().flatten().collect()
     }
 
     /// Puts a device into a free slot.

@@ -211,7 +211,7 @@ pub(super) struct Heard {
     pub(super) status: ExitStatus,
     pub(super) console: String,
     /// What Firstlight said beside the guest's console.
-    complaints: String,
+    pub(super) complaints: String,
     took: Duration,
 }
 

@@ -6,7 +6,9 @@ mod crash;
 mod durability;
 pub(super) mod firmware;
 pub(super) mod hot_plug;
+mod loader;
 mod network;
+pub(super) mod passthrough;
 mod root;
 mod socket;
 mod watchdog;
@@ -39,6 +41,8 @@ pub(super) const HOT_PLUG: &str = "a disk that comes and goes";
 pub(super) const KEPT_PANIC: &str = "a panic is kept";
 /// The same of firmware that starts a kernel, and still knows what it was told before Firstlight was killed.
 pub(super) const FIRMWARE: &str = "firmware starts a disk and remembers";
+/// And of a disk of the host's own.
+pub(super) const PASSTHROUGH: &str = "a disk of the host's own (VFIO)";
 /// And of a root that is memory.
 pub(super) const DIRECT_ROOT: &str = "a root for direct access";
 /// The same of a watchdog.

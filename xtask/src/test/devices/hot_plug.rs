@@ -1,16 +1,14 @@
 //! A disk that is plugged into a running Linux and pulled out again, twice, by the library's example.
 
-use super::{Ground, HOT_PLUG, MIB, cases, looks, said_of};
+use super::{Ground, HOT_PLUG, MIB, cases, loader, looks, said_of};
 use crate::architecture::Architecture;
-use crate::cache::{self, Cache};
+use crate::cache::Cache;
 use crate::failure::{Because, Outcome};
-use crate::initramfs;
 use crate::kernel::{self, Kernel};
 use crate::project::Project;
 use crate::test::boot::{self, Heard, Setting, Then};
 use crate::test::{Tally, Verdict};
-use firstlight_initramfs::modules::{self, ModuleTree};
-use firstlight_initramfs::{INIT, Initramfs, Status, Then as Next};
+use firstlight_initramfs::INIT;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,41 +29,14 @@ pub(in crate::test) fn build(
     cache: &Cache,
     architecture: Architecture,
 ) -> Outcome {
-    let kernel = kernel::installed(cache, cases::release(architecture))?;
     let file = file(project, architecture)?;
-    let cannot_make = || format!("cannot make {}", file.display());
-    let mut userspace = initramfs::skeleton(cache, architecture)?;
-    userspace.program("init", super::root::DEVICES.as_bytes());
-    let mut archives = userspace.finish().because(cannot_make)?;
-    let loader = Initramfs {
-        modules: drivers(&kernel, architecture).because(cannot_make)?,
-        root: None,
-        then: Next::Init("/init".to_owned()),
-        status: Status::Nowhere,
-    };
-    let loader = loader.build(architecture.of_images());
-    archives.extend(loader.because(cannot_make)?);
-    cache::write_whole(&file, &archives)
+    loader::build(cache, architecture, (&file, &DRIVERS))
 }
 
 /// Where that is once it has been built.
 fn file(project: &Project, architecture: Architecture) -> Outcome<PathBuf> {
     let name = format!("hotplug-{}.cpio", architecture.name());
     Ok(project.scratch("devices")?.join(name))
-}
-
-/// Those of the drivers that are not built into the kernel, in the order of loading.
-fn drivers(
-    kernel: &Kernel,
-    architecture: Architecture,
-) -> Result<Vec<modules::Module>, modules::ModuleError> {
-    let of_kernel = modules::Kernel {
-        architecture: architecture.of_images(),
-        version: Some(&kernel.version),
-    };
-    let tree = ModuleTree::open(&kernel.modules, of_kernel.version)?;
-    let known = DRIVERS.into_iter().filter(|name| tree.knows(name));
-    tree.load_order(&known.collect::<Vec<_>>(), &of_kernel)
 }
 
 /// Has `program`, the example, boot the guest, and looks at the disk when all is over.
