@@ -42,7 +42,9 @@ pub(super) const KEPT_PANIC: &str = "a panic is kept";
 /// The same of firmware that starts a kernel, and still knows what it was told before Firstlight was killed.
 pub(super) const FIRMWARE: &str = "firmware starts a disk and remembers";
 /// And of a disk of the host's own.
-pub(super) const PASSTHROUGH: &str = "a disk of the host's own (VFIO)";
+pub(super) const PASSED_THROUGH: &str = "a disk of the host's own (VFIO), messages";
+/// The same of one that interrupts by its pin.
+pub(super) const BY_PIN: &str = "a disk of the host's own (VFIO), pin";
 /// And of a root that is memory.
 pub(super) const DIRECT_ROOT: &str = "a root for direct access";
 /// The same of a watchdog.

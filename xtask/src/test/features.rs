@@ -4,7 +4,9 @@
 use super::Checked;
 use super::Verdict;
 use super::boot::{Engine, Setting, table};
-use super::devices::{self, DIRECT_ROOT, FIRMWARE, HOT_PLUG, KEPT_PANIC, STARVED, Transport};
+use super::devices::{
+    self, DIRECT_ROOT, FIRMWARE, HOT_PLUG, KEPT_PANIC, PASSED_THROUGH, STARVED, Transport,
+};
 use crate::architecture::Architecture;
 use crate::kernel;
 use crate::lab::Board;
@@ -41,7 +43,7 @@ enum Evidence {
     TriedInJails(&'static [&'static str]),
 }
 
-const ROWS: [Row; 34] = [
+const ROWS: [Row; 35] = [
     row(
         "`arch_memory_layout`",
         Evidence::Unit("arch::tests::ARCH_arch_memory_layout"),
@@ -135,6 +137,10 @@ const ROWS: [Row; 34] = [
     row(
         "files for the firmware (`fw_cfg`)",
         Evidence::Tried(Transport::Pci, &["fw_cfg"]),
+    ),
+    row(
+        "a PCI device of the host's own (VFIO)",
+        Evidence::Setting(PASSED_THROUGH),
     ),
     row("UEFI firmware in flash", Evidence::Setting(FIRMWARE)),
     row(

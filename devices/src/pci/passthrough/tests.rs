@@ -1,3 +1,8 @@
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "one area is what most BARs have"
+)]
+
 use super::*;
 use alloc::vec;
 
@@ -208,7 +213,7 @@ fn the_vendors_registers_are_the_hosts() {
     assert_eq!(data, [7; 4]);
     let mut written = None;
     chip.config_write(0x4c, &[1, 2, 3, 4], |at, data| {
-        written = Some((at, data.to_vec()))
+        written = Some((at, data.to_vec()));
     });
     assert_eq!(written, Some((0x4c, vec![1, 2, 3, 4])));
     write(&mut chip, 0x4e, &[0; 4]);

@@ -139,10 +139,10 @@ impl VfioFunction {
             wiring.command = command;
             self.host.write_config(COMMAND, &command.to_le_bytes());
         }
-        if interrupts != wiring.interrupts.interrupts() {
-            if let Err(error) = self.rewire(wiring, interrupts) {
-                self.reports.report(Err(DeviceError::from(error).into()));
-            }
+        if interrupts != wiring.interrupts.interrupts()
+            && let Err(error) = self.rewire(wiring, interrupts)
+        {
+            self.reports.report(Err(DeviceError::from(error).into()));
         }
         for (bar, window) in wiring.windows.iter_mut().enumerate() {
             let range = self

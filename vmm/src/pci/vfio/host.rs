@@ -11,6 +11,7 @@ use firstlight_load::GuestMemory;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::process::{Resource, getrlimit};
 use std::io;
+use std::iter;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -179,7 +180,7 @@ impl HostDevice {
                 return ranges.collect();
             }
         }
-        vec![0..self.bar_len(bar)]
+        iter::once(0..self.bar_len(bar)).collect()
     }
 
     /// The guest's view of parts of a BAR: where they are in the guest, and in the BAR.

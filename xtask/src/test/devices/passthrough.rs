@@ -1,7 +1,7 @@
 //! A disk of the lab's own, on NVMe and behind an IOMMU, that a guest has for itself: it interrupts by messages, and then by its
 //! pin.
 
-use super::{MIB, PASSTHROUGH, cases, loader, looks, said_of};
+use super::{BY_PIN, MIB, PASSED_THROUGH, cases, loader, looks, said_of};
 use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::failure::{Because, Outcome};
@@ -18,8 +18,11 @@ use std::process::Command;
 /// What the guest may load: all else that it takes is in the kernel.
 const DRIVERS: [&str; 1] = ["nvme"];
 
-/// How the disk is to interrupt: by which word of the guest's script, and what its kernel is told for that.
-const WAYS: [(&str, &str); 2] = [("nvme=messages,1", ""), ("nvme=pin,2", "pci=nomsi")];
+/// How the disk is to interrupt: what that is called, by which word of the guest's script, and what its kernel is told for that.
+const WAYS: [(&str, &str, &str); 2] = [
+    (PASSED_THROUGH, "nvme=messages,1", ""),
+    (BY_PIN, "nvme=pin,2", "pci=nomsi"),
+];
 
 /// Makes the guest's initramfs and the disk's contents anew, and says where those are.
 pub(in crate::test) fn build(project: &Project, cache: &Cache) -> Outcome<PathBuf> {
@@ -58,10 +61,8 @@ pub(in crate::test) fn run(
         || guest.refused(),
     )?;
     hand_over()?;
-    for (word, parameters) in WAYS {
-        let (_, how) = word.split_once('=').unwrap_or_default();
-        let (how, _) = how.split_once(',').unwrap_or_default();
-        let name = format!("{}: {PASSTHROUGH}, {how}", setting.name());
+    for (what, word, parameters) in WAYS {
+        let name = format!("{}: {what}", setting.name());
         tally.check(&name, || guest.check(word, parameters))?;
     }
     Ok(())
