@@ -231,6 +231,12 @@ mod tests {
         devices.watchdog = true;
         devices.equip(&mut hardware);
         assert_eq!((hardware.virtio, hardware.pci_buses), (4, 1));
+        devices.vfio = vec!["00:04.0".parse().unwrap()];
+        devices.equip(&mut hardware);
+        assert_eq!((hardware.virtio, hardware.pci_buses), (4, 1));
+        assert_eq!(devices.names()[4..], ["vfio 0", "watchdog"]);
+        assert!(devices.need_one_file());
+        devices.vfio.clear();
         devices.watchdog = false;
         devices.hotplug_slots = 3;
         devices.transport = Transport::Pci;

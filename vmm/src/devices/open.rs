@@ -305,6 +305,29 @@ mod tests {
     use crate::Disk;
 
     #[test]
+    fn a_device_of_the_hosts_takes_no_balloon_and_is_given_once() {
+        let at: crate::HostPciAddress = "0000:00:04.0".parse().unwrap();
+        let mut devices = Devices {
+            vfio: vec![at],
+            balloon: true,
+            ..Devices::default()
+        };
+        let refused = devices.find_vfio().unwrap_err();
+        assert!(matches!(refused, DeviceError::Vfio(VfioError::Pinned(_))));
+        assert!(refused.is_usage() && refused.to_string().contains("a balloon"));
+        devices.balloon = false;
+        devices.vfio.push(at);
+        let refused = devices.find_vfio().unwrap_err();
+        assert!(matches!(refused, DeviceError::Vfio(VfioError::Twice(again)) if again == at));
+        devices.vfio = vec!["ffff:ff:1f.7".parse().unwrap()];
+        let refused = devices.find_vfio().unwrap_err();
+        assert!(matches!(refused, DeviceError::Vfio(VfioError::Missing(_))));
+        assert!(!refused.is_usage());
+        devices.vfio.clear();
+        assert!(devices.find_vfio().unwrap().is_empty());
+    }
+
+    #[test]
     fn firmware_tries_the_disks_in_their_order() {
         let disk = Disk {
             path: "a".into(),

@@ -276,3 +276,25 @@ fn borrowed(owner: &impl AsRawFd) -> BorrowedFd<'_> {
     // SAFETY: both types that this is called for keep their file open as long as they are, and they are borrowed.
     unsafe { BorrowedFd::borrow_raw(owner.as_raw_fd()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use firstlight_base::Gpa;
+
+    fn range(start: u64, len: u64) -> GpaRange {
+        GpaRange::new(Gpa::new(start), len).unwrap()
+    }
+
+    #[test]
+    fn memory_that_is_a_files_is_left_out() {
+        let of = |without| pieces(range(0x1000, 0x9000), without).collect::<Vec<_>>();
+        assert_eq!(of(None), [range(0x1000, 0x9000)]);
+        assert_eq!(of(Some(range(0x1_0000, 0x1000))), [range(0x1000, 0x9000)]);
+        let around = [range(0x1000, 0x3000), range(0x5000, 0x5000)];
+        assert_eq!(of(Some(range(0x4000, 0x1000))), around);
+        assert_eq!(of(Some(range(0x1000, 0x1000))), [range(0x2000, 0x8000)]);
+        assert_eq!(of(Some(range(0x9000, 0x1000))), [range(0x1000, 0x8000)]);
+        assert_eq!(of(Some(range(0x1000, 0x9000))), []);
+    }
+}
