@@ -163,6 +163,10 @@ pub struct Hardware {
     pub debugcon: bool,
     /// Whether there is a firmware configuration device.
     pub fw_cfg: bool,
+    /// Whether there is a battery.
+    pub battery: bool,
+    /// Whether an x86 machine's firmware says when the system goes to sleep (suspend-to-idle).
+    pub suspend_notice: bool,
     /// How many virtio transports there are in memory.
     pub virtio: u32,
     /// How many PCI Express buses there are, that of the host bridge included; without any there is no
@@ -180,6 +184,8 @@ impl Default for Hardware {
             hart: Hart::default(),
             debugcon: false,
             fw_cfg: false,
+            battery: false,
+            suspend_notice: false,
             virtio: 0,
             pci_buses: 0,
         }

@@ -381,6 +381,10 @@ fn what_only_x86_kernels_are_told_is_refused() {
     asked.hardware.debugcon = true;
     let refused = planned(&file, &asked).unwrap_err().to_string();
     assert!(refused.contains("a debug console"), "{refused}");
+    let mut asked = request();
+    asked.hardware.suspend_notice = true;
+    let refused = planned(&file, &asked).unwrap_err().to_string();
+    assert!(refused.contains("a notice of its sleep"), "{refused}");
 }
 
 #[test]

@@ -52,6 +52,7 @@ pub fn devices(platform: &Platform) -> Vec<Device> {
 
 /// What QEMU calls fw_cfg.
 const FIRMWARE_FILES: &str = "files for the firmware (fw_cfg)";
+const BATTERY: &str = "battery (Goldfish)";
 /// What virtio calls pmem.
 const PMEM: &str = "persistent memory (virtio-pmem)";
 
@@ -69,6 +70,8 @@ fn of_pc(platform: &Pc) -> Vec<Device> {
     ports.extend(platform.debugcon.then(debug));
     let firmware = || port(FIRMWARE_FILES, Pc::FW_CFG, 12, None);
     ports.extend(platform.fw_cfg.then(firmware));
+    let sleep = || port("word of the system's sleep", Pc::SUSPEND_NOTICE, 1, None);
+    ports.extend(platform.suspend_notice.then(sleep));
     ports.extend(platform.serial.iter().enumerate().map(|(index, serial)| {
         let name = match index {
             0 => "serial port (16550), the console",
@@ -105,6 +108,8 @@ fn of_pc(platform: &Pc) -> Vec<Device> {
         Some(at("kept for KVM's own use", Pc::KVM_PRIVATE, None)),
     ];
     let mut in_memory: Vec<_> = memory.into_iter().flatten().collect();
+    let battery = || at(BATTERY, Pc::BATTERY, Some(Pc::BATTERY_IRQ));
+    in_memory.extend(platform.battery.then(battery));
     in_memory.extend(platform.flash.iter().flat_map(flash));
     in_memory.extend(platform.virtio.iter().filter_map(virtio));
     in_memory.extend(platform.pci.iter().flat_map(pci));
@@ -151,6 +156,8 @@ fn of_arm64(virt: &VirtArm64) -> Vec<Device> {
     ));
     let firmware = || at(FIRMWARE_FILES, VirtArm64::FW_CFG, None);
     devices.extend(virt.fw_cfg.then(firmware));
+    let battery = || at(BATTERY, VirtArm64::BATTERY, Some(VirtArm64::BATTERY_IRQ));
+    devices.extend(virt.battery.then(battery));
     devices.extend(virt.flash.iter().flat_map(flash));
     devices.extend(virt.virtio.iter().filter_map(virtio));
     devices.extend(virt.pci.iter().flat_map(pci));
@@ -196,6 +203,14 @@ fn of_riscv64(virt: &VirtRiscv64) -> Vec<Device> {
     }
     let firmware = || at(FIRMWARE_FILES, VirtRiscv64::FW_CFG, None);
     devices.extend(virt.fw_cfg.then(firmware));
+    let battery = || {
+        at(
+            BATTERY,
+            VirtRiscv64::BATTERY,
+            Some(VirtRiscv64::BATTERY_IRQ),
+        )
+    };
+    devices.extend(virt.battery.then(battery));
     devices.extend(virt.flash.iter().flat_map(flash));
     devices.extend(virt.virtio.iter().filter_map(virtio));
     devices.extend(virt.pci.iter().flat_map(pci));

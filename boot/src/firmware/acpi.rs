@@ -5,12 +5,13 @@
 
 pub(crate) mod given;
 mod pci;
+mod suspend;
 mod virtio;
 
 use crate::platform::{Pc, SerialPort};
 use acpi_tables::Aml;
 use acpi_tables::aml::{
-    self, Device, EISAName, IO, Interrupt, Name, Package, Path, ResourceTemplate,
+    self, Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, Path, ResourceTemplate,
 };
 use acpi_tables::fadt::{FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
@@ -89,7 +90,7 @@ impl Tables {
         };
         let address = |table: &Range<usize>| base + table.start as u64;
         let dsdt = append(&dsdt(platform));
-        let fadt = append(&fadt(address(&dsdt)));
+        let fadt = append(&fadt(platform, address(&dsdt)));
         let mut listed = vec![address(&fadt), address(&append(&madt(platform)))];
         if let Some(windows) = &platform.pci {
             listed.push(address(&append(&pci::mcfg(windows))));
@@ -123,7 +124,7 @@ impl Tables {
     }
 }
 
-fn fadt(dsdt: u64) -> impl Aml {
+fn fadt(platform: &Pc, dsdt: u64) -> impl Aml + use<> {
     let register = |offset: u64| {
         let at = Pc::ACPI_REGS.get().saturating_add(offset);
         GAS::new(AddressSpace::SystemMemory, 8, 0, AccessSize::ByteAccess, at)
@@ -134,6 +135,9 @@ fn fadt(dsdt: u64) -> impl Aml {
         .flag(Flags::ResetRegSup)
         .flag(Flags::PwrButton)
         .flag(Flags::SlpButton);
+    if platform.suspend_notice {
+        fadt = fadt.flag(Flags::LowPowerS0IdleCapable);
+    }
     fadt.iapc_boot_arch = BOOT_FLAGS.into();
     fadt.sleep_control_reg = register(0);
     fadt.sleep_status_reg = register(1);
@@ -175,6 +179,12 @@ fn dsdt(platform: &Pc) -> impl Aml + use<> {
         let ports = IO::new(Pc::FW_CFG.0, Pc::FW_CFG.0, 1, 12);
         device("_SB_.FWCF", &"QEMU0002", 0, &[&ports], &mut code);
     }
+    if platform.battery {
+        battery(&mut code);
+    }
+    if platform.suspend_notice {
+        suspend::controller(&mut code);
+    }
     if let Some(row) = &platform.virtio {
         virtio::transports(row, &mut code);
     }
@@ -197,6 +207,16 @@ fn serial(port: SerialPort, number: u8, code: &mut Vec<u8>) {
         &[&ports, &interrupt(port.irq)],
         code,
     );
+}
+
+/// By the name that Linux' driver knows (`drivers/power/supply/goldfish_battery.c`).
+fn battery(code: &mut Vec<u8>) {
+    let low = |number: u64| u32::try_from(number).expect("the battery lies below 4 GiB");
+    let (start, len) = (Pc::BATTERY.start().get(), Pc::BATTERY.len());
+    let registers = Memory32Fixed::new(true, low(start), low(len));
+    // Level-triggered, active high and not shared.
+    let interrupt = Interrupt::new(true, false, false, false, Pc::BATTERY_IRQ.0);
+    device("_SB_.BAT0", &"GFSH0001", 0, &[&registers, &interrupt], code);
 }
 
 /// Edge-triggered, active high and not shared, as on the ISA bus.

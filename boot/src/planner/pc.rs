@@ -86,6 +86,8 @@ pub(super) fn platform(request: &Request, mut platform: Pc) -> Result<Pc, PlanEr
     platform.debug_exit = request.debug_exit.then_some(Pc::DEBUG_EXIT);
     platform.debugcon = request.hardware.debugcon;
     platform.fw_cfg |= request.hardware.fw_cfg;
+    platform.battery = request.hardware.battery;
+    platform.suspend_notice = request.hardware.suspend_notice;
     platform.firmware = request.firmware.clone();
     platform.virtio = super::transports(request, Pc::VIRTIO)?;
     platform.pci = Pc::PCI.with_buses(request.hardware.pci_buses);

@@ -86,6 +86,9 @@ pub(super) fn check_told(protocol: Protocol, request: &Request) -> Result<(), Pl
     if request.hardware.debugcon {
         return untold("a debug console: it is a port, and there are none");
     }
+    if request.hardware.suspend_notice {
+        return untold("a notice of its sleep, which ACPI tables tell of");
+    }
     if request.debug_exit {
         return untold("a port to end its machine with a status of its own");
     }
@@ -104,6 +107,7 @@ pub(super) fn platform(protocol: Protocol, request: &Request) -> Result<Platform
             hart: hardware.hart.clone(),
             irqchip: hardware.irqchip,
             fw_cfg: hardware.fw_cfg,
+            battery: hardware.battery,
             virtio: transports(request, VirtRiscv64::VIRTIO)?,
             ..VirtRiscv64::new(memory, cpus)
         };
@@ -122,6 +126,7 @@ pub(super) fn platform(protocol: Protocol, request: &Request) -> Result<Platform
         pmu: hardware.pmu,
         el2: hardware.el2,
         fw_cfg: hardware.fw_cfg,
+        battery: hardware.battery,
         virtio: transports(request, VirtArm64::VIRTIO)?,
         ..VirtArm64::new(memory, cpus)
     };

@@ -29,6 +29,10 @@ pub struct Pc {
     pub debugcon: bool,
     /// Whether there is a firmware configuration device.
     pub fw_cfg: bool,
+    /// Whether there is a battery.
+    pub battery: bool,
+    /// Whether there is a port by which its firmware says when the system goes to sleep.
+    pub suspend_notice: bool,
     /// Memory that outlives the guest (virtio-pmem), above RAM: ascending, and no two meet.
     pub pmem: Vec<GpaRange>,
     /// What its firmware tells beside what it has to.
@@ -84,6 +88,8 @@ impl Pc {
             debug_exit: None,
             debugcon: false,
             fw_cfg: false,
+            battery: false,
+            suspend_notice: false,
             pmem: vec![],
             firmware: FirmwareTables::default(),
             virtio: None,
@@ -136,6 +142,10 @@ impl Pc {
     /// ACPI sleep control, sleep status and reset registers, one byte each, in this order
     /// (QEMU's generic event device; ACPI 6.5, sections 4.8.3.6 to 4.8.3.7).
     pub const ACPI_REGS: Gpa = Gpa::new(0xfea0_0200);
+    /// The battery, of which QEMU has none.
+    pub const BATTERY: GpaRange = range(0xfea0_1000, 0xfea0_2000);
+    /// Its interrupt, which is level-triggered.
+    pub const BATTERY_IRQ: Irq = Irq(10);
     /// All of QEMU's virtio transports, as it has them with one I/O APIC.
     pub const VIRTIO: VirtioMmio = VirtioMmio {
         base: Gpa::new(0xfeb0_0000),
@@ -181,6 +191,8 @@ impl Pc {
     pub const CMOS_IRQ: Irq = Irq(8);
     /// The panic notification port (QEMU's `docs/specs/pvpanic.rst`).
     pub const PVPANIC: Port = Port(0x505);
+    /// The port of what the system tells its firmware when it goes to sleep, of which QEMU has none.
+    pub const SUSPEND_NOTICE: Port = Port(0x506);
     /// The debug console's port, where Bochs' BIOS and firmware for QEMU expect it.
     pub const DEBUGCON: Port = Port(0x402);
     /// The first of the firmware configuration device's twelve ports.

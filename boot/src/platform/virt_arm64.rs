@@ -32,6 +32,8 @@ pub struct VirtArm64 {
     pub el2: bool,
     /// Whether there is a firmware configuration device.
     pub fw_cfg: bool,
+    /// Whether there is a battery.
+    pub battery: bool,
     /// The flash that firmware lies in, where it starts the machine.
     pub flash: Option<Flash>,
     /// Memory that outlives the guest (virtio-pmem), above RAM: ascending, and no two meet.
@@ -79,6 +81,7 @@ impl VirtArm64 {
             pmu: true,
             el2: false,
             fw_cfg: false,
+            battery: false,
             flash: None,
             pmem: vec![],
             virtio: None,
@@ -118,6 +121,10 @@ impl VirtArm64 {
     pub const RTC: GpaRange = range(0x0901_0000, 0x0901_1000);
     /// Its interrupt.
     pub const RTC_IRQ: Irq = Irq(2);
+    /// The battery, of which QEMU has none.
+    pub const BATTERY: GpaRange = range(0x0910_0000, 0x0910_1000);
+    /// Its interrupt.
+    pub const BATTERY_IRQ: Irq = Irq(10);
     /// The firmware configuration device.
     pub const FW_CFG: GpaRange = range(0x0902_0000, 0x0902_0018);
 

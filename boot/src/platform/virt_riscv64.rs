@@ -30,6 +30,8 @@ pub struct VirtRiscv64 {
     pub irqchip: RiscvIrqchip,
     /// Whether there is a firmware configuration device.
     pub fw_cfg: bool,
+    /// Whether there is a battery.
+    pub battery: bool,
     /// The flash that firmware lies in, where it starts the machine.
     pub flash: Option<Flash>,
     /// Memory that outlives the guest (virtio-pmem), above RAM: ascending, and no two meet.
@@ -131,6 +133,7 @@ impl VirtRiscv64 {
             hart: Hart::default(),
             irqchip: RiscvIrqchip::Plic,
             fw_cfg: false,
+            battery: false,
             flash: None,
             pmem: vec![],
             virtio: None,
@@ -156,6 +159,10 @@ impl VirtRiscv64 {
     pub const RTC: GpaRange = range(0x0010_1000, 0x0010_2000);
     /// Its interrupt.
     pub const RTC_IRQ: Irq = Irq(11);
+    /// The battery, of which QEMU has none.
+    pub const BATTERY: GpaRange = range(0x0010_2000, 0x0010_3000);
+    /// Its interrupt.
+    pub const BATTERY_IRQ: Irq = Irq(12);
     /// The machine mode's timers and software interrupts, which its firmware keeps to itself.
     pub const CLINT: GpaRange = range(0x0200_0000, 0x0201_0000);
     /// The PLIC.

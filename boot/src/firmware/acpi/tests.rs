@@ -60,6 +60,8 @@ fn where_the_tables_lie_does_not_change_their_size() {
 fn full() -> Pc {
     let mut platform = Pc::new(512 * MIB, 3);
     platform.fw_cfg = true;
+    platform.battery = true;
+    platform.suspend_notice = true;
     platform.virtio = Some(Pc::VIRTIO);
     platform.pci = Some(Pc::PCI);
     let bytes = given::tests::table(b"SSDT", b"\x08GIVN\x01");
@@ -141,6 +143,11 @@ fn acpica_reads_the_tables_of_a_full_machine() {
                 "PNP0A08",
                 "QEMU0002",
                 "LNRO0005",
+                "GFSH0001",
+                "PNP0D80",
+                "c4eb40a0-6cd2-11e2-bcfd-0800200c9a66",
+                "11e00d56-ce64-47ce-837b-1f898f9aa461",
+                "SLPB = One",
                 "_OSC",
                 "0x000000000000000F",
                 "VR07",
@@ -154,4 +161,18 @@ fn acpica_reads_the_tables_of_a_full_machine() {
         }
     }
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn only_who_is_to_tell_of_its_sleep_is_told_that_it_can_sleep() {
+    /// `LOW_POWER_S0_IDLE_CAPABLE` (ACPI 6.5, table 5.10), and where the flags are.
+    const CAN_SLEEP: u32 = 1 << 21;
+    const FLAGS: u64 = 112;
+    let mut platform = Pc::new(512 * MIB, 1);
+    for is_told in [false, true] {
+        platform.suspend_notice = is_told;
+        let tables = all(&platform);
+        let flags = Reader::new(&tables[0].1).u32_le(FLAGS).unwrap();
+        assert_eq!(flags & CAN_SLEEP != 0, is_told);
+    }
 }

@@ -27,6 +27,11 @@ pub(super) fn root(machine: &VirtArm64) -> Result<Node, FdtError> {
         .with(uart())
         .with(rtc())
         .with_all(machine.fw_cfg.then(|| virt::fw_cfg(VirtArm64::FW_CFG)))
+        .with_all(
+            machine
+                .battery
+                .then(|| virt::battery(VirtArm64::BATTERY, (CONTROLLER, VirtArm64::BATTERY_IRQ))),
+        )
         .with_all(machine.flash.iter().map(virt::flash))
         .with_all(virtio.flat_map(|row| virt::virtio(row, CONTROLLER, Trigger::Edge)))
         .with_all(bridges.map(|windows| bridge(virt::pci(windows, CONTROLLER), machine.gic))))

@@ -30,6 +30,11 @@ pub(super) fn root(machine: &VirtRiscv64) -> Result<Node, FdtError> {
         .with(finish("poweroff", POWER_OFF))
         .with(finish("reboot", RESET))
         .with_all(machine.fw_cfg.then(|| virt::fw_cfg(VirtRiscv64::FW_CFG)))
+        .with_all(
+            machine.battery.then(|| {
+                virt::battery(VirtRiscv64::BATTERY, (controller, VirtRiscv64::BATTERY_IRQ))
+            }),
+        )
         .with_all(machine.flash.iter().map(virt::flash))
         .with_all(virtio.flat_map(|row| virt::virtio(row, controller, Trigger::Level)))
         .with_all(bridges.map(|windows| bridge(virt::pci(windows, controller), machine.irqchip))))

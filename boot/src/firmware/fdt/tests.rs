@@ -91,6 +91,7 @@ fn machines() -> Vec<Platform> {
             let mut machine = VirtArm64::new(512 * MIB, 5);
             machine.virtio = Some(VirtArm64::VIRTIO).filter(|_| pmu);
             machine.pci = Some(machine.pci_windows()).filter(|_| pmu);
+            machine.battery = pmu;
             machine.topology = topology();
             (machine.gic, machine.el2, machine.pmu) = (gic, el2, pmu);
             machines.push(Platform::VirtArm64(machine));
@@ -101,6 +102,7 @@ fn machines() -> Vec<Platform> {
             let mut machine = VirtRiscv64::new(512 * MIB, 5);
             machine.virtio = Some(VirtRiscv64::VIRTIO).filter(|_| full);
             machine.pci = Some(machine.pci_windows()).filter(|_| full);
+            machine.battery = full;
             machine.topology = topology();
             machine.irqchip = irqchip;
             machine.hart.cbom_block = full.then_some(64);
@@ -124,5 +126,21 @@ fn dtc_has_nothing_to_say_of_any_machine() {
             let again = tools::compiled(&text).expect("it is there");
             assert_eq!(tools::decompiled_anyhow(&again).expect("it is there"), text);
         }
+    }
+}
+
+#[test]
+fn a_battery_is_told_of_where_there_is_one() {
+    let is_told = |machine: &Platform| {
+        let tree = tree(machine, &NOTHING).expect("a machine");
+        let name = b"google,goldfish-battery\0";
+        tree.windows(name.len()).any(|bytes| bytes == name)
+    };
+    let mut arm64 = VirtArm64::new(512 * MIB, 1);
+    let mut riscv64 = VirtRiscv64::new(512 * MIB, 1);
+    for is_there in [false, true] {
+        (arm64.battery, riscv64.battery) = (is_there, is_there);
+        assert_eq!(is_told(&Platform::VirtArm64(arm64.clone())), is_there);
+        assert_eq!(is_told(&Platform::VirtRiscv64(riscv64.clone())), is_there);
     }
 }

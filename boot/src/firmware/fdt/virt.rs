@@ -7,7 +7,7 @@ use super::node::Node;
 use crate::platform::{Flash, PciWindows, VirtioMmio};
 use alloc::format;
 use alloc::vec::Vec;
-use firstlight_base::{Gpa, GpaRange};
+use firstlight_base::{Gpa, GpaRange, Irq};
 
 /// The root, to be filled: where the console is.
 pub(super) fn root(console: GpaRange) -> Node {
@@ -44,6 +44,14 @@ pub(super) fn fw_cfg(registers: GpaRange) -> Node {
         .compatible(&["qemu,fw-cfg-mmio"])
         .registers(&[registers])
         .flag("dma-coherent")
+}
+
+/// `power/supply/google,goldfish-battery.yaml`.
+pub(super) fn battery(registers: GpaRange, (controller, irq): (Controller, Irq)) -> Node {
+    Node::at("goldfish_battery", registers.start())
+        .compatible(&["google,goldfish-battery"])
+        .registers(&[registers])
+        .interrupt(controller, irq, Trigger::Level)
 }
 
 /// `mtd/mtd-physmap.yaml`. What drivers see of the bank with the firmware is its own.
