@@ -34,10 +34,10 @@ use crate::debug_console::DebugOutput;
 use crate::flash::MappedFlash;
 use crate::reports::Reports;
 use crate::virtio::VirtioDevice;
-use crate::{CpuSet, Enforcement, RunError, SystemAllocatorConfig};
-use firstlight_base::{Port, VcpuId, VcpuState};
+use crate::{Battery, CpuSet, Enforcement, RunError, Suspension, SystemAllocatorConfig};
+use firstlight_base::{Irq, Port, VcpuId, VcpuState};
 use firstlight_devices::pci::Address;
-use firstlight_devices::{FlashBus, FwCfg};
+use firstlight_devices::{BatteryState, FlashBus, FwCfg};
 use firstlight_hv::{Features, Hypervisor, Irqchip, Vcpu};
 use firstlight_load::GuestMemory;
 use std::collections::BTreeMap;
@@ -188,6 +188,10 @@ pub struct Wiring<'a> {
     pub(crate) lines: Lines<'a>,
     /// Where a debug console's bytes go, on platforms with one.
     pub(crate) debugcon: Option<DebugOutput>,
+    /// How the battery stands at first, on platforms with one.
+    pub(crate) battery: Option<BatteryState>,
+    /// Where it is said that the guest's system sleeps, on platforms that can say so.
+    pub(crate) suspension: Option<Arc<Suspension>>,
     /// What firmware and kernel are offered, on platforms with a device for it.
     pub(crate) fw_cfg: Option<FwCfg>,
     /// What flash there is.
@@ -202,6 +206,15 @@ impl Wiring<'_> {
         if let Some(chip) = self.fw_cfg.take() {
             self.board.attach_fw_cfg(place, chip, self.memory);
         }
+    }
+
+    /// Attaches the battery.
+    fn attach_battery(&mut self, place: Place, irq: Irq) -> Result<(), RunError> {
+        if let Some(state) = self.battery.take() {
+            let battery = Battery::new(state, (self.lines)(irq)?);
+            self.board.attach_battery(place, battery);
+        }
+        Ok(())
     }
 
     /// Attaches the flash, where there is any.

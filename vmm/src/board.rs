@@ -13,7 +13,7 @@ pub(crate) use level_line::LevelLine;
 pub(crate) use timer::{Timed, Timer};
 
 use crate::reports::Reports;
-use crate::{ConsoleOutput, RunError, Stop};
+use crate::{Battery, ConsoleOutput, RunError, Stop};
 use clock::Clock;
 use firstlight_base::{Gpa, GpaRange, Irq, Port};
 use firstlight_devices::{Bus, Chip, Effect, Interrupting, UnixTime};
@@ -30,6 +30,7 @@ pub(crate) struct Board {
     serial: Vec<Arc<Uart>>,
     /// What has to do something at a time: clocks that have an alarm, a watchdog.
     timed: Vec<Arc<dyn Timed>>,
+    battery: Option<Arc<Battery>>,
     reports: Arc<Reports>,
 }
 
@@ -93,6 +94,7 @@ impl Board {
             mmio: Bus::new(),
             serial: Vec::new(),
             timed: Vec::new(),
+            battery: None,
             reports: Arc::clone(reports),
         }
     }
@@ -122,6 +124,17 @@ impl Board {
         self.add_timed(Arc::<Clock>::clone(&clock));
         self.attach(place, clock);
         Ok(())
+    }
+
+    pub(crate) fn attach_battery(&mut self, place: Place, battery: Battery) {
+        let battery = Arc::new(battery);
+        self.battery = Some(Arc::clone(&battery));
+        self.attach(place, battery);
+    }
+
+    /// The battery, where it has one.
+    pub(crate) fn battery(&self) -> Option<&Arc<Battery>> {
+        self.battery.as_ref()
     }
 
     /// Has the session wait for a device's time, too.

@@ -14,6 +14,7 @@ use crate::HostPciAddress;
 use crate::jail::Sandbox;
 use crate::virtio::{ForeignDevice, room};
 use firstlight_boot::Hardware;
+use firstlight_devices::BatteryState;
 pub use firstlight_devices::virtio::fs::Tag;
 pub use firstlight_devices::virtio::vsock::GuestCid;
 use std::path::PathBuf;
@@ -51,6 +52,10 @@ pub struct Devices {
     pub vfio: Vec<HostPciAddress>,
     /// Whether it has a watchdog, on a PCI bus.
     pub watchdog: bool,
+    /// How its battery stands at first, where it has one.
+    pub battery: Option<BatteryState>,
+    /// Whether an x86 guest's system says when it sleeps, to [`Machine::suspension`](crate::Machine::suspension).
+    pub suspend_notice: bool,
     /// Where its debug console's bytes go, where it has one: on x86.
     pub debugcon: Option<DebugConsole>,
     /// Files that its firmware and kernel can read, by QEMU's firmware configuration device.
@@ -186,6 +191,8 @@ impl Devices {
         let others = self.vfio.len() + usize::from(self.watchdog);
         let count = self.names().len() - others;
         hardware.debugcon = self.debugcon.is_some();
+        hardware.battery = self.battery.is_some();
+        hardware.suspend_notice = self.suspend_notice;
         hardware.fw_cfg = !self.files.is_empty();
         let is_on_the_root_bus = match self.transport {
             Transport::Pci => count > 0,

@@ -4,6 +4,7 @@
 //! runs the guest until it ends, serving its console on the calling thread.
 
 pub mod arch;
+mod battery;
 mod bell;
 mod board;
 mod child;
@@ -27,6 +28,7 @@ mod post_mortem;
 mod reports;
 mod session;
 mod signals;
+mod suspension;
 mod swap;
 mod system_allocator;
 mod terminal;
@@ -37,6 +39,7 @@ mod vcpu_policy;
 mod virtio;
 
 pub use arch::{HostCpuError, HostCpus, LinuxArch};
+pub use battery::Battery;
 pub use console::{Console, ConsoleOutput};
 pub use cpu_set::{CpuSet, CpuSetError};
 pub use crash_log::{CrashRecord, RecordKind, crash_records};
@@ -48,6 +51,7 @@ pub use devices::{
 pub use ending::{Crash, CrashKind, Ending, RunError, Stop};
 pub use engine::qemu::QemuError;
 pub use engine::{Chosen, Engine, EngineChoice, Equipment, NoEngine, choose};
+pub use firstlight_devices::{BatteryHealth, BatteryState, BatteryStateError, BatteryStatus};
 pub use jail::{JailError, Sandbox, has_landlock, serve_if_jailed};
 pub use listener::{ListenError, Listener, connect_to};
 pub use machine::{Limits, Machine, Running};
@@ -55,6 +59,7 @@ pub use memory_file::{MemoryFile, MemoryFileError, MemoryFilePurpose};
 pub use pci::vfio::{HostPciAddress, NoPciAddress, VfioError};
 pub use post_mortem::{Decoded, PostMortem, Progress, Reason};
 pub use signals::leave_to_others as leave_signals_to_others;
+pub use suspension::{Suspension, Wakefulness};
 pub use swap::{Swap, SwapError, SwapStatus};
 pub use system_allocator::{
     AllocateError, Holder, IrqRange, MmioWindow, Pool, PortRange, Resource, Room, SystemAllocator,

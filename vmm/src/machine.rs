@@ -1,7 +1,7 @@
 //! A machine that carries a plan, and the trait through which an engine serves it.
 
 use crate::arch::Expansion;
-use crate::{Console, ConsoleOutput, Ending, RunError, Stop, Swap, session};
+use crate::{Battery, Console, ConsoleOutput, Ending, RunError, Stop, Suspension, Swap, session};
 use firstlight_base::VcpuState;
 use firstlight_boot::BootPlan;
 use firstlight_devices::virtio::console::ScreenSize;
@@ -44,6 +44,18 @@ impl Machine {
     #[must_use]
     pub fn swap(&self) -> Option<Arc<Swap>> {
         self.running.swap()
+    }
+
+    /// The machine's battery, where it was [given one](crate::Devices::battery).
+    #[must_use]
+    pub fn battery(&self) -> Option<Arc<Battery>> {
+        self.running.battery()
+    }
+
+    /// What the guest's system says of its sleep, where it was [asked to](crate::Devices::suspend_notice).
+    #[must_use]
+    pub fn suspension(&self) -> Option<Arc<Suspension>> {
+        self.running.suspension()
     }
 
     /// Runs the guest until it ends. The calling thread serves console, signals and limits.
@@ -116,6 +128,16 @@ pub trait Running {
 
     /// What swaps the machine's memory while it runs, where the engine can and it was asked for.
     fn swap(&self) -> Option<Arc<Swap>> {
+        None
+    }
+
+    /// The machine's battery, where it has one.
+    fn battery(&self) -> Option<Arc<Battery>> {
+        None
+    }
+
+    /// What the guest's system says of its sleep, where it does.
+    fn suspension(&self) -> Option<Arc<Suspension>> {
         None
     }
 

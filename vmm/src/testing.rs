@@ -7,6 +7,7 @@ use crate::reports::Reports;
 use crate::{Console, LinuxArch};
 use firstlight_base::MIB;
 use firstlight_boot::{BootPlan, Request};
+use firstlight_devices::BatteryState;
 use firstlight_hv::script::Script;
 use firstlight_hv::{HvError, Hypervisor, IrqLine, Vm};
 use firstlight_image::testing::elf64;
@@ -44,6 +45,8 @@ pub(crate) fn board<A: LinuxArch>(script: &Script, platform: &A::Platform) -> Bo
         board: &mut board,
         lines: &lines,
         debugcon: None,
+        battery: Some(BatteryState::default()),
+        suspension: None,
         fw_cfg: None,
         flash: None,
         reports: &Reports::new().unwrap(),

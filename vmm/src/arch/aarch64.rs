@@ -58,6 +58,9 @@ impl LinuxArch for Aarch64 {
         if virt.fw_cfg {
             wiring.attach_fw_cfg(Place::of(VirtArm64::FW_CFG));
         }
+        if virt.battery {
+            wiring.attach_battery(Place::of(VirtArm64::BATTERY), VirtArm64::BATTERY_IRQ)?;
+        }
         wiring.attach_flash(FlashBus::Wide);
         let Wiring { board, lines, .. } = wiring;
         let line = lines(VirtArm64::UART_IRQ)?;

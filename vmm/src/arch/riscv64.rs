@@ -54,6 +54,9 @@ impl LinuxArch for Riscv64 {
         if virt.fw_cfg {
             wiring.attach_fw_cfg(Place::of(VirtRiscv64::FW_CFG));
         }
+        if virt.battery {
+            wiring.attach_battery(Place::of(VirtRiscv64::BATTERY), VirtRiscv64::BATTERY_IRQ)?;
+        }
         wiring.attach_flash(FlashBus::Wide);
         let Wiring { board, lines, .. } = wiring;
         board.attach_chip(Place::of(VirtRiscv64::FINISHER), Finisher);

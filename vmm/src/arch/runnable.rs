@@ -5,6 +5,7 @@ use super::{LinuxArch, VmComponents, Wiring};
 use crate::board::plic::{Plic, PlicLine};
 use crate::board::{Board, Place};
 use crate::pci::Watchdog;
+use crate::suspension::OwnSuspension;
 use crate::virtio::ConsoleLine;
 use crate::{OpenDevices, RunError, VcpuPolicy};
 use firstlight_base::{Irq, VcpuState};
@@ -20,6 +21,8 @@ pub struct RunnableLinuxVm<V: Vm> {
     pub(crate) expansion: Arc<Expansion>,
     /// The terminal's end of the virtio console, where the terminal is joined to it.
     pub(crate) console: Option<Arc<ConsoleLine>>,
+    /// What its system says of its sleep.
+    pub(crate) suspension: Option<OwnSuspension>,
     /// In order.
     pub(crate) vcpus: Vec<V::Vcpu>,
     pub(crate) boot_vcpu: VcpuState,
@@ -85,6 +88,8 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
             flash,
             reports: &devices.reports,
             debugcon: devices.debugcon,
+            battery: devices.battery,
+            suspension: devices.suspension.as_ref().map(OwnSuspension::share),
             memory: &memory,
         },
     )?;
@@ -109,6 +114,7 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         not_for_vfio,
         watchdog,
         reports,
+        suspension,
         ..
     } = devices;
     let watchdog = watchdog.and_then(|watchdog| Some((watchdog, allocation.last_function()?)));
@@ -127,6 +133,7 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         board: Arc::new(board),
         expansion: Arc::new(expansion),
         console,
+        suspension,
         vcpus,
         boot_vcpu,
         policy,

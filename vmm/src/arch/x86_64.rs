@@ -10,6 +10,7 @@ use firstlight_boot::Pc;
 use firstlight_devices::pci::{HostBridge, LpcBridge};
 use firstlight_devices::{
     AcpiRegs, Cmos, DebugExit, Debugcon, FlashBus, FwCfg, I8042, PowerManagement, Pvpanic,
+    SuspendNotice,
 };
 use firstlight_hv::{Features, Irqchip};
 use std::time::{Duration, Instant};
@@ -68,7 +69,11 @@ impl LinuxArch for X8664 {
             wiring.attach_fw_cfg(Place::Ports(Pc::FW_CFG, FwCfg::PORTS));
         }
         wiring.attach_flash(FlashBus::Narrow);
+        if pc.battery {
+            wiring.attach_battery(Place::of(Pc::BATTERY), Pc::BATTERY_IRQ)?;
+        }
         let debugcon = wiring.debugcon.take();
+        let suspension = wiring.suspension.take().filter(|_| pc.suspend_notice);
         let Wiring { board, lines, .. } = wiring;
         for port in &pc.serial {
             let chip = Ns16550::new(Trigger::Edge);
@@ -83,6 +88,10 @@ impl LinuxArch for X8664 {
         if let Some(mut output) = debugcon {
             let chip = Debugcon::new(move |byte| output.say(&[byte]));
             board.attach_chip(Place::Ports(Pc::DEBUGCON, 1), chip);
+        }
+        if let Some(suspension) = suspension {
+            let chip = SuspendNotice::new(move |is_suspended| suspension.tell(is_suspended));
+            board.attach_chip(Place::Ports(Pc::SUSPEND_NOTICE, 1), chip);
         }
         if pc.flash.is_some() {
             let start = Instant::now();

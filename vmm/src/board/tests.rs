@@ -24,11 +24,15 @@ impl Bench {
     }
 
     fn arm64() -> Self {
-        Self::of::<Aarch64>(&VirtArm64::new(64 * MIB, 1))
+        let mut machine = VirtArm64::new(64 * MIB, 1);
+        machine.battery = true;
+        Self::of::<Aarch64>(&machine)
     }
 
     fn riscv64() -> Self {
-        Self::of::<Riscv64>(&VirtRiscv64::new(64 * MIB, 1))
+        let mut machine = VirtRiscv64::new(64 * MIB, 1);
+        machine.battery = true;
+        Self::of::<Riscv64>(&machine)
     }
 
     fn read<const WIDTH: usize>(&self, range: GpaRange, offset: u64) -> u64 {
@@ -224,10 +228,42 @@ fn a_later_alarm_replaces_an_earlier_and_a_masked_one_does_not_wake() {
 }
 
 #[test]
+fn a_battery_that_is_set_interrupts_until_the_guest_has_asked() {
+    for (bench, range, line) in [
+        (Bench::arm64(), VirtArm64::BATTERY, VirtArm64::BATTERY_IRQ),
+        (
+            Bench::riscv64(),
+            VirtRiscv64::BATTERY,
+            VirtRiscv64::BATTERY_IRQ,
+        ),
+    ] {
+        bench.write::<4>(range, 0x04, 3);
+        let battery = bench.board.battery().unwrap();
+        let low = battery.get().with("capacity=9,status=discharging,ac=off");
+        let low = low.unwrap();
+        battery.set(low).unwrap();
+        assert_eq!(battery.get(), low);
+        assert_eq!(bench.driven(line), [true]);
+        assert_eq!(bench.read::<4>(range, 0x00), 3);
+        assert_eq!(bench.driven(line), [true, false]);
+        battery.set(low).unwrap();
+        assert_eq!(bench.driven(line), [true, false], "nothing has changed");
+        assert_eq!(bench.read::<4>(range, 0x18), 9);
+        assert_eq!(bench.read::<4>(range, 0x44), 0xffff_ffff);
+    }
+}
+
+#[test]
 fn every_width_of_every_register_of_the_virt_boards_is_survived() {
     for (bench, ranges) in [
-        (Bench::arm64(), [VirtArm64::UART, VirtArm64::RTC]),
-        (Bench::riscv64(), [VirtRiscv64::UART, VirtRiscv64::RTC]),
+        (
+            Bench::arm64(),
+            [VirtArm64::UART, VirtArm64::RTC, VirtArm64::BATTERY],
+        ),
+        (
+            Bench::riscv64(),
+            [VirtRiscv64::UART, VirtRiscv64::RTC, VirtRiscv64::BATTERY],
+        ),
     ] {
         for range in ranges {
             for offset in (0..0x60).chain([range.len() - 4, range.len() - 1]) {

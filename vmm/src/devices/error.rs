@@ -4,7 +4,7 @@ use crate::jail::JailError;
 use crate::listener::ListenError;
 use crate::pci::vfio::VfioError;
 use crate::virtio::{FrontEndError, PasstError, TapError};
-use firstlight_devices::FwCfgError;
+use firstlight_devices::{BatteryStateError, FwCfgError};
 use std::io;
 use std::path::PathBuf;
 
@@ -128,6 +128,9 @@ pub enum DeviceError {
         /// The most.
         most: u64,
     },
+    /// No battery stands so.
+    #[error(transparent)]
+    Battery(#[from] BatteryStateError),
     /// Files cannot be offered to the firmware.
     #[error(transparent)]
     FwCfg(#[from] FwCfgError),
@@ -154,6 +157,7 @@ impl DeviceError {
             | Self::PmemLength { .. }
             | Self::LongFile { .. }
             | Self::FwCfg(_)
+            | Self::Battery(_)
             | Self::NoShare { .. }
             | Self::SameTag { .. }
             | Self::Vfio(VfioError::Pinned(_) | VfioError::Twice(_)) => true,

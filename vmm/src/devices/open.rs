@@ -6,10 +6,12 @@ use crate::jail::Sandbox;
 use crate::pci::Watchdog;
 use crate::pci::vfio::{Found, VfioError};
 use crate::reports::Reports;
+use crate::suspension::OwnSuspension;
 use crate::virtio::{self, BalloonControl, Carrier, ConsoleLine, Passt, PmemFile, Tap};
 use crate::{RunError, Stop, VirtioDevice};
 use firstlight_base::{GpaRange, KIB};
 use firstlight_boot::{FirmwareFile, Platform, firmware_files};
+use firstlight_devices::BatteryState;
 use firstlight_devices::virtio::console::ScreenSize;
 use firstlight_devices::{FwCfg, FwCfgFile};
 use std::collections::HashSet;
@@ -31,6 +33,10 @@ pub struct OpenDevices {
     pub(crate) watchdog: Option<Arc<Watchdog>>,
     /// Where its debug console's bytes go.
     pub(crate) debugcon: Option<DebugOutput>,
+    /// How its battery stands at first.
+    pub(crate) battery: Option<BatteryState>,
+    /// What its system says of its sleep.
+    pub(crate) suspension: Option<OwnSuspension>,
     /// What its firmware and kernel are offered.
     pub(crate) fw_cfg: FwCfg,
     /// What becomes the guest's memory beside RAM.
@@ -56,6 +62,8 @@ impl OpenDevices {
             not_for_vfio: None,
             watchdog: None,
             debugcon: None,
+            battery: None,
+            suspension: None,
             balloon: None,
             reports: Reports::new()?,
         })
@@ -87,6 +95,11 @@ impl Devices {
         if self.watchdog {
             open.watchdog = Some(Watchdog::new(&open.reports)?);
         }
+        if let Some(state) = self.battery {
+            state.check().map_err(DeviceError::from)?;
+            open.battery = Some(state);
+        }
+        open.suspension = self.suspend_notice.then(OwnSuspension::new);
         let debugcon = self.debugcon.as_ref();
         open.debugcon = debugcon.map(DebugConsole::open).transpose()?;
         for (disk, number) in self.disks.iter().zip(0..) {

@@ -11,10 +11,11 @@ use crate::arch::{
 use crate::board::Board;
 use crate::flash::FlashMemory;
 use crate::memory_file::OpenMemoryFile;
+use crate::suspension::OwnSuspension;
 use crate::virtio::ConsoleLine;
 use crate::{
-    ConsoleOutput, DeviceError, LinuxArch, MemoryFile, OpenDevices, RunError, Running, Stop, Swap,
-    SwapError, VcpuPolicy, VfioError,
+    Battery, ConsoleOutput, DeviceError, LinuxArch, MemoryFile, OpenDevices, RunError, Running,
+    Stop, Suspension, Swap, SwapError, VcpuPolicy, VfioError,
 };
 use crew::Crew;
 use firstlight_base::VcpuState;
@@ -206,6 +207,7 @@ struct KvmMachine<A, V: Vm> {
     expansion: Arc<Expansion>,
     /// The terminal's end of the virtio console, where the terminal is joined to it.
     console: Option<Arc<ConsoleLine>>,
+    suspension: Option<OwnSuspension>,
     state: State<V::Vcpu>,
     /// What the vCPUs belong to; dropped after them.
     _vm: V,
@@ -227,6 +229,7 @@ impl<A: LinuxArch, V: Vm> KvmMachine<A, V> {
             board,
             expansion,
             console,
+            suspension,
             vcpus,
             boot_vcpu,
             policy,
@@ -237,6 +240,7 @@ impl<A: LinuxArch, V: Vm> KvmMachine<A, V> {
             board,
             expansion,
             console,
+            suspension,
             state: State::Ready(vcpus, Box::new((boot_vcpu, policy))),
             _vm: vm,
             swap,
@@ -310,6 +314,14 @@ impl<A: LinuxArch, V: Vm> Running for KvmMachine<A, V> {
 
     fn swap(&self) -> Option<Arc<Swap>> {
         self.swap.clone()
+    }
+
+    fn battery(&self) -> Option<Arc<Battery>> {
+        self.board.battery().cloned()
+    }
+
+    fn suspension(&self) -> Option<Arc<Suspension>> {
+        self.suspension.as_ref().map(OwnSuspension::share)
     }
 
     fn end(self: Box<Self>) -> Result<(), RunError> {

@@ -401,6 +401,14 @@ fn refuse_unknown(devices: &Devices, platform: &Platform) -> Result<(), DeviceEr
         let what = "devices of the host's for its guests";
         return Err(DeviceError::Engine { engine, what });
     }
+    if devices.battery.is_some() {
+        let what = "battery";
+        return Err(DeviceError::Engine { engine, what });
+    }
+    if devices.suspend_notice {
+        let what = "notice of its guest's sleep";
+        return Err(DeviceError::Engine { engine, what });
+    }
     if devices.sandbox == Sandbox::On {
         let what = "sandbox for its devices";
         return Err(DeviceError::Engine { engine, what });

@@ -10,17 +10,20 @@ fn machines() -> Vec<Platform> {
     let mut pc = Pc::new(5 << 30, 4);
     pc.pci = Some(Pc::PCI);
     pc.debug_exit = Some(Pc::DEBUG_EXIT);
+    (pc.battery, pc.suspend_notice) = (true, true);
     let mut machines = vec![Platform::Pc(pc)];
     for gic in [Gic::V2, Gic::V3 { its: true }] {
         let mut virt = VirtArm64::new(512 * MIB, 8);
         virt.pci = Some(virt.pci_windows());
         virt.gic = gic;
+        virt.battery = true;
         machines.push(Platform::VirtArm64(virt));
     }
     for irqchip in [RiscvIrqchip::Plic, RiscvIrqchip::Aia] {
         let mut virt = VirtRiscv64::new(512 * MIB, 8);
         virt.pci = Some(virt.pci_windows());
         virt.irqchip = irqchip;
+        virt.battery = true;
         machines.push(Platform::VirtRiscv64(virt));
     }
     machines

@@ -1,11 +1,12 @@
 //! Virtio devices of a machine, with accesses that are played back.
 
 use super::*;
-use crate::{DeviceError, Devices, Disk, Transport};
+use crate::{BatteryState, DeviceError, Devices, Disk, Transport, Wakefulness};
 use firstlight_base::MIB;
 use firstlight_boot::{Hardware, Request};
 use firstlight_image::{Image, Limits as ImageLimits};
 use std::path::Path;
+use std::thread;
 
 /// A plan for a PC that has room for `devices`.
 fn planned(devices: &Devices) -> BootPlan {
@@ -174,4 +175,90 @@ fn what_is_no_disk_is_refused_before_anything_is_made() {
         "{refused:?}"
     );
     assert!(script.record().is_empty());
+}
+
+#[test]
+fn a_battery_stands_as_it_is_given_and_set() {
+    let devices = Devices {
+        battery: Some(BatteryState::default().with("capacity=42").unwrap()),
+        ..Devices::default()
+    };
+    let at = Pc::BATTERY.start().get();
+    let answers = reads(devices, &[(at + 0x18, 4), (at + 0x0c, 4), (at + 0x44, 4)]);
+    assert_eq!(answers, [[42, 0, 0, 0], [4, 0, 0, 0], [0xff; 4]]);
+}
+
+#[test]
+fn no_machine_is_made_with_a_battery_that_cannot_be() {
+    let wrong = BatteryState {
+        capacity: 101,
+        ..BatteryState::default()
+    };
+    let devices = Devices {
+        battery: Some(wrong),
+        ..Devices::default()
+    };
+    let plan = planned(&devices);
+    let equipment = Equipment {
+        devices,
+        ..Equipment::default()
+    };
+    let refusal = machine(&Script::new(), &plan, &equipment).err().unwrap();
+    assert!(matches!(&refusal, RunError::Device(error) if error.is_usage()));
+}
+
+#[test]
+fn a_guest_says_that_it_sleeps_and_nobody_waits_for_one_that_has_ended() {
+    let devices = Devices {
+        suspend_notice: true,
+        ..Devices::default()
+    };
+    let plan = planned(&devices);
+    let equipment = Equipment {
+        devices,
+        ..Equipment::default()
+    };
+    let port = Pc::SUSPEND_NOTICE;
+    let read = || Step::PortRead { port, width: 1 };
+    let steps = [
+        port_write(port, 1),
+        read(),
+        port_write(port, 0),
+        read(),
+        port_write(port, 1),
+        acpi_write(0, POWER_OFF),
+    ];
+    let script = Script::new().vcpu(VcpuId::BOOT, steps);
+    let machine = Machine::new(machine(&script, &plan, &equipment).unwrap());
+    let suspension = machine.suspension().unwrap();
+    assert_eq!(suspension.now(), Wakefulness::Awake);
+    let waiting = Arc::clone(&suspension);
+    let waiter = thread::spawn(move || {
+        let patience = Duration::from_secs(60);
+        waiting.wait_for(Wakefulness::Ended, patience)
+    });
+    let (mut console, _person) = Person::at_a_console();
+    let ending = machine.run(&plan, &Limits::default(), &mut console);
+    assert!(matches!(ending, Ok(Ending::PowerOff)), "{ending:?}");
+    assert_eq!(waiter.join().unwrap(), Wakefulness::Ended);
+    assert!(!suspension.is_suspended());
+    let answers = script
+        .record()
+        .into_iter()
+        .filter_map(|record| match record {
+            Record::Answered(_, data) => Some(data),
+            _ => None,
+        });
+    assert_eq!(answers.collect::<Vec<_>>(), [[1], [0]]);
+}
+
+#[test]
+fn a_machine_that_was_not_asked_for_them_has_neither() {
+    let machine = machine(
+        &Script::new(),
+        &planned(&Devices::default()),
+        &Equipment::default(),
+    );
+    let machine = Machine::new(machine.unwrap());
+    assert!(machine.battery().is_none() && machine.suspension().is_none());
 }
