@@ -3,8 +3,8 @@
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum, value_parser};
 use firstlight_vmm::{
-    ConsoleKind, Contents, DebugConsole, Devices, Disk, ForeignDevice, ForeignKind, GuestCid,
-    HostPciAddress, Net, OfferedFile, Sandbox, Share, Tag, Transport, Vsock,
+    BatteryState, ConsoleKind, Contents, DebugConsole, Devices, Disk, ForeignDevice, ForeignKind,
+    GuestCid, HostPciAddress, Net, OfferedFile, Sandbox, Share, Tag, Transport, Vsock,
 };
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -91,6 +91,23 @@ pub(crate) struct DeviceArgs {
     /// It is that of Intel's 6300ESB, on a PCI bus; Linux' driver is i6300esb.
     #[arg(long)]
     watchdog: bool,
+    /// Give the guest a battery and mains power: a full one, or one that stands as is said, and otherwise as
+    /// a full one does
+    ///
+    /// Said is capacity=PERCENT, status=unknown|charging|discharging|not-charging|full, ac=on|off,
+    /// present=on|off, health=unknown|good|overheat|dead|over-voltage|failure|cold, in microvolts voltage and
+    /// ac-voltage, in microamperes current, current-average and ac-current, in microampere-hours charge and
+    /// charge-full, temperature in tenths of a degree Celsius, and cycles. It is the Goldfish emulator's, of
+    /// which Linux' driver is goldfish_battery. It takes the kvm engine.
+    #[arg(long, value_name = "KEY=VALUE,...", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    #[arg(value_parser = battery)]
+    battery: Option<BatteryState>,
+    /// Say when an x86 guest's system goes to sleep with nothing turned off (suspend-to-idle), and when it
+    /// has woken
+    ///
+    /// Its ACPI tables have a device for that, which Linux tells. It takes the kvm engine.
+    #[arg(long)]
+    suspend_notice: bool,
     /// Give an x86 guest a debug console: what it writes to port 0x402 goes to the end of this file, or to
     /// standard error for -
     ///
@@ -130,6 +147,12 @@ enum SandboxArg {
 enum TransportArg {
     Pci,
     Mmio,
+}
+
+/// A battery as it is typed.
+fn battery(text: &str) -> Result<BatteryState, String> {
+    let state = BatteryState::default().with(text);
+    state.map_err(|error| error.to_string())
 }
 
 /// A network card as it is typed.
@@ -176,6 +199,8 @@ impl DeviceArgs {
             balloon: self.balloon,
             vfio: self.vfio.clone(),
             watchdog: self.watchdog,
+            battery: self.battery,
+            suspend_notice: self.suspend_notice,
             debugcon: self.debugcon.as_ref().map(|path| match path.to_str() {
                 Some("-") => DebugConsole::Stderr,
                 _ => DebugConsole::File(path.clone()),
@@ -464,6 +489,16 @@ mod tests {
         assert!(parsed("a.img,reedonly").unwrap_err().contains("reedonly"));
         assert!(parsed("").is_err());
         assert!(parsed(",readonly").is_err());
+    }
+
+    #[test]
+    fn a_battery_is_full_but_for_what_is_said() {
+        let full = BatteryState::default();
+        assert_eq!(battery(""), Ok(full));
+        assert_eq!(battery("capacity=80,ac=off").unwrap().capacity, 80);
+        for wrong in ["capacity=101", "capacity", "80", "status=empty"] {
+            assert!(battery(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub(super) fn wanted<'a>(
         ("virtio_balloon", devices.balloon),
         ("i6300esb", devices.watchdog),
         ("qemu_fw_cfg", !devices.files.is_empty()),
+        ("goldfish_battery", devices.battery.is_some()),
     ];
     let drivers = drivers.into_iter().filter(|(_, is_wanted)| *is_wanted);
     let mut wanted: Vec<&str> = drivers.map(|(name, _)| name).collect();

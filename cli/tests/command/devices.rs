@@ -140,6 +140,8 @@ fn what_is_no_device_is_wrong_usage() {
         ("--net", "tap=", "tap=NAME"),
         ("--vsock", "2", "from 3"),
         ("--virtio", "isa", "pci"),
+        ("--battery=capacity=101", "--rng", "at most 100 percent"),
+        ("--battery=colour=red", "--rng", "`colour` is not known"),
         ("--hotplug-slots", "17", "0..=16"),
     ] {
         for verb in ["plan", "boot"] {
@@ -185,6 +187,29 @@ fn the_qemu_engine_has_no_persistent_memory() {
     if engines("pmem").contains(&"qemu") {
         let run = firstlight(&[&boot[..], &GUARD[..], &["--pmem", &image]].concat());
         run.failed_with(5, &["the qemu engine has no persistent memory"]);
+    }
+}
+
+#[test]
+fn the_qemu_engine_has_no_battery_and_no_notice_of_sleep() {
+    let kernel = file("battery_kernel", &vmlinux().build());
+    let boot = ["boot", "--quiet", "--engine", "qemu", &kernel];
+    if engines("battery").contains(&"qemu") {
+        for (option, what) in [
+            ("--battery", "battery"),
+            ("--suspend-notice", "notice of its guest's sleep"),
+        ] {
+            let run = firstlight(&[&boot[..], &GUARD[..], &[option]].concat());
+            run.failed_with(5, &[&format!("the qemu engine has no {what}")]);
+        }
+    }
+}
+
+#[test]
+fn a_plan_shows_a_battery_and_the_word_of_sleep() {
+    let shown = plan(&["--battery=capacity=7", "--suspend-notice", "--devices"]).succeeded();
+    for line in ["battery (Goldfish)", "word of the system's sleep"] {
+        assert!(shown.contains(line), "{line} in {shown}");
     }
 }
 
