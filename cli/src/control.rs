@@ -11,15 +11,18 @@ mod server;
 mod tests;
 
 pub(crate) use client::ctl;
+pub(crate) use messages::SuspensionState;
 pub(crate) use server::Server;
 
-use firstlight_vmm::{Machine, Swap};
+use firstlight_vmm::{Battery, Machine, Suspension, Swap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// What of the guest can be controlled while it runs. It keeps nothing of a machine alive that has ended.
+/// What of the guest can be controlled while it runs. It keeps no memory of a machine that has ended.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Controls {
     swap: Option<Weak<Swap>>,
+    battery: Option<Arc<Battery>>,
+    suspension: Option<Arc<Suspension>>,
 }
 
 impl Controls {
@@ -27,6 +30,8 @@ impl Controls {
     pub(crate) fn of(machine: &Machine) -> Self {
         Self {
             swap: machine.swap().as_ref().map(Arc::downgrade),
+            battery: machine.battery(),
+            suspension: machine.suspension(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What can be asked of a running guest.
 
+use crate::control::SuspensionState;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -23,11 +24,23 @@ pub(crate) enum CtlFormat {
     Json,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub(crate) enum CtlVerb {
     /// Move the guest's memory to the folder of its --swap, and back
     #[command(subcommand)]
     Swap(SwapVerb),
+    /// Show its battery, or set what of it is said, as --battery takes it
+    Battery {
+        /// What is to be set
+        #[arg(value_name = "KEY=VALUE,...")]
+        words: Option<String>,
+    },
+    /// Tell whether its system sleeps, where it was started with --suspend-notice
+    Suspension {
+        /// Wait until it is so
+        #[arg(long, value_enum, value_name = "STATE")]
+        wait: Option<SuspensionState>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]

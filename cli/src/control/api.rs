@@ -1,39 +1,56 @@
 //! What requests mean and what the answers are, whatever carries them.
 
 use super::Controls;
-use super::messages::{Fault, InstanceInfo, SwapAction, SwapReport, SwapRequest};
-use firstlight_vmm::{Swap, SwapError};
-use hyper::{Method, StatusCode};
+use super::messages::{
+    BatteryFields, Fault, InstanceInfo, SuspensionReport, SuspensionState, SwapAction, SwapReport,
+    SwapRequest,
+};
+use firstlight_vmm::{Battery, Swap, SwapError, SwapStatus, Wakefulness};
+use hyper::{Method, StatusCode, Uri};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::error::Error;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// The longest body of a request, as Firecracker has it.
 pub(super) const MAX_BODY: usize = 51_200;
 /// Where memory is swapped.
 pub(super) const SWAP: &str = "/firstlight/swap";
+/// Where its battery is.
+pub(super) const BATTERY: &str = "/firstlight/battery";
+/// Where it is told whether the guest sleeps.
+pub(super) const SUSPENSION: &str = "/firstlight/suspension";
+/// The longest that an answer waits for what a client waits for; then it is told that it is not so yet.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// What a guest is called that nobody gave a name, as Firecracker has it.
 const ANONYMOUS: &str = "anonymous-instance";
 
 /// What a request asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Call {
     Info,
     SwapStatus,
     Swap(SwapAction),
+    BatteryState,
+    SetBattery(BatteryFields),
+    Suspension(Option<SuspensionState>),
 }
 
 impl Call {
-    /// What `method` at `path` asks for with that body.
-    pub(super) fn of(method: &Method, path: &str, body: &[u8]) -> Result<Self, Answer> {
+    /// What `method` at `uri` asks for with that body.
+    pub(super) fn of(method: &Method, uri: &Uri, body: &[u8]) -> Result<Self, Answer> {
+        let path = uri.path();
         match (method, path) {
             (&Method::GET, "/") => Ok(Self::Info),
             (&Method::GET, SWAP) => Ok(Self::SwapStatus),
             (&Method::PUT, SWAP) => {
                 parse::<SwapRequest>(body).map(|asked| Self::Swap(asked.action))
             }
+            (&Method::GET, BATTERY) => Ok(Self::BatteryState),
+            (&Method::PATCH, BATTERY) => parse(body).map(Self::SetBattery),
+            (&Method::GET, SUSPENSION) => waited_for(uri.query()).map(Self::Suspension),
             _ => Err(Answer::refusal(&format!(
                 "Invalid request method and/or path: {method} {path}."
             ))),
@@ -52,20 +69,100 @@ impl Call {
                 },
                 vmm_version: env!("CARGO_PKG_VERSION").to_owned(),
             }),
-            Self::SwapStatus => swap(controls, Swap::status),
-            Self::Swap(SwapAction::Out) => swap(controls, Swap::page_out),
-            Self::Swap(SwapAction::In) => swap(controls, Swap::page_in),
+            Self::SwapStatus => with(controls, |controls| swap(controls, Swap::status)),
+            Self::Swap(SwapAction::Out) => {
+                with(controls, |controls| swap(controls, Swap::page_out))
+            }
+            Self::Swap(SwapAction::In) => with(controls, |controls| swap(controls, Swap::page_in)),
+            Self::BatteryState => with(controls, |controls| {
+                battery(controls, &BatteryFields::new())
+            }),
+            Self::SetBattery(fields) => with(controls, |controls| battery(controls, &fields)),
+            Self::Suspension(wanted) => with(controls, |controls| suspension(controls, wanted)),
         }
     }
 }
 
-fn swap(
-    controls: Option<&Controls>,
-    act: impl FnOnce(&Swap) -> Result<firstlight_vmm::SwapStatus, SwapError>,
-) -> Answer {
-    let Some(controls) = controls else {
-        return Answer::refusal("The guest is not running.");
+/// Does something with the guest, where it runs.
+fn with(controls: Option<&Controls>, act: impl FnOnce(&Controls) -> Answer) -> Answer {
+    match controls {
+        Some(controls) => act(controls),
+        None => Answer::refusal("The guest is not running."),
+    }
+}
+
+/// What is waited for, by `wait=STATE`.
+fn waited_for(query: Option<&str>) -> Result<Option<SuspensionState>, Answer> {
+    match query {
+        None => Ok(None),
+        Some("wait=awake") => Ok(Some(SuspensionState::Awake)),
+        Some("wait=suspended") => Ok(Some(SuspensionState::Suspended)),
+        Some(query) => Err(Answer::refusal(&format!(
+            "Invalid query: {query}. There are wait=awake and wait=suspended."
+        ))),
+    }
+}
+
+fn suspension(controls: &Controls, wanted: Option<SuspensionState>) -> Answer {
+    let Some(suspension) = &controls.suspension else {
+        return Answer::refusal(
+            "The guest does not say when it sleeps: it was started without --suspend-notice.",
+        );
     };
+    let now = match wanted {
+        None => suspension.now(),
+        Some(SuspensionState::Awake) => suspension.wait_for(Wakefulness::Awake, PATIENCE),
+        Some(SuspensionState::Suspended) => suspension.wait_for(Wakefulness::Suspended, PATIENCE),
+    };
+    let state = match now {
+        Wakefulness::Awake => SuspensionState::Awake,
+        Wakefulness::Suspended => SuspensionState::Suspended,
+        Wakefulness::Ended => return Answer::refusal("The guest is not running."),
+    };
+    Answer::ok(&SuspensionReport { state })
+}
+
+/// What the battery is like when `fields` have been set.
+fn battery(controls: &Controls, fields: &BatteryFields) -> Answer {
+    let Some(battery) = &controls.battery else {
+        return Answer::refusal("The guest has no battery: it was started without --battery.");
+    };
+    match set(battery, fields) {
+        Ok(()) => Answer::ok(&shown(battery)),
+        Err(refusal) => refusal,
+    }
+}
+
+fn set(battery: &Battery, fields: &BatteryFields) -> Result<(), Answer> {
+    if fields.is_empty() {
+        return Ok(());
+    }
+    let words: Vec<String> = fields
+        .iter()
+        .map(|(key, value)| match value {
+            Value::String(text) if !text.contains(',') => format!("{key}={text}"),
+            value => format!("{key}={value}"),
+        })
+        .collect();
+    let state = battery.get().with(&words.join(","));
+    let done = state.and_then(|state| battery.set(state));
+    done.map_err(|error| Answer::refusal(&told(&error)))
+}
+
+fn shown(battery: &Battery) -> BatteryFields {
+    let words = battery.get().to_string();
+    let fields = words.split(',').filter_map(|word| word.split_once('='));
+    let fields = fields.map(|(key, value)| {
+        let number = value.parse::<i64>().map(Value::from);
+        (
+            key.to_owned(),
+            number.unwrap_or_else(|_word| Value::from(value)),
+        )
+    });
+    fields.collect()
+}
+
+fn swap(controls: &Controls, act: impl FnOnce(&Swap) -> Result<SwapStatus, SwapError>) -> Answer {
     let Some(swap) = &controls.swap else {
         return Answer::refusal(
             "The guest's memory cannot be swapped: it was started without --swap.",

@@ -1,10 +1,12 @@
 //! `firstlight ctl`: the end of the control socket that people have.
 
-use super::api::SWAP;
-use super::messages::{Fault, SwapAction, SwapReport, SwapRequest};
+use super::api::{BATTERY, SUSPENSION, SWAP};
+use super::messages::{
+    BatteryFields, Fault, SuspensionReport, SuspensionState, SwapAction, SwapReport, SwapRequest,
+};
 use crate::args::{CtlArgs, CtlFormat, CtlVerb, SwapVerb};
 use crate::exit_status::ExitStatus;
-use crate::failure::Failure;
+use crate::failure::{Failure, printable};
 use crate::json;
 use crate::output;
 use crate::progress::Progress;
@@ -32,10 +34,23 @@ const SCHEMA: &str = "firstlight.ctl/1";
 /// Asks a running guest's process for something, and shows what it answers.
 pub(crate) fn ctl(args: &CtlArgs, progress: Progress) -> Result<(), Failure> {
     let socket = Socket(&args.api_sock);
-    match args.verb {
+    match &args.verb {
         CtlVerb::Swap(verb) => {
-            let report = swap(&socket, verb, progress)?;
+            let report = swap(&socket, *verb, progress)?;
             show(args.format, "swap", &report, swap_text)
+        }
+        CtlVerb::Battery { words } => {
+            let fields = battery(&socket, words.as_deref())?;
+            show(args.format, "battery", &fields, battery_text)
+        }
+        CtlVerb::Suspension { wait } => {
+            let report = suspension(&socket, *wait, progress)?;
+            show(args.format, "suspension", &report, |report| {
+                match report.state {
+                    SuspensionState::Awake => "awake\n".to_owned(),
+                    SuspensionState::Suspended => "suspended\n".to_owned(),
+                }
+            })
         }
     }
 }
@@ -47,6 +62,54 @@ fn swap(socket: &Socket<'_>, verb: SwapVerb, progress: Progress) -> Result<SwapR
         SwapVerb::In => ("paging the guest's memory in", SwapAction::In),
     };
     progress.step(doing, || socket.put(SWAP, &SwapRequest { action }))
+}
+
+fn battery(socket: &Socket<'_>, words: Option<&str>) -> Result<BatteryFields, Failure> {
+    let Some(words) = words else {
+        return socket.get(BATTERY);
+    };
+    let words = words.split(',').filter(|word| !word.is_empty());
+    let fields = words.map(|word| {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        (key.to_owned(), value.into())
+    });
+    socket.ask(
+        Method::PATCH,
+        BATTERY,
+        &to_json(&fields.collect::<BatteryFields>()),
+    )
+}
+
+fn battery_text(fields: &BatteryFields) -> String {
+    let mut text = String::new();
+    for (key, value) in fields {
+        let value = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        writeln!(text, "{key:<16} {}", printable(&value)).expect("a String takes all");
+    }
+    text
+}
+
+/// Whether the guest sleeps; where something is waited for, once it is so.
+fn suspension(
+    socket: &Socket<'_>,
+    wait: Option<SuspensionState>,
+    progress: Progress,
+) -> Result<SuspensionReport, Failure> {
+    let path = match wait {
+        None => return socket.get(SUSPENSION),
+        Some(SuspensionState::Awake) => format!("{SUSPENSION}?wait=awake"),
+        Some(SuspensionState::Suspended) => format!("{SUSPENSION}?wait=suspended"),
+    };
+    progress.step("waiting for the guest", || {
+        loop {
+            let report: SuspensionReport = socket.get(&path)?;
+            if Some(report.state) == wait {
+                return Ok(report);
+            }
+        }
+    })
 }
 
 fn swap_text(report: &SwapReport) -> String {
@@ -90,28 +153,32 @@ fn show<T: Serialize>(
     }
 }
 
+fn to_json(body: &impl Serialize) -> String {
+    serde_json::to_string(body).expect("string keys and no serializer that fails")
+}
+
 /// The socket of a running guest.
 struct Socket<'a>(&'a Path);
 
 impl Socket<'_> {
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.ask(Method::GET, path, Bytes::new())
+        self.ask(Method::GET, path, "")
     }
 
     fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-        let body = serde_json::to_vec(body).expect("string keys and no serializer that fails");
-        self.ask(Method::PUT, path, body.into())
+        self.ask(Method::PUT, path, &to_json(body))
     }
 
     fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
-        body: Bytes,
+        body: &str,
     ) -> Result<T, Failure> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| self.failed("have no", &error))?;
-        let (is_done, body) = runtime.block_on(self.exchange(method, path, body))?;
+        let (is_done, body) =
+            runtime.block_on(self.exchange(method, path, body.to_owned().into()))?;
         if is_done {
             return serde_json::from_slice(&body)
                 .map_err(|error| self.failed("not understand", &error));

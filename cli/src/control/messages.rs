@@ -1,7 +1,10 @@
 //! What requests and answers carry, as both ends know it.
 
+use clap::ValueEnum;
 use firstlight_vmm::SwapStatus;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What a client asks for of memory.
@@ -72,6 +75,25 @@ impl From<&SwapStatus> for SwapReport {
             came_in: status.came_in.into(),
         }
     }
+}
+
+/// The body of `PATCH /firstlight/battery`, and the answer to all of it: what `--battery` takes, by its keys.
+pub(super) type BatteryFields = BTreeMap<String, Value>;
+
+/// The answer to `GET /firstlight/suspension`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SuspensionReport {
+    pub(super) state: SuspensionState,
+}
+
+/// Whether a guest sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SuspensionState {
+    /// It runs
+    Awake,
+    /// It sleeps
+    Suspended,
 }
 
 /// The answer to `GET /`, as Firecracker gives it.

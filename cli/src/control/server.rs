@@ -27,8 +27,6 @@ use tokio::time::{sleep, timeout};
 
 /// So many clients are served at once; more wait to be.
 const MAX_CLIENTS: usize = 256;
-/// So many of their requests are carried out at once.
-const MAX_CARRIERS: usize = 8;
 /// The longest that the lines before a body may be.
 const MAX_HEAD: usize = 16 << 10;
 /// How long a client may take for a request's head, and be silent between two; and how long for a body.
@@ -88,7 +86,7 @@ impl Drop for Server {
 fn runtime() -> io::Result<Runtime> {
     runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(MAX_CARRIERS)
+        .max_blocking_threads(MAX_CLIENTS)
         .build()
 }
 
@@ -134,7 +132,7 @@ async fn answer(request: Request<Incoming>, desk: &Desk) -> Answer {
         Ok(Err(error)) => return Answer::refusal(&format!("The body cannot be read: {error}.")),
         Err(_late) => return Answer::refusal("The body of the request does not come."),
     };
-    let call = match Call::of(&head.method, head.uri.path(), &body) {
+    let call = match Call::of(&head.method, &head.uri, &body) {
         Ok(call) => call,
         Err(refusal) => return refusal,
     };

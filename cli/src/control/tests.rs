@@ -148,6 +148,7 @@ fn memory_goes_out_and_comes_back_by_request() {
     let swap = Arc::new(swap);
     world.desk.put(Controls {
         swap: Some(Arc::downgrade(&swap)),
+        ..Controls::default()
     });
     let report = |line, body| world.ask::<SwapReport>(line, body);
     let (status, out) = report("PUT /firstlight/swap", "{\"action\":\"out\"}");
@@ -253,4 +254,21 @@ fn a_server_that_ends_ends_its_clients() {
     drop(world.server);
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).unwrap();
+}
+
+#[test]
+fn a_guest_without_a_battery_and_one_that_never_says_that_it_sleeps_say_so() {
+    let world = World::new();
+    world.desk.put(Controls::default());
+    let fault = world.fault("GET /firstlight/battery", "");
+    assert!(
+        fault.ends_with("it was started without --battery."),
+        "{fault}"
+    );
+    let fault = world.fault("PATCH /firstlight/battery", "[1]");
+    assert!(fault.contains("invalid type: sequence"), "{fault}");
+    let fault = world.fault("GET /firstlight/suspension", "");
+    assert!(fault.ends_with("without --suspend-notice."), "{fault}");
+    let fault = world.fault("GET /firstlight/suspension?wait=dead", "");
+    assert!(fault.starts_with("Invalid query: wait=dead."), "{fault}");
 }

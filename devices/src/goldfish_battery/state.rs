@@ -1,6 +1,7 @@
 //! How a battery stands, and the words that say so.
 
 use alloc::string::{String, ToString};
+use core::fmt;
 
 /// How a battery and its mains supply stand, in the units of Linux' power supply class
 /// (`Documentation/power/power_supply_class.rst`). The [default](Self::default) is a full and healthy
@@ -230,6 +231,38 @@ impl BatteryState {
             percent => Err(BatteryStateError::Capacity { percent }),
         }
     }
+}
+
+/// What [`with`](BatteryState::with) reads, of all that there is.
+impl fmt::Display for BatteryState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mains = name(&SWITCH, &self.mains);
+        let present = name(&SWITCH, &self.present);
+        let status = name(&STATUSES, &self.status);
+        let health = name(&HEALTHS, &self.health);
+        write!(
+            f,
+            "ac={mains},present={present},status={status},health={health},capacity={},voltage={},\
+             temperature={},charge={},charge-full={},current={},current-average={},cycles={},\
+             ac-voltage={},ac-current={}",
+            self.capacity,
+            self.voltage_uv,
+            self.temperature,
+            self.charge_uah,
+            self.charge_full_uah,
+            self.current_ua,
+            self.current_average_ua,
+            self.cycles,
+            self.mains_voltage_uv,
+            self.mains_current_ua,
+        )
+    }
+}
+
+/// What `meant` is called.
+fn name<T: PartialEq>(known: &[(&'static str, T)], meant: &T) -> &'static str {
+    let found = known.iter().find(|(_, value)| value == meant);
+    found.map_or("", |(name, _)| name)
 }
 
 fn one_of<T: Copy>(

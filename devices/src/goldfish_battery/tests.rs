@@ -129,3 +129,18 @@ fn what_no_battery_can_be_is_named() {
     battery.set_state(wrong).unwrap_err();
     assert_eq!(battery.state(), BatteryState::default());
 }
+
+#[test]
+fn what_a_battery_is_said_to_be_can_be_said_of_another() {
+    let words = "capacity=7,status=not-charging,health=cold,temperature=-40,ac=off,cycles=3";
+    let state = BatteryState::default().with(words).unwrap();
+    let said = state.to_string();
+    assert_eq!(BatteryState::default().with(&said), Ok(state));
+    for key in BatteryState::KEYS {
+        assert!(
+            said.split(',')
+                .any(|word| word.split('=').next() == Some(key)),
+            "{key}: {said}"
+        );
+    }
+}
