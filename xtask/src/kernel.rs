@@ -230,6 +230,11 @@ pub(crate) fn forget(cache: &Cache, release: &Release) -> Outcome {
     cache.forget(&entry_name(release))
 }
 
+/// The same of the kernel that is [`installed`].
+pub(crate) fn forget_installed(cache: &Cache, release: &Release) -> Outcome {
+    cache.forget(&format!("{}-installed", entry_name(release)))
+}
+
 fn entry_name(release: &Release) -> String {
     format!("kernels/{}", release.name)
 }

@@ -6,6 +6,7 @@
 //! KVM ([`lab`]); and one for each verb.
 
 mod architecture;
+mod battery_driver;
 mod bench;
 mod cache;
 mod cross;

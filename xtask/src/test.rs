@@ -256,6 +256,8 @@ pub(crate) fn run(project: &Project, cache: &Cache, only: &[String]) -> Outcome<
         tools::CPIO,
         tools::IASL,
         tools::DMIDECODE,
+        tools::MAKE,
+        tools::XZ,
         tools::DTC,
         tools::MKE2FS,
         tools::MTOOLS,
@@ -624,6 +626,9 @@ fn devices_in_the_lab(
 ) -> Outcome {
     devices::prepare(shop.project, shop.cache, architecture)?;
     devices::hot_plug::build(shop.project, shop.cache, architecture)?;
+    if architecture == Architecture::X86_64 {
+        devices::control::build(shop.cache)?;
+    }
     let programs = Programs::build(shop, architecture)?;
     let hot_plug = example(shop, architecture, devices::hot_plug::EXAMPLE)?;
     let mut lab = Lab::prepare(shop.project, shop.cache, architecture)?;

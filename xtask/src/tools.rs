@@ -74,6 +74,12 @@ pub(crate) const LZ4: Tool = Tool {
     package: "lz4",
     what_for: "packs a bench's initrd",
 };
+/// What a kernel's modules are built by.
+pub(crate) const MAKE: Tool = Tool {
+    file: "make",
+    package: "make",
+    what_for: "builds the battery's driver",
+};
 /// The reference reader of the SMBIOS tables we write.
 pub(crate) const DMIDECODE: Tool = Tool {
     file: "dmidecode",

@@ -2,6 +2,7 @@
 //! modules of its package, from an ext4 root.
 
 mod cases;
+pub(super) mod control;
 mod crash;
 mod durability;
 pub(super) mod firmware;
@@ -47,6 +48,12 @@ pub(super) const PASSED_THROUGH: &str = "a disk of the host's own (VFIO), messag
 pub(super) const BY_PIN: &str = "a disk of the host's own (VFIO), pin";
 /// And of a root that is memory.
 pub(super) const DIRECT_ROOT: &str = "a root for direct access";
+/// The same of memory that goes out to a file.
+pub(super) const SWAPPED: &str = "memory goes out and comes back";
+/// The same of a battery.
+pub(super) const BATTERY: &str = "a battery that changes";
+/// The same of sleep.
+pub(super) const SLEEP: &str = "sleep is told, and woken from";
 /// The same of a watchdog.
 pub(super) const STARVED: &str = "a watchdog that nobody feeds";
 
@@ -119,6 +126,9 @@ pub(crate) fn run(
             durability::check(&place, &Ground::make("durability")?)
         })?;
     }
+    if is_lab {
+        place.control(setting, cache, tally)?;
+    }
     Ok(())
 }
 
@@ -187,6 +197,24 @@ impl Place {
         if let Some(direct) = &seen.direct {
             tally.report(&name(DIRECT_ROOT), Duration::ZERO, direct);
         }
+    }
+
+    /// Controls a guest by its socket.
+    fn control(&self, setting: Setting, cache: &Cache, tally: &mut Tally) -> Outcome {
+        let start = Instant::now();
+        let seen = control::check(
+            self,
+            (cache, setting.architecture),
+            &Ground::make("control")?,
+        )?;
+        for (what, verdict) in &seen {
+            tally.report(
+                &format!("{}: {what}", setting.name()),
+                start.elapsed(),
+                verdict,
+            );
+        }
+        Ok(())
     }
 
     /// How the guest ended, and all that it tried.

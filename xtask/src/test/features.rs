@@ -5,7 +5,8 @@ use super::Checked;
 use super::Verdict;
 use super::boot::{Engine, Setting, table};
 use super::devices::{
-    self, DIRECT_ROOT, FIRMWARE, HOT_PLUG, KEPT_PANIC, PASSED_THROUGH, STARVED, Transport,
+    self, BATTERY, DIRECT_ROOT, FIRMWARE, HOT_PLUG, KEPT_PANIC, PASSED_THROUGH, SLEEP, STARVED,
+    SWAPPED, Transport,
 };
 use crate::architecture::Architecture;
 use crate::kernel;
@@ -43,7 +44,7 @@ enum Evidence {
     TriedInJails(&'static [&'static str]),
 }
 
-const ROWS: [Row; 35] = [
+const ROWS: [Row; 38] = [
     row(
         "`arch_memory_layout`",
         Evidence::Unit("arch::tests::ARCH_arch_memory_layout"),
@@ -151,6 +152,9 @@ const ROWS: [Row; 35] = [
         "debug console",
         Evidence::Tried(Transport::Pci, &["debugcon"]),
     ),
+    row("battery", Evidence::Setting(BATTERY)),
+    row("notice of the guest's sleep", Evidence::Setting(SLEEP)),
+    row("memory swapped out and in", Evidence::Setting(SWAPPED)),
     row("watchdog", Evidence::Setting(STARVED)),
     row("a panic's log", Evidence::Setting(KEPT_PANIC)),
     row(

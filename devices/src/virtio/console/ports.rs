@@ -100,7 +100,9 @@ impl Ports {
             return;
         };
         match event {
-            PORT_READY if said_yes && self.driver_is_ready && !port.ready => port.introduce(size),
+            // Also where the device is not said to be ready before: a Linux that has slept knows its ports, and
+            // goes on with them after a reset (`virtcons_restore`).
+            PORT_READY if said_yes && !port.ready => port.introduce(size),
             PORT_READY => {}
             PORT_OPEN if port.ready => port.open = said_yes,
             _ => {}

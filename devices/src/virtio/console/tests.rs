@@ -94,7 +94,6 @@ fn a_port_is_open_while_the_driver_says_so() {
 fn a_driver_that_repeats_itself_or_fails_hears_nothing_more() {
     let mut ports = ports();
     say(&mut ports, 0, 0, 0);
-    say(&mut ports, 0, 3, 1);
     assert_eq!(heard(&mut ports).len(), 0);
     say(&mut ports, 0, 0, 1);
     say(&mut ports, 0, 0, 1);
@@ -106,6 +105,24 @@ fn a_driver_that_repeats_itself_or_fails_hears_nothing_more() {
     assert_eq!(heard(&mut ports).len(), 3);
     say(&mut ports, 0, 0, 1);
     assert_eq!(heard(&mut ports).len(), 0);
+}
+
+#[test]
+fn a_driver_that_has_slept_goes_on_with_the_ports_it_knows() {
+    let mut ports = ports();
+    say(&mut ports, 0, 0, 1);
+    say(&mut ports, 1, 3, 1);
+    say(&mut ports, 1, 6, 1);
+    heard(&mut ports);
+    ports.reset();
+    say(&mut ports, 1, 3, 1);
+    let told_again = [
+        vec![1, 0, 0, 0, 7, 0, 1, 0, b'a', b'.', b'b'],
+        vec![1, 0, 0, 0, 6, 0, 1, 0],
+    ];
+    assert_eq!(heard(&mut ports), told_again);
+    say(&mut ports, 1, 6, 1);
+    assert!(ports.is_open(1));
 }
 
 #[test]

@@ -209,7 +209,7 @@ pub(super) fn of(setting: Setting) -> Vec<Case> {
             tries: vec![Try::Covered],
         },
     ];
-    if (setting.engine, setting.architecture) == (Engine::Kvm, Architecture::X86_64) {
+    if setting.engine == Engine::Kvm {
         cases.push(Case {
             setting,
             transport: Transport::Pci,
