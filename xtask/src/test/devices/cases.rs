@@ -115,7 +115,8 @@ impl Case {
     /// every sixteen bytes, which guests on QEMU's emulation of SVM do not survive for long.
     pub(super) fn prints(&self) -> bool {
         match self.ends {
-            Ends::Command => true,
+            // Jails have no part in it.
+            Ends::Command => !self.is_jailed,
             Ends::System => false,
             Ends::Shared => {
                 let Setting {
