@@ -590,7 +590,7 @@ fn boots_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally, architecture: Archit
     };
     let mut lab = Lab::prepare(shop.project, shop.cache, architecture)?;
     lab.memory = 3072;
-    lab.time_limit = 900;
+    lab.time_limit = 1500;
     let words = [programs.xtask, "inside-the-lab".into(), programs.firstlight];
     let mut command: Vec<OsString> = words.map(OsString::from).into();
     if architecture != Architecture::X86_64 {

@@ -157,7 +157,7 @@ struct Boot {
 }
 
 /// The longest that a guest may run, in seconds.
-const TIMEOUT: u32 = 180;
+const TIMEOUT: u32 = 300;
 const MIB: usize = 1 << 20;
 
 impl Place {
