@@ -35,15 +35,9 @@ impl Failure {
 
     /// `error` and everything that caused it.
     pub(crate) fn of(status: ExitStatus, error: &(dyn Error + 'static)) -> Self {
-        let mut chain = vec![error.to_string()];
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            chain.push(error.to_string());
-            cause = error.source();
-        }
         Self {
             status,
-            chain,
+            chain: chain(error),
             hint: None,
         }
     }
@@ -78,6 +72,17 @@ impl fmt::Display for Failure {
         }
         Ok(())
     }
+}
+
+/// What `error` says, and then everything that caused it.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut chain = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        chain.push(error.to_string());
+        cause = error.source();
+    }
+    chain
 }
 
 /// `text` with what a terminal would obey shown as its escape: file names and kernels are not to

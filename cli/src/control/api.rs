@@ -5,6 +5,7 @@ use super::messages::{
     BatteryFields, Fault, InstanceInfo, SuspensionReport, SuspensionState, SwapAction, SwapReport,
     SwapRequest,
 };
+use crate::failure::chain;
 use firstlight_vmm::{Battery, Swap, SwapError, SwapStatus, Wakefulness};
 use hyper::{Method, StatusCode, Uri};
 use serde::Serialize;
@@ -59,8 +60,8 @@ impl Call {
 
     /// Does it, however long that takes. Without `controls` there is no machine just now.
     pub(super) fn carry_out(self, controls: Option<&Controls>) -> Answer {
-        match self {
-            Self::Info => Answer::ok(&InstanceInfo {
+        match (self, controls) {
+            (Self::Info, controls) => Answer::ok(&InstanceInfo {
                 app_name: "Firstlight".to_owned(),
                 id: ANONYMOUS.to_owned(),
                 state: match controls {
@@ -69,25 +70,14 @@ impl Call {
                 },
                 vmm_version: env!("CARGO_PKG_VERSION").to_owned(),
             }),
-            Self::SwapStatus => with(controls, |controls| swap(controls, Swap::status)),
-            Self::Swap(SwapAction::Out) => {
-                with(controls, |controls| swap(controls, Swap::page_out))
-            }
-            Self::Swap(SwapAction::In) => with(controls, |controls| swap(controls, Swap::page_in)),
-            Self::BatteryState => with(controls, |controls| {
-                battery(controls, &BatteryFields::new())
-            }),
-            Self::SetBattery(fields) => with(controls, |controls| battery(controls, &fields)),
-            Self::Suspension(wanted) => with(controls, |controls| suspension(controls, wanted)),
+            (_, None) => Answer::refusal("The guest is not running."),
+            (Self::SwapStatus, Some(controls)) => swap(controls, Swap::status),
+            (Self::Swap(SwapAction::Out), Some(controls)) => swap(controls, Swap::page_out),
+            (Self::Swap(SwapAction::In), Some(controls)) => swap(controls, Swap::page_in),
+            (Self::BatteryState, Some(controls)) => battery(controls, &BatteryFields::new()),
+            (Self::SetBattery(fields), Some(controls)) => battery(controls, &fields),
+            (Self::Suspension(wanted), Some(controls)) => suspension(controls, wanted),
         }
-    }
-}
-
-/// Does something with the guest, where it runs.
-fn with(controls: Option<&Controls>, act: impl FnOnce(&Controls) -> Answer) -> Answer {
-    match controls {
-        Some(controls) => act(controls),
-        None => Answer::refusal("The guest is not running."),
     }
 }
 
@@ -177,14 +167,8 @@ fn swap(controls: &Controls, act: impl FnOnce(&Swap) -> Result<SwapStatus, SwapE
 }
 
 /// What failed, because of what.
-fn told(error: &dyn Error) -> String {
-    let mut told = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        told.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    told
+fn told(error: &(dyn Error + 'static)) -> String {
+    chain(error).join(": ")
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Answer> {
