@@ -9,6 +9,7 @@ use crate::failure::{Because, Failure, Outcome};
 use rustix::fs::FlockOperation;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The cache.
 pub(crate) struct Cache {
@@ -120,7 +121,9 @@ pub(crate) fn write_whole(path: &Path, contents: &[u8]) -> Outcome {
     if fs::read(path).is_ok_and(|there| there == contents) {
         return Ok(());
     }
-    let new = beside(path, &format!(".{}.new", std::process::id()));
+    static WRITTEN: AtomicU32 = AtomicU32::new(0);
+    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let new = beside(path, &format!(".{}-{number}.new", std::process::id()));
     fs::write(&new, contents).because(|| format!("cannot write {}", new.display()))?;
     fs::rename(&new, path).because(|| format!("cannot name {}", path.display()))
 }
@@ -128,7 +131,6 @@ pub(crate) fn write_whole(path: &Path, contents: &[u8]) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
 
     fn scratch(name: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("firstlight-{name}-{}", std::process::id()));

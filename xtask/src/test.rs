@@ -21,6 +21,7 @@ use std::ffi::OsString;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// What a step hands back: what is worth saying about its success in a word or two.
@@ -41,7 +42,17 @@ pub(crate) enum Verdict {
 struct Step {
     name: &'static str,
     what: &'static str,
-    run: fn(&Workshop<'_>, &mut Tally) -> Outcome,
+    load: Load,
+    run: fn(&Workshop<'_>, &Tally) -> Outcome,
+}
+
+/// How much of the machine a step keeps busy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Load {
+    /// All of it, or it wants the results of all that stand before it.
+    Whole,
+    /// About one processor, as a lab does: guests run in it one by one.
+    Half,
 }
 
 /// What steps work with.
@@ -50,25 +61,29 @@ struct Workshop<'a> {
     cache: &'a Cache,
 }
 
-const STEPS: [Step; 25] = [
+const STEPS: [Step; 26] = [
     Step {
         name: "rules",
         what: "the house's rules that can be read off the text",
+        load: Load::Whole,
         run: |shop, tally| tally.check("rules", || house::check(shop.project.root())),
     },
     Step {
         name: "format",
         what: "cargo fmt",
+        load: Load::Whole,
         run: |shop, tally| tally.cargo(shop, "format", &["fmt", "--all", "--check"]),
     },
     Step {
         name: "dependencies",
         what: "their licences, sources and declared Rust versions",
+        load: Load::Whole,
         run: |shop, tally| tally.check("dependencies", || dependencies::check(shop.project)),
     },
     Step {
         name: "clippy",
         what: "cargo clippy, warnings denied",
+        load: Load::Whole,
         run: |shop, tally| {
             let words = [
                 "clippy",
@@ -84,21 +99,42 @@ const STEPS: [Step; 25] = [
     Step {
         name: "tests",
         what: "unit and integration tests",
+        load: Load::Whole,
         run: |shop, tally| {
             let mut names = BTreeSet::new();
             tally.check("tests", || rust_tests(shop, &["--workspace"], &mut names))?;
-            tally.names.extend(names);
+            tally.count().names.extend(names);
             Ok(())
         },
     },
     Step {
         name: "vm-memory",
         what: "clippy and the tests of what is there for rust-vmm's memory only",
+        load: Load::Whole,
         run: |shop, tally| tally.check("vm-memory", || with_vm_memory(shop)),
+    },
+    Step {
+        name: "program",
+        what: "the program that is shipped, which most steps below boot guests with",
+        load: Load::Half,
+        run: |shop, _| shop.project.firstlight().map(drop),
+    },
+    Step {
+        name: "other-hosts",
+        what: "the whole workspace for arm64 and riscv64 hosts",
+        load: Load::Half,
+        run: |shop, tally| {
+            for architecture in [Architecture::Arm64, Architecture::Riscv64] {
+                let name = format!("other-hosts {}", architecture.name());
+                tally.check(&name, || for_host(shop, architecture))?;
+            }
+            Ok(())
+        },
     },
     Step {
         name: "docs",
         what: "the crates' documentation, warnings denied",
+        load: Load::Half,
         run: |shop, tally| {
             tally.check("docs", || {
                 let mut doc = shop
@@ -112,11 +148,13 @@ const STEPS: [Step; 25] = [
     Step {
         name: "no-std",
         what: "base, image, boot and devices without the standard library",
+        load: Load::Half,
         run: |shop, tally| tally.check("no-std", || no_std::check(shop.project)),
     },
     Step {
         name: "oldest-rust",
         what: "a build with the oldest Rust that is promised",
+        load: Load::Half,
         run: |shop, tally| {
             tally.check("oldest-rust", || {
                 dependencies::build_with_oldest(shop.project)
@@ -124,62 +162,42 @@ const STEPS: [Step; 25] = [
         },
     },
     Step {
-        name: "other-hosts",
-        what: "the whole workspace for arm64 and riscv64 hosts",
-        run: |shop, tally| {
-            for architecture in [Architecture::Arm64, Architecture::Riscv64] {
-                let name = format!("other-hosts {}", architecture.name());
-                tally.check(&name, || for_host(shop, architecture))?;
-            }
-            Ok(())
-        },
-    },
-    Step {
         name: "boots-qemu",
         what: "guests on the qemu engine",
+        load: Load::Whole,
         run: |shop, tally| boots_here(shop, tally, (boot::Engine::Qemu, Architecture::X86_64)),
     },
     Step {
         name: "boots-qemu-arm64",
         what: "the same of arm64",
+        load: Load::Whole,
         run: |shop, tally| boots_here(shop, tally, (boot::Engine::Qemu, Architecture::Arm64)),
     },
     Step {
         name: "boots-qemu-riscv64",
         what: "the same of riscv64",
+        load: Load::Whole,
         run: |shop, tally| boots_here(shop, tally, (boot::Engine::Qemu, Architecture::Riscv64)),
     },
     Step {
         name: "boots-auto",
         what: "guests on the engine that Firstlight chooses on this machine",
+        load: Load::Whole,
         run: |shop, tally| boots_here(shop, tally, (boot::Engine::Auto, Architecture::X86_64)),
     },
     Step {
         name: "exports",
         what: "exported boots, by QEMU's own firmware and by ourselves",
+        load: Load::Whole,
         run: |shop, tally| {
             shop.project.firstlight()?;
             boot::exports(shop.project, shop.cache, tally)
         },
     },
     Step {
-        name: "boots-kvm",
-        what: "guests on the kvm engine, in the lab",
-        run: |shop, tally| boots_in_the_lab(shop, tally, Architecture::X86_64),
-    },
-    Step {
-        name: "boots-kvm-arm64",
-        what: "the same of arm64, and KVM's own tests there",
-        run: |shop, tally| boots_in_the_lab(shop, tally, Architecture::Arm64),
-    },
-    Step {
-        name: "boots-kvm-riscv64",
-        what: "the same of riscv64",
-        run: |shop, tally| boots_in_the_lab(shop, tally, Architecture::Riscv64),
-    },
-    Step {
         name: "devices-qemu",
         what: "guests with disks and networks on the qemu engine, of every architecture",
+        load: Load::Whole,
         run: |shop, tally| {
             for architecture in Architecture::ALL {
                 devices_here(shop, tally, architecture)?;
@@ -190,31 +208,60 @@ const STEPS: [Step; 25] = [
     Step {
         name: "devices-kvm",
         what: "the same and more on the kvm engine, in the lab",
+        load: Load::Half,
         run: |shop, tally| devices_in_the_lab(shop, tally, Architecture::X86_64),
     },
     Step {
         name: "devices-kvm-arm64",
         what: "the same of arm64",
+        load: Load::Half,
         run: |shop, tally| devices_in_the_lab(shop, tally, Architecture::Arm64),
+    },
+    Step {
+        name: "boots-kvm-riscv64",
+        what: "the same of riscv64",
+        load: Load::Half,
+        run: |shop, tally| boots_in_the_lab(shop, tally, Architecture::Riscv64),
+    },
+    Step {
+        name: "boots-kvm-arm64",
+        what: "the same of arm64, and KVM's own tests there",
+        load: Load::Half,
+        run: |shop, tally| boots_in_the_lab(shop, tally, Architecture::Arm64),
+    },
+    Step {
+        name: "boots-kvm",
+        what: "guests on the kvm engine, in the lab",
+        load: Load::Half,
+        run: |shop, tally| boots_in_the_lab(shop, tally, Architecture::X86_64),
+    },
+    Step {
+        name: "passthrough-kvm",
+        what: "a device of the host's own on the kvm engine, in a lab with an IOMMU",
+        load: Load::Half,
+        run: passthrough_in_the_lab,
     },
     Step {
         name: "firmware-kvm",
         what: "UEFI firmware on the kvm engine, in the labs",
+        load: Load::Half,
         run: |shop, tally| {
             firmware_in_the_lab(shop, tally, Architecture::X86_64)?;
             firmware_in_the_lab(shop, tally, Architecture::Arm64)
         },
     },
     Step {
-        name: "passthrough-kvm",
-        what: "a device of the host's own on the kvm engine, in a lab with an IOMMU",
-        run: passthrough_in_the_lab,
+        name: "lab",
+        what: "the lab itself: status, output and time limit",
+        load: Load::Half,
+        run: |shop, tally| tally.check("lab", || lab_itself(shop)),
     },
     Step {
         name: "table",
         what: "the README's tables of what boots and of what machines have, against what did",
+        load: Load::Whole,
         run: |shop, tally| {
-            let passed = std::mem::take(&mut tally.names);
+            let passed = tally.names();
             tally.check("table of what boots", || {
                 boot::table::check(shop.project, shop.cache, &passed)
             })?;
@@ -222,11 +269,6 @@ const STEPS: [Step; 25] = [
                 features::check(shop.project, &passed)
             })
         },
-    },
-    Step {
-        name: "lab",
-        what: "the lab itself: status, output and time limit",
-        run: |shop, tally| tally.check("lab", || lab_itself(shop)),
     },
 ];
 
@@ -265,21 +307,59 @@ pub(crate) fn run(project: &Project, cache: &Cache, only: &[String]) -> Outcome<
         tools::IP,
     ])?;
     let shop = Workshop { project, cache };
-    let mut tally = Tally::default();
+    let tally = Tally::default();
+    let wanted = |step: &&Step| only.is_empty() || only.iter().any(|name| name == step.name);
+    let steps: Vec<&Step> = STEPS.iter().filter(wanted).collect();
     let start = Instant::now();
-    for step in &STEPS {
-        if !only.is_empty() && !only.iter().any(|name| name == step.name) {
-            continue;
-        }
-        println!("-- {}: {}", step.name, step.what);
-        if let Err(failure) = (step.run)(&shop, &mut tally) {
-            let verdict = Verdict::Failed(failure.to_string());
-            tally.report(step.name, Duration::ZERO, &verdict);
-        }
+    for alike in steps.chunk_by(|one, next| one.load == next.load) {
+        at_once(alike[0].load.at_a_time(), alike, |step| {
+            step.carry_out(&shop, &tally);
+        });
     }
     println!("\nIn {:.0} s:", start.elapsed().as_secs_f64());
     println!("{tally}");
-    Ok(tally.failed == 0)
+    Ok(tally.is_good())
+}
+
+impl Step {
+    fn carry_out(&self, shop: &Workshop<'_>, tally: &Tally) {
+        let start = Instant::now();
+        println!("-- {}: {}", self.name, self.what);
+        if let Err(failure) = (self.run)(shop, tally) {
+            let verdict = Verdict::Failed(failure.to_string());
+            tally.report(self.name, start.elapsed(), &verdict);
+        }
+        println!(
+            "-- {} took {:.0} s",
+            self.name,
+            start.elapsed().as_secs_f64()
+        );
+    }
+}
+
+impl Load {
+    /// So many steps with this load fill the smallest machine that we care for, which has two processors.
+    fn at_a_time(self) -> usize {
+        match self {
+            Self::Whole => 1,
+            Self::Half => 2,
+        }
+    }
+}
+
+/// Does `work` to each of `items`, `count` of them at a time, in their order.
+fn at_once<T: Sync>(count: usize, items: &[T], work: impl Fn(&T) + Sync) {
+    let waiting = Mutex::new(items.iter());
+    let next = || waiting.lock().expect("no iterator panics").next();
+    std::thread::scope(|scope| {
+        for _ in 0..count {
+            scope.spawn(|| {
+                while let Some(item) = next() {
+                    work(item);
+                }
+            });
+        }
+    });
 }
 
 /// Which guests are booted inside the lab.
@@ -313,7 +393,7 @@ pub(crate) fn inside_the_lab(
     cache: &Cache,
     inside: &Inside<'_>,
 ) -> Outcome<bool> {
-    let mut tally = Tally::default();
+    let tally = Tally::default();
     let setting = boot::Setting {
         engine: boot::Engine::Kvm,
         architecture: Architecture::of_this_machine()?,
@@ -331,20 +411,23 @@ pub(crate) fn inside_the_lab(
     let how = (setting, inside.firstlight);
     match inside.guests {
         Guests::Devices(hot_plug) => {
-            devices::run(project, cache, how, &mut tally)?;
-            devices::hot_plug::run(project, cache, (setting, hot_plug), &mut tally)?;
+            devices::run(project, cache, how, &tally)?;
+            devices::hot_plug::run(project, cache, (setting, hot_plug), &tally)?;
         }
-        Guests::Kernels => boot::run(project, cache, how, &mut tally)?,
-        Guests::Firmware => devices::firmware::run(project, cache, how, &mut tally)?,
-        Guests::Passthrough => devices::passthrough::run(project, cache, how, &mut tally)?,
+        Guests::Kernels => boot::run(project, cache, how, &tally)?,
+        Guests::Firmware => devices::firmware::run(project, cache, how, &tally)?,
+        Guests::Passthrough => devices::passthrough::run(project, cache, how, &tally)?,
     }
     println!("{tally}");
-    Ok(tally.failed == 0)
+    Ok(tally.is_good())
 }
 
-/// What passed so far, and what did not.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+/// What passed so far, and what did not: of many steps and guests at once.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(Mutex<Count>);
+
+#[derive(Debug, Default)]
+struct Count {
     /// The names of what passed.
     names: BTreeSet<String>,
     passed: u32,
@@ -354,12 +437,12 @@ pub(crate) struct Tally {
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
+        let Count {
             passed,
             failed,
             skipped,
             ..
-        } = self;
+        } = &*self.count();
         write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
     }
 }
@@ -368,8 +451,22 @@ impl std::fmt::Display for Tally {
 const DETAIL: &str = "    | ";
 
 impl Tally {
+    fn count(&self) -> MutexGuard<'_, Count> {
+        self.0.lock().expect("nobody panics who counts")
+    }
+
+    /// The names of what passed so far.
+    fn names(&self) -> BTreeSet<String> {
+        self.count().names.clone()
+    }
+
+    /// Whether nothing has failed.
+    fn is_good(&self) -> bool {
+        self.count().failed == 0
+    }
+
     /// Carries `step` out, and counts and prints how it ended.
-    fn check(&mut self, name: &str, step: impl FnOnce() -> Checked) -> Outcome {
+    fn check(&self, name: &str, step: impl FnOnce() -> Checked) -> Outcome {
         let start = Instant::now();
         let verdict = step().unwrap_or_else(|failure| Verdict::Failed(failure.to_string()));
         self.report(name, start.elapsed(), &verdict);
@@ -377,7 +474,7 @@ impl Tally {
     }
 
     /// Carries out a step that is one call of cargo.
-    fn cargo(&mut self, shop: &Workshop<'_>, name: &str, words: &[&str]) -> Outcome {
+    fn cargo(&self, shop: &Workshop<'_>, name: &str, words: &[&str]) -> Outcome {
         self.check(name, || {
             whole_output(&mut shop.project.cargo(words))?;
             Ok(Verdict::Passed(String::new()))
@@ -385,40 +482,46 @@ impl Tally {
     }
 
     /// Counts and prints how something ended.
-    fn report(&mut self, name: &str, took: Duration, verdict: &Verdict) {
+    fn report(&self, name: &str, took: Duration, verdict: &Verdict) {
         let seconds = took.as_secs_f64();
         let line = |word: &str, remark: &str| {
-            println!(
-                "{}",
-                format!("{word:<8} {seconds:6.1} s  {name}  {remark}").trim_end()
-            );
+            let line = format!("{word:<8} {seconds:6.1} s  {name}  {remark}");
+            format!("{}\n", line.trim_end())
         };
-        match verdict {
+        let mut count = self.count();
+        let text = match verdict {
             Verdict::Passed(remark) => {
-                self.passed += 1;
-                self.names.insert(name.to_owned());
-                line("ok", remark);
+                count.passed += 1;
+                count.names.insert(name.to_owned());
+                line("ok", remark)
             }
             Verdict::Skipped(why) => {
-                self.skipped += 1;
-                line("SKIPPED", why);
+                count.skipped += 1;
+                line("SKIPPED", why)
             }
             Verdict::Failed(details) => {
-                self.failed += 1;
-                line("FAILED", "");
-                for detail in details.lines() {
-                    println!("{DETAIL}{detail}");
-                }
+                count.failed += 1;
+                let details = details.lines().map(|detail| format!("{DETAIL}{detail}\n"));
+                details.fold(line("FAILED", ""), |text, detail| text + &detail)
             }
-        }
+        };
+        // At once: lines of other steps must not come between.
+        print!("{text}");
     }
 
     /// Counts a line that another of us printed; says whether it was such a line.
-    fn take_over(&mut self, line: &str) -> bool {
+    fn take_over(&self, line: &str) -> bool {
+        let mut guard = self.count();
+        let Count {
+            names,
+            passed,
+            failed,
+            skipped,
+        } = &mut *guard;
         let count = match line.split_whitespace().next() {
-            Some("ok") => &mut self.passed,
-            Some("FAILED") => &mut self.failed,
-            Some("SKIPPED") => &mut self.skipped,
+            Some("ok") => passed,
+            Some("FAILED") => failed,
+            Some("SKIPPED") => skipped,
             _ => return false,
         };
         *count += 1;
@@ -428,16 +531,18 @@ impl Tally {
                 .split("  ")
                 .map(str::trim)
                 .filter(|text| !text.is_empty());
-            self.names.extend(columns.nth(2).map(str::to_owned));
+            names.extend(columns.nth(2).map(str::to_owned));
         }
         true
     }
 
-    fn add(&mut self, other: Self) {
-        self.names.extend(other.names);
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.skipped += other.skipped;
+    fn add(&self, other: Self) {
+        let other = other.0.into_inner().expect("nobody panics who counts");
+        let mut count = self.count();
+        count.names.extend(other.names);
+        count.passed += other.passed;
+        count.failed += other.failed;
+        count.skipped += other.skipped;
     }
 }
 
@@ -529,7 +634,7 @@ fn for_host(shop: &Workshop<'_>, architecture: Architecture) -> Checked {
 
 fn boots_here(
     shop: &Workshop<'_>,
-    tally: &mut Tally,
+    tally: &Tally,
     (engine, architecture): (boot::Engine, Architecture),
 ) -> Outcome {
     let firstlight = shop.project.firstlight()?;
@@ -579,7 +684,7 @@ fn example(
     cross.example(shop.project, package, name)
 }
 
-fn boots_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally, architecture: Architecture) -> Outcome {
+fn boots_in_the_lab(shop: &Workshop<'_>, tally: &Tally, architecture: Architecture) -> Outcome {
     boot::prepare(shop.project, shop.cache, architecture)?;
     let programs = Programs::build(shop, architecture)?;
     // Of the unit tests, these are better for a real KVM.
@@ -606,7 +711,7 @@ fn boots_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally, architecture: Archit
     visit(&lab, &command, tally)
 }
 
-fn devices_here(shop: &Workshop<'_>, tally: &mut Tally, architecture: Architecture) -> Outcome {
+fn devices_here(shop: &Workshop<'_>, tally: &Tally, architecture: Architecture) -> Outcome {
     let firstlight = shop.project.firstlight()?;
     devices::prepare(shop.project, shop.cache, architecture)?;
     let setting = boot::Setting {
@@ -619,11 +724,7 @@ fn devices_here(shop: &Workshop<'_>, tally: &mut Tally, architecture: Architectu
     devices::firmware::run(shop.project, shop.cache, how, tally)
 }
 
-fn devices_in_the_lab(
-    shop: &Workshop<'_>,
-    tally: &mut Tally,
-    architecture: Architecture,
-) -> Outcome {
+fn devices_in_the_lab(shop: &Workshop<'_>, tally: &Tally, architecture: Architecture) -> Outcome {
     devices::prepare(shop.project, shop.cache, architecture)?;
     devices::hot_plug::build(shop.project, shop.cache, architecture)?;
     if architecture == Architecture::X86_64 {
@@ -645,11 +746,7 @@ fn devices_in_the_lab(
     visit(&lab, &command, tally)
 }
 
-fn firmware_in_the_lab(
-    shop: &Workshop<'_>,
-    tally: &mut Tally,
-    architecture: Architecture,
-) -> Outcome {
+fn firmware_in_the_lab(shop: &Workshop<'_>, tally: &Tally, architecture: Architecture) -> Outcome {
     devices::firmware::build(shop.project, shop.cache, architecture)?;
     let programs = Programs::build(shop, architecture)?;
     let mut lab = Lab::prepare(shop.project, shop.cache, architecture)?;
@@ -669,7 +766,7 @@ fn firmware_in_the_lab(
     visit(&lab, &command, tally)
 }
 
-fn passthrough_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally) -> Outcome {
+fn passthrough_in_the_lab(shop: &Workshop<'_>, tally: &Tally) -> Outcome {
     let spare = devices::passthrough::build(shop.project, shop.cache)?;
     let programs = Programs::build(shop, Architecture::X86_64)?;
     let mut lab = Lab::with_spare(shop.project, shop.cache, spare.clone())?;
@@ -688,8 +785,8 @@ fn passthrough_in_the_lab(shop: &Workshop<'_>, tally: &mut Tally) -> Outcome {
 }
 
 /// Has `command`, which is ourselves inside the lab, carried out, and takes over what it tells.
-fn visit(lab: &Lab, command: &[OsString], tally: &mut Tally) -> Outcome {
-    let mut seen = Tally::default();
+fn visit(lab: &Lab, command: &[OsString], tally: &Tally) -> Outcome {
+    let seen = Tally::default();
     let mut other = Vec::new();
     let ending = lab.run(command, |output| {
         for line in output.lines().map_while(Result::ok) {
@@ -751,14 +848,13 @@ mod tests {
 
     #[test]
     fn lines_of_another_run_are_counted_by_their_first_word() {
-        let mut tally = Tally::default();
+        let tally = Tally::default();
         assert!(tally.take_over("ok          1.0 s  qemu debian12 pvh  a remark"));
         assert!(tally.take_over("FAILED      1.0 s  debian13"));
         assert!(tally.take_over("SKIPPED     0.0 s  other  no QEMU"));
         assert!(!tally.take_over("    | ok"));
         assert!(!tally.take_over(""));
         assert_eq!(tally.to_string(), "1 passed, 1 failed, 1 skipped");
-        let names: Vec<&str> = tally.names.iter().map(String::as_str).collect();
-        assert_eq!(names, ["qemu debian12 pvh"]);
+        assert!(tally.names().iter().eq(["qemu debian12 pvh"]));
     }
 }

@@ -7,7 +7,7 @@ mod uki;
 
 pub(crate) use export::run as exports;
 
-use super::{Tally, Verdict};
+use super::{Tally, Verdict, at_once};
 use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::failure::{Because, Failure, Outcome};
@@ -22,7 +22,6 @@ use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The engine that is asked for.
@@ -81,7 +80,7 @@ pub(crate) fn run(
     project: &Project,
     cache: &Cache,
     (setting, firstlight): (Setting, &Path),
-    tally: &mut Tally,
+    tally: &Tally,
 ) -> Outcome {
     let Setting {
         engine,
@@ -100,48 +99,24 @@ pub(crate) fn run(
         },
     };
     let cases = cases::of(&Guests::fetch(project, cache, architecture)?, setting);
-    let tally = Mutex::new(tally);
-    each(&cases, engine, |case| {
+    at_once(at_a_time(engine), &cases, |case| {
         let start = Instant::now();
         let verdict = place
             .judge(case)
             .unwrap_or_else(|failure| Verdict::Failed(failure.to_string()));
-        locked(&tally).report(&case.name, start.elapsed(), &verdict);
+        tally.report(&case.name, start.elapsed(), &verdict);
     });
     Ok(())
-}
-
-/// Does `boot` to each of `cases`, as many at once as `engine` allows.
-pub(super) fn each<T: Sync>(cases: &[T], engine: Engine, boot: impl Fn(&T) + Sync) {
-    let waiting = Mutex::new(cases.iter());
-    std::thread::scope(|scope| {
-        for _ in 0..at_a_time(engine) {
-            scope.spawn(|| {
-                loop {
-                    let Some(case) = locked(&waiting).next() else {
-                        break;
-                    };
-                    boot(case);
-                }
-            });
-        }
-    });
 }
 
 /// So many guests run at once: as many as the smallest machine that we care for has processors.
 /// In the lab it is one: with two, of which one has two vCPUs, QEMU 7.2's emulation of SVM was seen
 /// to give a guest a triple fault, and to stop for good.
-fn at_a_time(engine: Engine) -> usize {
+pub(super) fn at_a_time(engine: Engine) -> usize {
     match engine {
         Engine::Kvm => 1,
         Engine::Qemu | Engine::Auto => 2,
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .expect("no guest's thread panics while it holds the lock")
 }
 
 /// What is typed on a guest's console, and what the guest answers.

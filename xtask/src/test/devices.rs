@@ -17,7 +17,7 @@ mod watchdog;
 pub(super) use cases::{Transport, name, name_in_jails};
 
 use super::boot::{self, Engine, Heard, Setting, Then};
-use super::{Tally, Verdict};
+use super::{Tally, Verdict, at_once};
 use crate::architecture::Architecture;
 use crate::cache::Cache;
 use crate::failure::{Because, Failure, Outcome};
@@ -33,7 +33,6 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// What a disk's coming and going in a running Linux is called, behind the setting's name.
@@ -90,7 +89,7 @@ pub(crate) fn run(
     project: &Project,
     cache: &Cache,
     (setting, firstlight): (Setting, &Path),
-    tally: &mut Tally,
+    tally: &Tally,
 ) -> Outcome {
     let is_lab = setting.engine == Engine::Kvm;
     if is_lab {
@@ -108,11 +107,10 @@ pub(crate) fn run(
         server: Server::start(address)?,
         cpus: cpus(setting),
     };
-    let tally = Mutex::new(tally);
-    boot::each(&cases::of(setting), setting.engine, |case| {
-        place.try_all(case, &tally);
+    let at_a_time = boot::at_a_time(setting.engine);
+    at_once(at_a_time, &cases::of(setting), |case| {
+        place.try_all(case, tally);
     });
-    let tally = tally.into_inner().expect("no guest's thread has panicked");
     // Debian's kernel for riscv64 has no driver for these.
     if setting.architecture != Architecture::Riscv64 {
         let name = format!("{}: {STARVED}", setting.name());
@@ -161,11 +159,10 @@ const TIMEOUT: u32 = 300;
 const MIB: usize = 1 << 20;
 
 impl Place {
-    fn try_all(&self, case: &Case, tally: &Mutex<&mut Tally>) {
+    fn try_all(&self, case: &Case, tally: &Tally) {
         let start = Instant::now();
         let outcome = self.boot(case);
         let took = start.elapsed();
-        let mut tally = tally.lock().expect("no guest's thread panics with it");
         match outcome {
             Err(failure) => {
                 let verdict = Verdict::Failed(failure.to_string());
@@ -184,7 +181,7 @@ impl Place {
     }
 
     /// Has a kernel panic whose root is memory, where that is to be had.
-    fn panic(&self, setting: Setting, tally: &mut Tally) {
+    fn panic(&self, setting: Setting, tally: &Tally) {
         let start = Instant::now();
         let seen = Ground::make("crash")
             .and_then(|ground| crash::check(self, setting.engine, &ground))
@@ -200,7 +197,7 @@ impl Place {
     }
 
     /// Controls a guest by its socket.
-    fn control(&self, setting: Setting, cache: &Cache, tally: &mut Tally) -> Outcome {
+    fn control(&self, setting: Setting, cache: &Cache, tally: &Tally) -> Outcome {
         let start = Instant::now();
         let seen = control::check(
             self,

@@ -14,7 +14,7 @@ use std::process::Command;
 
 /// Packs a kernel with its initramfs and command line into one file, unpacked and as it is, and
 /// boots each with QEMU's own firmware and loader, and with ourselves.
-pub(crate) fn run(project: &Project, cache: &Cache, tally: &mut Tally) -> Outcome {
+pub(crate) fn run(project: &Project, cache: &Cache, tally: &Tally) -> Outcome {
     let kernel = kernel::fetch(cache, &kernel::DEBIAN_12_CLOUD)?;
     for unpack in ["host", "guest"] {
         let file = project.scratch("guest")?.join(format!("{unpack}.elf"));

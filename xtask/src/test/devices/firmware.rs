@@ -25,7 +25,7 @@ pub(crate) fn run(
     project: &Project,
     cache: &Cache,
     (setting, firstlight): (Setting, &Path),
-    tally: &mut Tally,
+    tally: &Tally,
 ) -> Outcome {
     let architecture = setting.architecture;
     let firmware = Firmware {

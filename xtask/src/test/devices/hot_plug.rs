@@ -44,7 +44,7 @@ pub(in crate::test) fn run(
     project: &Project,
     cache: &Cache,
     (setting, program): (Setting, &Path),
-    tally: &mut Tally,
+    tally: &Tally,
 ) -> Outcome {
     let kernel = kernel::installed(cache, cases::release(setting.architecture))?;
     let initrd = file(project, setting.architecture)?;

@@ -48,7 +48,7 @@ pub(in crate::test) fn run(
     project: &Project,
     cache: &Cache,
     (setting, firstlight): (Setting, &Path),
-    tally: &mut Tally,
+    tally: &Tally,
 ) -> Outcome {
     let guest = Guest {
         firstlight,
