@@ -27,6 +27,7 @@ mod goldfish_rtc;
 mod i8042;
 mod irqchip;
 pub mod pci;
+mod pit;
 mod pl011;
 mod pl031;
 mod power_management;
@@ -53,6 +54,7 @@ pub use goldfish_battery::{
 pub use goldfish_rtc::GoldfishRtc;
 pub use i8042::I8042;
 pub use irqchip::{Plic, PlicContext};
+pub use pit::Pit;
 pub use pl011::Pl011;
 pub use pl031::Pl031;
 pub use power_management::PowerManagement;
