@@ -9,12 +9,13 @@ pub(super) mod firmware;
 pub(super) mod hot_plug;
 mod loader;
 mod network;
+mod others;
 pub(super) mod passthrough;
 mod root;
 mod socket;
 mod watchdog;
 
-pub(super) use cases::{Transport, name, name_in_jails};
+pub(super) use cases::{ServedBy, Transport, name, name_served};
 
 use super::boot::{self, Engine, Heard, Setting, Then};
 use super::{Tally, Verdict, at_once};
@@ -24,8 +25,10 @@ use crate::failure::{Because, Failure, Outcome};
 use crate::kernel::{self, Kernel};
 use crate::lab::Board;
 use crate::project::Project;
+use crate::tree::Planted;
 use cases::{Case, Ends, STATUS, Try};
 use network::Server;
+use others::Others;
 use socket::Host;
 use std::collections::BTreeSet;
 use std::fs;
@@ -80,6 +83,7 @@ pub(super) fn ran(setting: Setting, passed: &BTreeSet<String>) -> bool {
 /// Fetches and builds all that guests with devices need: in the lab, nothing can be.
 pub(crate) fn prepare(project: &Project, cache: &Cache, architecture: Architecture) -> Outcome {
     kernel::installed(cache, cases::release(architecture))?;
+    others::fetch(cache)?;
     root::build(project, cache, architecture)?;
     firmware::build(project, cache, architecture)
 }
@@ -99,8 +103,11 @@ pub(crate) fn run(
         true => Ipv4Addr::UNSPECIFIED,
         false => Ipv4Addr::LOCALHOST,
     };
+    let cases = cases::of(setting);
+    let with_others = cases.iter().any(|case| case.served_by == ServedBy::Others);
     let place = Place {
         firstlight: firstlight.to_owned(),
+        others: with_others.then(|| others::fetch(cache)).transpose()?,
         kernel: kernel::installed(cache, cases::release(setting.architecture))?,
         root: root::file(project, setting.architecture)?,
         folder: root::folder(project, setting.architecture)?,
@@ -108,7 +115,7 @@ pub(crate) fn run(
         cpus: cpus(setting),
     };
     let at_a_time = boot::at_a_time(setting.engine);
-    at_once(at_a_time, &cases::of(setting), |case| {
+    at_once(at_a_time, &cases, |case| {
         place.try_all(case, tally);
     });
     // Debian's kernel for riscv64 has no driver for these.
@@ -142,6 +149,8 @@ struct Place {
     /// The folder with the same in it.
     folder: PathBuf,
     server: Server,
+    /// The programs that serve devices by vhost-user, where a guest has such devices.
+    others: Option<Planted>,
     /// So many vCPUs each guest has.
     cpus: u32,
 }
@@ -150,6 +159,7 @@ struct Place {
 struct Boot {
     ground: Ground,
     host: Host,
+    _others: Option<Others>,
     command: Command,
     heard: Heard,
 }
@@ -223,6 +233,7 @@ impl Place {
             host,
             command,
             heard,
+            ..
         } = match is_again {
             true => {
                 drop(first);
@@ -260,11 +271,16 @@ impl Place {
         let ground = Ground::make(&case.of(case.ends.title()).replace([' ', ':'], "-"))?;
         ground.fill(&self.root)?;
         let host = Host::listen(&ground.vsock)?;
+        let others = match (&self.others, case.served_by) {
+            (Some(programs), ServedBy::Others) => Some(Others::start(programs, &ground)?),
+            _ => None,
+        };
         let mut command = self.command(case, &ground);
         let heard = Heard::listen(&mut command, Then::Type)?;
         Ok(Boot {
             ground,
             host,
+            _others: others,
             command,
             heard,
         })
@@ -315,10 +331,16 @@ impl Place {
         let mut command = self.limited(case.setting.engine, root);
         command.args(["--virtio", case.transport.name()]);
         if case.setting.engine == Engine::Kvm {
-            command.args(["--sandbox", if case.is_jailed { "on" } else { "off" }]);
+            let is_jailed = case.served_by == ServedBy::Jails;
+            command.args(["--sandbox", if is_jailed { "on" } else { "off" }]);
         }
         for &one in &case.tries {
             match one {
+                Try::Disk | Try::Share | Try::User if case.served_by == ServedBy::Others => {
+                    for device in others::devices(one, &ground.folder) {
+                        command.arg("--vhost-user").arg(device);
+                    }
+                }
                 Try::Root | Try::Covered => {}
                 Try::Disk => _ = command.arg("--disk").arg(&ground.disk),
                 Try::ReadOnly => {

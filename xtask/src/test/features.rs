@@ -6,7 +6,7 @@ use super::Verdict;
 use super::boot::{Engine, Setting, table};
 use super::devices::{
     self, BATTERY, DIRECT_ROOT, FIRMWARE, HOT_PLUG, KEPT_PANIC, PASSED_THROUGH, SLEEP, STARVED,
-    SWAPPED, Transport,
+    SWAPPED, ServedBy, Transport,
 };
 use crate::architecture::Architecture;
 use crate::kernel;
@@ -40,11 +40,11 @@ enum Evidence {
     Setting(&'static str),
     /// What guests with devices tried, any of these.
     Tried(Transport, &'static [&'static str]),
-    /// The same where processes in jails serve them, on the kvm engine.
-    TriedInJails(&'static [&'static str]),
+    /// The same where another process serves them.
+    TriedOf(ServedBy, &'static [&'static str]),
 }
 
-const ROWS: [Row; 38] = [
+const ROWS: [Row; 41] = [
     row(
         "`arch_memory_layout`",
         Evidence::Unit("arch::tests::ARCH_arch_memory_layout"),
@@ -97,12 +97,21 @@ const ROWS: [Row; 38] = [
         "network over MMIO",
         Evidence::Tried(Transport::Mmio, &NETWORKS),
     ),
-    row("disk in a jail", Evidence::TriedInJails(&["root"])),
+    row("disk in a jail", in_jails(&["root"])),
+    row("shared folders in jails", in_jails(&["share"])),
+    row("network in jails", in_jails(&NETWORKS)),
     row(
-        "shared folders in jails",
-        Evidence::TriedInJails(&["share"]),
+        "disk that QEMU's storage daemon serves (vhost-user)",
+        of_others(&["disk"]),
     ),
-    row("network in jails", Evidence::TriedInJails(&NETWORKS)),
+    row(
+        "folders that virtiofsd shares (vhost-user)",
+        of_others(&["share"]),
+    ),
+    row(
+        "network that passt carries (vhost-user)",
+        of_others(&["user"]),
+    ),
     row(
         "console over PCI",
         Evidence::Tried(Transport::Pci, &["console"]),
@@ -164,6 +173,14 @@ const ROWS: [Row; 38] = [
 ];
 
 const NETWORKS: [&str; 2] = ["tap", "user"];
+
+const fn in_jails(tries: &'static [&'static str]) -> Evidence {
+    Evidence::TriedOf(ServedBy::Jails, tries)
+}
+
+const fn of_others(tries: &'static [&'static str]) -> Evidence {
+    Evidence::TriedOf(ServedBy::Others, tries)
+}
 
 const fn row(title: &'static str, shown_by: Evidence) -> Row {
     Row { title, shown_by }
@@ -241,10 +258,14 @@ fn cell(evidence: &Evidence, architecture: Architecture, passed: &BTreeSet<Strin
                 .map(|engine| (engine.name(), name(engine)))
                 .collect()
         }
-        Evidence::TriedInJails(tries) => {
-            let names = tries.iter();
-            let names = names.map(|what| devices::name_in_jails(setting(Engine::Kvm), what));
-            names.map(|name| (Engine::Kvm.name(), name)).collect()
+        Evidence::TriedOf(served_by, tries) => {
+            let engines = [Engine::Qemu, Engine::Kvm].into_iter();
+            let names = engines.flat_map(|engine| {
+                let name =
+                    move |what: &&str| devices::name_served(setting(engine), *served_by, what);
+                tries.iter().map(move |one| (engine.name(), name(one)))
+            });
+            names.collect()
         }
         Evidence::Tried(transport, tries) => {
             let engines = [Engine::Qemu, Engine::Kvm].into_iter();
