@@ -20,7 +20,9 @@ use firstlight_base::{Gpa, GpaRange};
 use firstlight_boot::platform::VirtRiscv64;
 use firstlight_boot::{Hardware, Kaslr, Protocol, ProtocolChoice, Unpack};
 use firstlight_image::Architecture;
-use firstlight_vmm::{Devices, Engine, EngineChoice, Equipment, Share, Tag, VcpuPolicy};
+use firstlight_vmm::{
+    Devices, Engine, EngineChoice, Equipment, IrqchipMode, Share, Tag, VcpuPolicy,
+};
 use guest_init::GuestInitArgs;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -325,8 +327,28 @@ pub(crate) struct BootArgs {
     /// and goes with the guest however that ends.
     #[arg(long, value_name = "DIR", requires = "api_sock")]
     swap: Option<PathBuf>,
+    /// Who is the guest's interrupt controllers, on the kvm engine: kernel for KVM; split for KVM with the local APICs
+    /// only, on x86, and this process with 8259s, I/O APIC and timer
+    #[arg(long, value_enum, value_name = "MODE", default_value = "kernel")]
+    irqchip: IrqchipArg,
     #[command(flatten)]
     scheduling: SchedulingArgs,
+}
+
+/// `--irqchip`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum IrqchipArg {
+    Kernel,
+    Split,
+}
+
+impl IrqchipArg {
+    fn mode(self) -> IrqchipMode {
+        match self {
+            Self::Kernel => IrqchipMode::Kernel,
+            Self::Split => IrqchipMode::Split,
+        }
+    }
 }
 
 impl BootArgs {
@@ -353,6 +375,7 @@ impl BootArgs {
             devices: self.guest.devices(),
             policy: self.policy(),
             swap: self.swap.clone(),
+            irqchip: self.irqchip.mode(),
             ..Equipment::default()
         }
     }

@@ -53,12 +53,11 @@ pub use goldfish_battery::{
 };
 pub use goldfish_rtc::GoldfishRtc;
 pub use i8042::I8042;
-pub use irqchip::{Plic, PlicContext};
-pub use pit::Pit;
 pub use irqchip::{
     ApicMessage, DeliveryMode, Destination, IoApic, IoApicPin, PicRegisters, PicWindow, Pics, Plic,
     PlicContext,
 };
+pub use pit::Pit;
 pub use pl011::Pl011;
 pub use pl031::Pl031;
 pub use power_management::PowerManagement;

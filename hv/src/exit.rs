@@ -36,6 +36,14 @@ pub enum Exit<'a> {
     },
     /// The guest waits for an interrupt, and the machine has no interrupt controllers.
     Halt,
+    /// A local APIC has ended an interrupt of this vector, which came of a level of an I/O APIC outside the
+    /// hypervisor.
+    EndOfInterrupt {
+        /// The vector.
+        vector: u8,
+    },
+    /// The vCPU takes an interrupt now, for which somebody [waited](crate::Vcpu::stop_to_interrupt).
+    InterruptWindow,
     /// The guest's processor shut itself down: a triple fault.
     ///
     /// On AMD processors KVM resets the vCPU before it says so, and its registers are lost.

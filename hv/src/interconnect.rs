@@ -22,6 +22,15 @@ pub struct Message {
     pub requester: u32,
 }
 
+impl Message {
+    /// The lower and the upper half of the address.
+    pub(crate) fn halves(&self) -> [u32; 2] {
+        let address = self.address.get();
+        let halves = [address, address >> 32].map(|half| half & u64::from(u32::MAX));
+        halves.map(|half| u32::try_from(half).expect("masked to 32 bits"))
+    }
+}
+
 /// A register that a guest writes to when it has work for a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doorbell {
@@ -58,6 +67,17 @@ pub trait Interconnect: Send + Sync {
     /// [`HvError`] where the host refuses or cannot.
     fn show(&self, _memory: &Arc<GuestMemory>) -> Result<Hung, HvError> {
         Err(HvError::MissingCapability("KVM_SET_USER_MEMORY_REGION"))
+    }
+
+    /// Says what the pins of an I/O APIC outside the hypervisor send, by their number: of an interrupt that comes of
+    /// a level, a vCPU [tells the end](crate::Exit::EndOfInterrupt) only where that is known. To be said whenever it
+    /// changes.
+    ///
+    /// # Errors
+    ///
+    /// [`HvError`] where the host refuses, or its machine has no use for it.
+    fn announce(&self, _pins: &[Option<Message>]) -> Result<(), HvError> {
+        Err(HvError::MissingCapability("KVM_CAP_SPLIT_IRQCHIP"))
     }
 
     /// Lets an event raise the level-triggered line `irq`, and has another one counted up each time the guest

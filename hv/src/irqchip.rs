@@ -8,6 +8,9 @@ pub enum Irqchip {
     /// Two 8259s, an I/O APIC and a local APIC in every vCPU, all where a PC has them; and an 8254,
     /// the timer.
     Pc,
+    /// A local APIC in every vCPU. The rest of a PC's is outside the hypervisor: its I/O APIC sends messages, and
+    /// [announces](crate::Interconnect::announce) them; its 8259s [interrupt](crate::Vcpu::interrupt) a vCPU.
+    LocalApics,
     /// An Arm generic interrupt controller of version 2 (IHI 0048). An
     /// [`Irq`](firstlight_base::Irq) is a shared peripheral interrupt, from 0 on.
     GicV2 {

@@ -37,9 +37,10 @@ use firstlight_load::GuestMemory;
 use interconnect::KvmInterconnect;
 use kvm_bindings::{
     KVM_API_VERSION, KVM_EXIT_ARM_NISV, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR,
-    KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_EXIT_RISCV_SBI, KVM_EXIT_SHUTDOWN,
-    KVM_EXIT_SYSTEM_EVENT, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET,
-    KVM_SYSTEM_EVENT_SHUTDOWN, kvm_create_device, kvm_device_type_KVM_DEV_TYPE_VFIO,
+    KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_IOAPIC_EOI, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MMIO,
+    KVM_EXIT_RISCV_SBI, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT, KVM_SYSTEM_EVENT_CRASH,
+    KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_create_device,
+    kvm_device_type_KVM_DEV_TYPE_VFIO,
 };
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
 use mapping::{PortAccess, RunFd, Running};
@@ -423,6 +424,24 @@ impl Vcpu for KvmVcpu {
         Kicker::new(move || target.kick())
     }
 
+    #[cfg(target_arch = "x86_64")]
+    fn takes_interrupt(&self) -> bool {
+        self.run.takes_interrupt()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn interrupt(&mut self, vector: u8) -> Result<(), HvError> {
+        ioctl::interrupt(self.run.fd(), vector).map_err(|source| HvError::Refused {
+            what: "interrupt a vCPU",
+            source,
+        })
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn stop_to_interrupt(&mut self, wanted: bool) {
+        self.run.stop_to_interrupt(wanted);
+    }
+
     fn interrupt_pin(&self) -> Result<Box<dyn IrqLine>, HvError> {
         arch::interrupt_pin(self.run.fd(), &self.machine)
     }
@@ -470,6 +489,10 @@ impl KvmVcpu {
                 }
             }
             KVM_EXIT_HLT => Exit::Halt,
+            KVM_EXIT_IOAPIC_EOI => Exit::EndOfInterrupt {
+                vector: self.run.ended_vector(),
+            },
+            KVM_EXIT_IRQ_WINDOW_OPEN => Exit::InterruptWindow,
             KVM_EXIT_SHUTDOWN => Exit::Shutdown,
             KVM_EXIT_INTERNAL_ERROR => Exit::InternalError(self.run.internal_error()),
             KVM_EXIT_FAIL_ENTRY => Exit::FailEntry {

@@ -201,6 +201,24 @@ pub trait Vcpu: Send {
     /// What makes [`run`](Vcpu::run) return, from any thread.
     fn kicker(&self) -> Kicker;
 
+    /// Whether the vCPU takes an interrupt now that comes from outside the hypervisor, on x86: it is not in the middle of
+    /// another, and the guest lets it.
+    fn takes_interrupt(&self) -> bool {
+        false
+    }
+
+    /// Gives the vCPU, which [takes](Vcpu::takes_interrupt) it, an interrupt with this vector.
+    ///
+    /// # Errors
+    ///
+    /// [`HvError`] where the host refuses or cannot.
+    fn interrupt(&mut self, _vector: u8) -> Result<(), HvError> {
+        Err(HvError::NoPin)
+    }
+
+    /// Makes [`run`](Vcpu::run) return as soon as the vCPU takes an interrupt, or not any more.
+    fn stop_to_interrupt(&mut self, _wanted: bool) {}
+
     /// The pin on which the vCPU is told of interrupts by a controller outside the hypervisor.
     ///
     /// # Errors

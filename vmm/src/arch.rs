@@ -34,7 +34,10 @@ use crate::debug_console::DebugOutput;
 use crate::flash::MappedFlash;
 use crate::reports::Reports;
 use crate::virtio::VirtioDevice;
-use crate::{Battery, CpuSet, Enforcement, RunError, Suspension, SystemAllocatorConfig};
+use crate::{
+    Battery, CpuSet, Enforcement, IrqchipError, IrqchipMode, RunError, Suspension,
+    SystemAllocatorConfig,
+};
 use firstlight_base::{Irq, Port, VcpuId, VcpuState};
 use firstlight_devices::pci::Address;
 use firstlight_devices::{BatteryState, FlashBus, FwCfg};
@@ -64,7 +67,14 @@ pub trait LinuxArch {
     fn get_system_allocator_config(platform: &Self::Platform) -> SystemAllocatorConfig;
 
     /// The interrupt controllers that the hypervisor is to supply; `None` where they are on the board.
-    fn irqchip(platform: &Self::Platform) -> Option<Irqchip>;
+    ///
+    /// # Errors
+    ///
+    /// [`IrqchipError`] where machines of this architecture cannot have them so.
+    fn irqchip(
+        platform: &Self::Platform,
+        mode: IrqchipMode,
+    ) -> Result<Option<Irqchip>, IrqchipError>;
 
     /// What its chipset has on its PCI bus, where there is one.
     fn chipset(_platform: &Self::Platform) -> Chipset {

@@ -2,7 +2,9 @@
 
 mod clock;
 mod fw_cfg;
+pub(crate) mod interval_timer;
 mod level_line;
+pub(crate) mod pc_irqchip;
 pub(crate) mod plic;
 pub(crate) mod serial;
 #[cfg(test)]
@@ -18,6 +20,7 @@ use clock::Clock;
 use firstlight_base::{Gpa, GpaRange, Irq, Port};
 use firstlight_devices::{Bus, Chip, Effect, Interrupting, UnixTime};
 use firstlight_hv::{HvError, IrqLine};
+use pc_irqchip::PcIrqchip;
 use serial::{SerialChip, Uart};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,6 +34,8 @@ pub(crate) struct Board {
     /// What has to do something at a time: clocks that have an alarm, a watchdog.
     timed: Vec<Arc<dyn Timed>>,
     battery: Option<Arc<Battery>>,
+    /// What of a PC's interrupt controllers is not the hypervisor's, where anything is.
+    irqchip: Option<Arc<PcIrqchip>>,
     reports: Arc<Reports>,
 }
 
@@ -95,6 +100,7 @@ impl Board {
             serial: Vec::new(),
             timed: Vec::new(),
             battery: None,
+            irqchip: None,
             reports: Arc::clone(reports),
         }
     }
@@ -130,6 +136,11 @@ impl Board {
         let battery = Arc::new(battery);
         self.battery = Some(Arc::clone(&battery));
         self.attach(place, battery);
+    }
+
+    /// What of a PC's interrupt controllers is on it.
+    pub(crate) fn irqchip(&self) -> Option<&PcIrqchip> {
+        self.irqchip.as_deref()
     }
 
     /// The battery, where it has one.

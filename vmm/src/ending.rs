@@ -97,6 +97,9 @@ pub enum RunError {
     /// What is to outlive the guest cannot be kept.
     #[error("cannot keep what is to outlive the guest")]
     MemoryFile(#[from] MemoryFileError),
+    /// The interrupt controllers cannot be where they are wanted.
+    #[error("cannot give the guest its interrupt controllers")]
+    Irqchip(#[from] crate::IrqchipError),
     /// The guest's memory cannot be swapped.
     #[error("cannot swap the guest's memory")]
     Swap(#[from] crate::SwapError),

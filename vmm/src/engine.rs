@@ -3,7 +3,10 @@
 pub(crate) mod kvm;
 pub(crate) mod qemu;
 
-use crate::{Devices, Machine, MemoryFile, PolicyError, RunError, SwapError, VcpuPolicy};
+use crate::{
+    Devices, IrqchipError, IrqchipMode, Machine, MemoryFile, PolicyError, RunError, SwapError,
+    VcpuPolicy,
+};
 use firstlight_boot::{BootPlan, Hardware, Protocol};
 use firstlight_image::Architecture;
 use firstlight_load::Sources;
@@ -107,6 +110,10 @@ impl Engine {
                     let engine = self.name();
                     return Err(SwapError::Engine { engine }.into());
                 }
+                if equipment.irqchip != IrqchipMode::Kernel {
+                    let engine = self.name();
+                    return Err(IrqchipError::Engine { engine }.into());
+                }
                 qemu::prepare(plan, sources, equipment)?
             }
         };
@@ -133,6 +140,8 @@ pub struct Equipment {
     pub flash_variables: Option<MemoryFile>,
     /// The folder that [`Machine::swap`] swaps to, which only [`Engine::Kvm`] can do.
     pub swap: Option<PathBuf>,
+    /// Who is its interrupt controllers, for which there is a choice with [`Engine::Kvm`] only.
+    pub irqchip: IrqchipMode,
 }
 
 /// Which engine is wanted.

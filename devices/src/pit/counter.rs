@@ -329,6 +329,6 @@ fn from_bcd(count: u16) -> Clocks {
 }
 
 fn to_bcd(count: u16) -> u16 {
-    let digit = |at: u32| count / 10_u16.pow(at) % 10 << (4 * at);
+    let digit = |at: u32| (count / 10_u16.pow(at) % 10) << (4 * at);
     (0..4).map(digit).sum()
 }

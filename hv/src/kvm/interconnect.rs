@@ -25,9 +25,7 @@ impl KvmInterconnect {
 
 impl Interconnect for KvmInterconnect {
     fn send(&self, message: &Message) -> Result<(), HvError> {
-        let address = message.address.get();
-        let halves = [address, address >> 32].map(|half| half & u64::from(u32::MAX));
-        let [low, high] = halves.map(|half| u32::try_from(half).expect("masked to 32 bits"));
+        let [low, high] = message.halves();
         let message = kvm_msi {
             address_lo: low,
             address_hi: high,
@@ -66,6 +64,11 @@ impl Interconnect for KvmInterconnect {
         };
         shown.fill()?;
         Ok(Hung::until(shown))
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn announce(&self, pins: &[Option<Message>]) -> Result<(), HvError> {
+        arch::announce(&self.machine.fd, pins)
     }
 
     fn wire(&self, irq: Irq, level: LevelEvents<'_>) -> Result<Hung, HvError> {

@@ -112,6 +112,23 @@ fn irqfd(vm: &VmFd, line: u32, (raise, done): (&OwnedFd, &OwnedFd), flags: u32) 
     }
 }
 
+/// Gives the vCPU an interrupt with this vector (KVM API, section 4.16).
+#[cfg(target_arch = "x86_64")]
+pub(super) fn interrupt(vcpu: &kvm_ioctls::VcpuFd, vector: u8) -> io::Result<()> {
+    use kvm_bindings::kvm_interrupt;
+
+    // _IOW(KVMIO, 0x86, struct kvm_interrupt)
+    const KVM_INTERRUPT: libc::Ioctl = 0x4004_ae86;
+    let interrupt = kvm_interrupt { irq: vector.into() };
+    // SAFETY: the structure is the one that this ioctl reads; the kernel writes nothing.
+    let result = unsafe { libc::ioctl(vcpu.as_raw_fd(), KVM_INTERRUPT, &raw const interrupt) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Whether `vm` could have a device of this kind, `KVM_DEV_TYPE_*` (KVM API, section 4.79).
 #[cfg(any(target_arch = "aarch64", target_arch = "riscv64"))]
 pub(super) fn can_have_device(vm: &VmFd, kind: u32) -> bool {

@@ -97,6 +97,28 @@ impl RunFd {
         }
     }
 
+    /// Whether the vCPU takes an interrupt (`kvm_run.ready_for_interrupt_injection`).
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn takes_interrupt(&self) -> bool {
+        let [ready] = self.array(offset_of!(kvm_run, ready_for_interrupt_injection));
+        ready != 0
+    }
+
+    /// Whether KVM stops as soon as it does (`kvm_run.request_interrupt_window`).
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn stop_to_interrupt(&mut self, wanted: bool) {
+        const { assert!(offset_of!(kvm_run, request_interrupt_window) == 0) };
+        // SAFETY: the structure is at the beginning of the mapping, as `map` made sure; the kernel only reads this
+        // byte, during `run`, which this borrow excludes, and nobody else has a reference to it.
+        unsafe { self.shared.start.as_ptr().write(wanted.into()) };
+    }
+
+    /// The vector of the interrupt that has ended (`kvm_run.eoi`).
+    pub(super) fn ended_vector(&self) -> u8 {
+        let [vector] = self.array(DETAIL);
+        vector
+    }
+
     /// The port access that KVM stopped for (`kvm_run.io`).
     pub(super) fn port_access(&self) -> PortAccess {
         let [direction, width] = self.array(DETAIL);

@@ -5,14 +5,14 @@ mod registers;
 
 use super::{Machine, refused};
 use crate::probe::Architecture;
-use crate::{Features, HvError, IrqLine, Irqchip, Offer};
+use crate::{Features, HvError, IrqLine, Irqchip, Message, Offer};
 use cpuid::{Timer, VcpuPlace};
 use firstlight_base::{Gpa, GpaRange, Irq, VcpuId, VcpuState};
 use kvm_bindings::{
-    CpuId, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
-    KVM_IRQCHIP_PIC_SLAVE, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, KvmIrqRouting, Msrs,
-    kvm_cpuid_entry2, kvm_fpu, kvm_irq_routing_entry, kvm_irq_routing_irqchip, kvm_msr_entry,
-    kvm_pit_config,
+    CpuId, KVM_CAP_SPLIT_IRQCHIP, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC,
+    KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY,
+    KvmIrqRouting, Msrs, kvm_cpuid_entry2, kvm_enable_cap, kvm_fpu, kvm_irq_routing_entry,
+    kvm_irq_routing_irqchip, kvm_irq_routing_msi, kvm_msr_entry, kvm_pit_config,
 };
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
 use std::ops::Range;
@@ -93,23 +93,47 @@ pub(super) fn prepare_vm(vm: &VmFd) -> Result<(), HvError> {
 
 /// The machine has interrupt controllers.
 #[derive(Debug)]
-pub(super) struct Controllers;
+pub(super) struct Controllers {
+    lines: Range<u32>,
+}
 
 impl Controllers {
     /// The lines that can be driven.
     pub(super) fn lines(&self) -> Range<u32> {
-        0..IRQ_LINES
+        self.lines.clone()
     }
 }
 
-/// Two 8259s, an I/O APIC, a local APIC in every vCPU to come, and an 8254.
 pub(super) fn create_irqchip(vm: &VmFd, irqchip: &Irqchip) -> Result<Controllers, HvError> {
     match irqchip {
-        Irqchip::Pc => {}
+        Irqchip::Pc => create_all(vm)?,
+        Irqchip::LocalApics => {
+            create_local_apics(vm)?;
+            return Ok(Controllers { lines: 0..0 });
+        }
         Irqchip::GicV2 { .. } | Irqchip::GicV3 { .. } | Irqchip::Aia(_) => {
             return Err(HvError::OtherArchitecture);
         }
     }
+    Ok(Controllers {
+        lines: 0..IRQ_LINES,
+    })
+}
+
+/// A local APIC in every vCPU to come (KVM API, section 7.5).
+fn create_local_apics(vm: &VmFd) -> Result<(), HvError> {
+    let cap = kvm_enable_cap {
+        cap: KVM_CAP_SPLIT_IRQCHIP,
+        // The pins of I/O APICs elsewhere whose interrupts it is to tell the end of.
+        args: [IRQ_LINES.into(), 0, 0, 0],
+        ..kvm_enable_cap::default()
+    };
+    vm.enable_cap(&cap)
+        .map_err(refused("create local APICs only"))
+}
+
+/// Two 8259s, an I/O APIC, a local APIC in every vCPU to come, and an 8254.
+fn create_all(vm: &VmFd) -> Result<(), HvError> {
     vm.create_irq_chip()
         .map_err(refused("create interrupt controllers"))?;
     vm.set_gsi_routing(&routing())
@@ -119,8 +143,34 @@ pub(super) fn create_irqchip(vm: &VmFd, irqchip: &Irqchip) -> Result<Controllers
         flags: KVM_PIT_SPEAKER_DUMMY,
         ..kvm_pit_config::default()
     };
-    vm.create_pit2(pit).map_err(refused("create a timer"))?;
-    Ok(Controllers)
+    vm.create_pit2(pit).map_err(refused("create a timer"))
+}
+
+/// Tells what the pins of an I/O APIC elsewhere send.
+pub(super) fn announce(vm: &VmFd, pins: &[Option<Message>]) -> Result<(), HvError> {
+    let announced = (0..).zip(pins);
+    let routes: Vec<_> = announced
+        .filter_map(|(gsi, message)| Some(message_route(gsi, message.as_ref()?)))
+        .collect();
+    let routes = KvmIrqRouting::from_entries(&routes).expect("a few dozen entries fit");
+    vm.set_gsi_routing(&routes)
+        .map_err(refused("route interrupt messages"))
+}
+
+fn message_route(gsi: u32, message: &Message) -> kvm_irq_routing_entry {
+    let mut entry = kvm_irq_routing_entry {
+        gsi,
+        type_: KVM_IRQ_ROUTING_MSI,
+        ..kvm_irq_routing_entry::default()
+    };
+    let [low, high] = message.halves();
+    entry.u.msi = kvm_irq_routing_msi {
+        address_lo: low,
+        address_hi: high,
+        data: message.data,
+        ..kvm_irq_routing_msi::default()
+    };
+    entry
 }
 
 /// The wiring of a PC: lines 0 to 15 but the cascade reach an 8259, and all but that an I/O APIC

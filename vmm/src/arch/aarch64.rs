@@ -3,7 +3,7 @@
 use super::memory::{ArchMemoryLayout, GuestMemoryRegion, regions};
 use super::{LinuxArch, Wiring};
 use crate::board::{Place, now};
-use crate::{RunError, SystemAllocatorConfig};
+use crate::{IrqchipError, IrqchipMode, RunError, SystemAllocatorConfig};
 use firstlight_base::Irq;
 use firstlight_boot::platform::{Gic, VirtArm64};
 use firstlight_devices::{FlashBus, Pl011, Pl031};
@@ -33,8 +33,9 @@ impl LinuxArch for Aarch64 {
         super::allocation::config(virt.pci.as_ref(), None, (Irq(0), 224))
     }
 
-    fn irqchip(virt: &VirtArm64) -> Option<Irqchip> {
-        Some(match virt.gic {
+    fn irqchip(virt: &VirtArm64, mode: IrqchipMode) -> Result<Option<Irqchip>, IrqchipError> {
+        mode.is_kernel("arm64")?;
+        Ok(Some(match virt.gic {
             Gic::V2 => Irqchip::GicV2 {
                 distributor: VirtArm64::GIC_DISTRIBUTOR.start(),
                 cpu_interface: VirtArm64::GICV2_CPU.start(),
@@ -44,7 +45,7 @@ impl LinuxArch for Aarch64 {
                 redistributors: VirtArm64::GICV3_REDISTRIBUTORS.start(),
                 its: its.then(|| VirtArm64::GICV3_ITS.start()),
             },
-        })
+        }))
     }
 
     fn vcpu_features(virt: &VirtArm64) -> Features {

@@ -2,7 +2,7 @@
 
 use super::Allocation;
 use crate::flash::FlashMemory;
-use crate::{OpenDevices, VcpuPolicy};
+use crate::{IrqchipMode, OpenDevices, VcpuPolicy};
 use firstlight_base::VcpuState;
 
 /// What a machine is made of, beside its memory.
@@ -18,6 +18,8 @@ pub struct VmComponents<P> {
     pub allocation: Allocation,
     /// Its virtio devices, in the order of the allocation.
     pub devices: OpenDevices,
+    /// Who is its interrupt controllers.
+    pub irqchip: IrqchipMode,
     /// What its flash holds, where its platform has any.
     pub flash: Option<FlashMemory>,
     /// How its vCPUs' threads are scheduled.

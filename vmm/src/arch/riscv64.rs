@@ -4,7 +4,7 @@ use super::memory::{ArchMemoryLayout, GuestMemoryRegion, regions};
 use super::{LinuxArch, Wiring};
 use crate::board::serial::{Ns16550, Trigger};
 use crate::board::{Place, now};
-use crate::{RunError, SystemAllocatorConfig};
+use crate::{IrqchipError, IrqchipMode, RunError, SystemAllocatorConfig};
 use firstlight_base::Irq;
 use firstlight_boot::platform::{RiscvIrqchip, VirtRiscv64};
 use firstlight_devices::{Finisher, FlashBus, GoldfishRtc};
@@ -34,8 +34,9 @@ impl LinuxArch for Riscv64 {
         super::allocation::config(virt.pci.as_ref(), None, (Irq(1), VirtRiscv64::SOURCES - 1))
     }
 
-    fn irqchip(virt: &VirtRiscv64) -> Option<Irqchip> {
-        match virt.irqchip {
+    fn irqchip(virt: &VirtRiscv64, mode: IrqchipMode) -> Result<Option<Irqchip>, IrqchipError> {
+        mode.is_kernel("riscv64")?;
+        Ok(match virt.irqchip {
             RiscvIrqchip::Plic => None,
             RiscvIrqchip::Aia => Some(Irqchip::Aia(Aia {
                 aplic: VirtRiscv64::APLIC,
@@ -43,7 +44,7 @@ impl LinuxArch for Riscv64 {
                 sources: VirtRiscv64::SOURCES,
                 identities: VirtRiscv64::IMSIC_IDENTITIES,
             })),
-        }
+        })
     }
 
     fn vcpu_features(_virt: &VirtRiscv64) -> Features {

@@ -2,6 +2,8 @@
 
 use super::expansion::{Backplane, Expansion, Rows};
 use super::{LinuxArch, VmComponents, Wiring};
+use crate::board::interval_timer::IntervalTimer;
+use crate::board::pc_irqchip::PcIrqchip;
 use crate::board::plic::{Plic, PlicLine};
 use crate::board::{Board, Place};
 use crate::pci::Watchdog;
@@ -9,8 +11,9 @@ use crate::suspension::OwnSuspension;
 use crate::virtio::ConsoleLine;
 use crate::{OpenDevices, RunError, VcpuPolicy};
 use firstlight_base::{Irq, VcpuState};
+use firstlight_boot::Pc;
 use firstlight_boot::platform::VirtRiscv64;
-use firstlight_hv::{HvError, Hypervisor, IrqLine, Vcpu, Vm};
+use firstlight_hv::{HvError, Hypervisor, IrqLine, Irqchip, Vcpu, Vm};
 use firstlight_load::GuestMemory;
 use std::sync::Arc;
 
@@ -57,28 +60,21 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         cpus,
         mut allocation,
         devices,
+        irqchip,
         flash,
         policy,
     } = components;
+    let supplied = A::irqchip(&platform, irqchip)?;
     let mut vm = hypervisor.create_vm()?;
     vm.map(Arc::clone(&memory))?;
     let flash = flash.map(|flash| flash.map(&mut vm)).transpose()?;
-    let supplied = A::irqchip(&platform);
     if let Some(irqchip) = &supplied {
         vm.create_irqchip(irqchip)?;
     }
     let vcpus = vm.create_vcpus(cpus, A::vcpu_features(&platform))?;
     let mut board = Board::new(&devices.reports);
-    let plic = match supplied {
-        Some(_) => None,
-        None => Some(plic(&vcpus, &mut board)?),
-    };
-    let lines = |irq: Irq| -> Result<Box<dyn IrqLine>, HvError> {
-        match &plic {
-            Some(plic) => Ok(Box::new(PlicLine::new(plic, irq))),
-            None => Ok(Box::new(vm.irq_line(irq)?)),
-        }
-    };
+    let own = OwnIrqchip::attach(supplied.as_ref(), (&vm, &vcpus), &mut board)?;
+    let lines = |irq: Irq| own.line(irq, &vm);
     A::wire(
         &platform,
         &mut Wiring {
@@ -141,11 +137,48 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
     })
 }
 
-/// The interrupt controller of harts that have none inside the hypervisor.
-fn plic(vcpus: &[impl Vcpu], board: &mut Board) -> Result<Arc<Plic>, RunError> {
-    let pins = vcpus.iter().map(Vcpu::interrupt_pin);
-    let plic = Arc::new(Plic::new(pins.collect::<Result<_, _>>()?));
-    let attached = Arc::<Plic>::clone(&plic);
-    board.attach(Place::of(VirtRiscv64::PLIC), attached);
-    Ok(plic)
+/// What of a machine's interrupt controllers is on its board.
+enum OwnIrqchip {
+    /// Nothing.
+    None,
+    /// All of a PC's but the local APICs.
+    Pc(Arc<PcIrqchip>),
+    /// All, of harts that have none inside the hypervisor.
+    Plic(Arc<Plic>),
+}
+
+impl OwnIrqchip {
+    /// Attaches what is not `supplied` by the hypervisor.
+    fn attach<V: Vm>(
+        supplied: Option<&Irqchip>,
+        (vm, vcpus): (&V, &[V::Vcpu]),
+        board: &mut Board,
+    ) -> Result<Self, RunError> {
+        match supplied {
+            Some(Irqchip::LocalApics) => {
+                let irqchip = Arc::new(PcIrqchip::new(vm.interconnect()));
+                irqchip.attach(board);
+                let timer = Arc::new(IntervalTimer::new(irqchip.line(Pc::PIT_IRQ)?)?);
+                board.add_timed(Arc::<IntervalTimer>::clone(&timer));
+                board.attach(Place::Ports(Pc::PIT, IntervalTimer::PORTS), timer);
+                Ok(Self::Pc(irqchip))
+            }
+            Some(_) => Ok(Self::None),
+            None => {
+                let pins = vcpus.iter().map(Vcpu::interrupt_pin);
+                let plic = Arc::new(Plic::new(pins.collect::<Result<_, _>>()?));
+                let attached = Arc::<Plic>::clone(&plic);
+                board.attach(Place::of(VirtRiscv64::PLIC), attached);
+                Ok(Self::Plic(plic))
+            }
+        }
+    }
+
+    fn line(&self, irq: Irq, vm: &impl Vm) -> Result<Box<dyn IrqLine>, HvError> {
+        match self {
+            Self::None => Ok(Box::new(vm.irq_line(irq)?)),
+            Self::Pc(irqchip) => irqchip.line(irq),
+            Self::Plic(plic) => Ok(Box::new(PlicLine::new(plic, irq))),
+        }
+    }
 }

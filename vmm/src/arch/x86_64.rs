@@ -4,7 +4,7 @@ use super::memory::{ArchMemoryLayout, GuestMemoryRegion, regions};
 use super::{Chipset, LinuxArch, Wiring};
 use crate::board::serial::{Ns16550, Trigger};
 use crate::board::{Place, now};
-use crate::{RunError, SystemAllocatorConfig};
+use crate::{IrqchipError, IrqchipMode, RunError, SystemAllocatorConfig};
 use firstlight_base::{GpaRange, Irq, Port};
 use firstlight_boot::Pc;
 use firstlight_devices::pci::{HostBridge, LpcBridge};
@@ -45,8 +45,11 @@ impl LinuxArch for X8664 {
         super::allocation::config(pc.pci.as_ref(), Some((Port(0), 0x1_0000)), (Irq(0), 24))
     }
 
-    fn irqchip(_pc: &Pc) -> Option<Irqchip> {
-        Some(Irqchip::Pc)
+    fn irqchip(_pc: &Pc, mode: IrqchipMode) -> Result<Option<Irqchip>, IrqchipError> {
+        Ok(Some(match mode {
+            IrqchipMode::Kernel => Irqchip::Pc,
+            IrqchipMode::Split => Irqchip::LocalApics,
+        }))
     }
 
     fn chipset(pc: &Pc) -> Chipset {

@@ -14,8 +14,8 @@ use crate::memory_file::OpenMemoryFile;
 use crate::suspension::OwnSuspension;
 use crate::virtio::ConsoleLine;
 use crate::{
-    Battery, ConsoleOutput, DeviceError, LinuxArch, MemoryFile, OpenDevices, RunError, Running,
-    Stop, Suspension, Swap, SwapError, VcpuPolicy, VfioError,
+    Battery, ConsoleOutput, DeviceError, IrqchipMode, LinuxArch, MemoryFile, OpenDevices, RunError,
+    Running, Stop, Suspension, Swap, SwapError, VcpuPolicy, VfioError,
 };
 use crew::Crew;
 use firstlight_base::VcpuState;
@@ -143,6 +143,7 @@ where
         crash_log,
         flash,
         swap: equipment.swap.clone(),
+        irqchip: equipment.irqchip,
     };
     match plan.platform() {
         Platform::Pc(pc) => build.machine::<X8664>(pc, fill),
@@ -162,6 +163,7 @@ struct Build<'a, H> {
     crash_log: Option<OpenMemoryFile>,
     flash: Option<FlashMemory>,
     swap: Option<PathBuf>,
+    irqchip: IrqchipMode,
 }
 
 impl<H: Hypervisor> Build<'_, H>
@@ -189,6 +191,7 @@ where
             boot_vcpu: self.plan.boot_vcpu().clone(),
             allocation: self.allocation,
             devices: self.devices,
+            irqchip: self.irqchip,
             flash: self.flash,
             policy: self.policy,
         };

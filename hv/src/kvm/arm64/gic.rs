@@ -46,7 +46,9 @@ pub(in crate::kvm) fn create_irqchip(vm: &VmFd, irqchip: &Irqchip) -> Result<Con
             let its = its.map(|its| place(vm, VGIC_ITS, &[(KVM_VGIC_ITS_ADDR_TYPE, its)]));
             (place(vm, VGIC_V3, &places)?, its.transpose()?)
         }
-        Irqchip::Pc | Irqchip::Aia(_) => return Err(HvError::OtherArchitecture),
+        Irqchip::Pc | Irqchip::LocalApics | Irqchip::Aia(_) => {
+            return Err(HvError::OtherArchitecture);
+        }
     };
     let interrupts = FIRST_SHARED + SHARED;
     let number = Attribute {

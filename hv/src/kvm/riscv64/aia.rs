@@ -27,7 +27,7 @@ pub(in crate::kvm) struct Controllers {
 pub(in crate::kvm) fn create_irqchip(vm: &VmFd, irqchip: &Irqchip) -> Result<Controllers, HvError> {
     let aia = match irqchip {
         Irqchip::Aia(aia) => aia.clone(),
-        Irqchip::Pc | Irqchip::GicV2 { .. } | Irqchip::GicV3 { .. } => {
+        Irqchip::Pc | Irqchip::LocalApics | Irqchip::GicV2 { .. } | Irqchip::GicV3 { .. } => {
             return Err(HvError::OtherArchitecture);
         }
     };

@@ -42,6 +42,9 @@ impl Crew {
         };
         for (id, vcpu) in (0..).map(VcpuId).zip(vcpus) {
             let kicker = vcpu.kicker();
+            if let Some(irqchip) = board.irqchip().filter(|_| id == VcpuId::BOOT) {
+                irqchip.connect(kicker.clone());
+            }
             let their_board = Arc::clone(board);
             let member = Member {
                 id,
@@ -158,6 +161,9 @@ impl<V: Vcpu> Member<V> {
 
     /// Runs the vCPU until it wants something, and does it.
     fn step(&mut self, board: &Board) -> Result<Option<Stop>, HvError> {
+        if let Some(irqchip) = board.irqchip() {
+            irqchip.deliver(self.id, &mut self.vcpu)?;
+        }
         let kind = match self.vcpu.run()? {
             Exit::PortRead { port, data } => {
                 board.read(Access::Port(port), data);
@@ -170,6 +176,13 @@ impl<V: Vcpu> Member<V> {
             }
             Exit::MmioWrite { at, data } => return Ok(board.write(Access::Mmio(at), data)),
             Exit::Interrupted => return self.interrupted(),
+            Exit::InterruptWindow => return Ok(None),
+            Exit::EndOfInterrupt { vector } => {
+                if let Some(irqchip) = board.irqchip() {
+                    irqchip.end_of_interrupt(vector);
+                }
+                return Ok(None);
+            }
             Exit::SbiCall { call, answer } => {
                 *answer = sbi::answer(&call, board, &*self.memory);
                 return Ok(None);

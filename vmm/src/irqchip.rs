@@ -1,0 +1,40 @@
+//! Where a machine's interrupt controllers are.
+
+use thiserror::Error;
+
+/// Who is a machine's interrupt controllers, on the kvm engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IrqchipMode {
+    /// The hypervisor, as far as it can.
+    #[default]
+    Kernel,
+    /// The hypervisor is the local APICs, in every vCPU; 8259s, I/O APIC and timer are in this process. On x86.
+    Split,
+}
+
+impl IrqchipMode {
+    /// Refuses what machines of `architecture` have nothing to split for.
+    pub(crate) fn is_kernel(self, architecture: &'static str) -> Result<(), IrqchipError> {
+        match self {
+            Self::Kernel => Ok(()),
+            Self::Split => Err(IrqchipError::Unsplit { architecture }),
+        }
+    }
+}
+
+/// Why a machine cannot have its interrupt controllers there.
+#[derive(Debug, Error)]
+pub enum IrqchipError {
+    /// The engine has its own.
+    #[error("on the {engine} engine, interrupt controllers are the engine's own")]
+    Engine {
+        /// Which one.
+        engine: &'static str,
+    },
+    /// Machines of this architecture have no such parts.
+    #[error("interrupt controllers of {architecture} machines cannot be split")]
+    Unsplit {
+        /// Which one.
+        architecture: &'static str,
+    },
+}
