@@ -2,10 +2,14 @@
 
 mod apic_message;
 mod ioapic;
+mod lapic;
 mod pic;
 mod plic;
 
 pub use apic_message::{ApicMessage, DeliveryMode, Destination};
 pub use ioapic::{IoApic, IoApicPin};
+pub use lapic::{
+    ApicClock, ApicEvents, ApicTime, GeneralProtection, Ipi, Lint, LocalApic, Shorthand,
+};
 pub use pic::{PicRegisters, PicWindow, Pics};
 pub use plic::{Plic, PlicContext};
