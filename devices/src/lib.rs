@@ -53,9 +53,9 @@ pub use goldfish_battery::{
 pub use goldfish_rtc::GoldfishRtc;
 pub use i8042::I8042;
 pub use irqchip::{
-    ApicClock, ApicEvents, ApicMessage, ApicTime, DeliveryMode, Destination, GeneralProtection,
-    IoApic, IoApicPin, Ipi, Lint, LocalApic, PicRegisters, PicWindow, Pics, Plic, PlicContext,
-    Shorthand,
+    ApicClock, ApicEvents, ApicMessage, ApicTime, Apics, ApicsRegisters, ApicsWindow, DeliveryMode,
+    Destination, GeneralProtection, IoApic, IoApicPin, Ipi, Lint, LocalApic, PicRegisters,
+    PicWindow, Pics, Plic, PlicContext, Shorthand,
 };
 pub use pl011::Pl011;
 pub use pl031::Pl031;

@@ -74,6 +74,14 @@ pub struct ApicEvents {
     pub nmi: bool,
 }
 
+/// What a processor has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Work {
+    events: ApicEvents,
+    ext_int: bool,
+    pending: Option<u8>,
+}
+
 /// One of the pins for interrupts from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lint {
@@ -420,7 +428,16 @@ impl LocalApic {
     /// Whether the processor has something to do: an interrupt to take, or to be reset or started.
     #[must_use]
     pub fn calls(&self) -> bool {
-        self.events != ApicEvents::default() || self.wants_ext_int() || self.pending().is_some()
+        self.work() != Work::default()
+    }
+
+    /// What the processor has to do.
+    pub(super) fn work(&self) -> Work {
+        Work {
+            events: self.events,
+            ext_int: self.wants_ext_int(),
+            pending: self.pending(),
+        }
     }
 
     /// Says what time it is: before every access to the registers, and when the time comes that
