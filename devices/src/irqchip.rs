@@ -1,11 +1,17 @@
 //! Interrupt controllers: lines in, notifications of processors out.
 
 mod apic_message;
+mod apics;
 mod ioapic;
+mod lapic;
 mod pic;
 mod plic;
 
 pub use apic_message::{ApicMessage, DeliveryMode, Destination};
+pub use apics::{Apics, ApicsRegisters, ApicsWindow};
 pub use ioapic::{IoApic, IoApicPin};
+pub use lapic::{
+    ApicClock, ApicEvents, ApicTime, GeneralProtection, Ipi, Lint, LocalApic, Shorthand,
+};
 pub use pic::{PicRegisters, PicWindow, Pics};
 pub use plic::{Plic, PlicContext};

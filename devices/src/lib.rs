@@ -54,8 +54,9 @@ pub use goldfish_battery::{
 pub use goldfish_rtc::GoldfishRtc;
 pub use i8042::I8042;
 pub use irqchip::{
-    ApicMessage, DeliveryMode, Destination, IoApic, IoApicPin, PicRegisters, PicWindow, Pics, Plic,
-    PlicContext,
+    ApicClock, ApicEvents, ApicMessage, ApicTime, Apics, ApicsRegisters, ApicsWindow, DeliveryMode,
+    Destination, GeneralProtection, IoApic, IoApicPin, Ipi, Lint, LocalApic, PicRegisters,
+    PicWindow, Pics, Plic, PlicContext, Shorthand,
 };
 pub use pit::Pit;
 pub use pl011::Pl011;

@@ -76,7 +76,7 @@ impl Selected {
             2 => Some(Self::ArbitrationId),
             0x10.. => {
                 let pin = IoApicPin(u32::from(index - 0x10) / 2);
-                let half = if index % 2 == 0 {
+                let half = if index.is_multiple_of(2) {
                     Half::Low
                 } else {
                     Half::High
@@ -243,7 +243,7 @@ impl IoApic {
                     self.arbitration_id = self.id;
                 }
                 Some(Selected::Entry(pin, half)) => {
-                    self.write_entry(pin, |entry| entry.with(half, value))
+                    self.write_entry(pin, |entry| entry.with(half, value));
                 }
                 Some(Selected::Version | Selected::ArbitrationId) | None => {}
             },

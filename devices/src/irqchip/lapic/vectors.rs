@@ -28,11 +28,10 @@ impl Vectors {
     }
 
     pub(super) fn highest(&self) -> Option<u8> {
-        let words = (0..).zip(self.0).rev();
-        words
-            .filter_map(|(index, word): (u32, u32)| Some(index * 32 + word.checked_ilog2()?))
-            .next()
-            .and_then(|vector| u8::try_from(vector).ok())
+        (0..8u8).rev().find_map(|index| {
+            let place = self.word(index).checked_ilog2()?;
+            u8::try_from(u32::from(index) * 32 + place).ok()
+        })
     }
 }
 

@@ -131,6 +131,33 @@ fn initialisation_forgets_edges_and_service_but_not_levels() {
 }
 
 #[test]
+fn either_controller_may_be_initialised_first() {
+    for order in [
+        [PicWindow::First, PicWindow::Second],
+        [PicWindow::Second, PicWindow::First],
+    ] {
+        let mut pics = Pics::plain();
+        pics.put(PicWindow::Triggers, 1, 1 << 2);
+        pics.set(NETWORK, true);
+        for window in order {
+            pics.put(window, 0, 0x11);
+            for word in [
+                if window == PicWindow::First {
+                    0x30
+                } else {
+                    0x38
+                },
+                0,
+                1,
+            ] {
+                pics.put(window, 1, word);
+            }
+        }
+        assert_eq!(pics.acknowledged(), [0x3a]);
+    }
+}
+
+#[test]
 fn an_edge_is_one_interrupt_and_stays_when_the_line_falls() {
     let mut pics = Pics::plain();
     pics.set(SERIAL, true);
