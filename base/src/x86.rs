@@ -295,6 +295,25 @@ impl Registers {
         }
     };
 
+    /// What a processor has that another one starts by a start-up interrupt (SDM volume 3A, section 11.4.4.1): it begins
+    /// at that page, in real mode.
+    #[must_use]
+    pub fn started_at(page: u8) -> Self {
+        let reset = Self::RESET;
+        Self {
+            gprs: Gprs {
+                rip: 0,
+                ..reset.gprs
+            },
+            cs: Segment {
+                selector: u16::from(page) << 8,
+                base: u64::from(page) << 12,
+                ..reset.cs
+            },
+            ..reset
+        }
+    }
+
     /// Every segment register by its name: the six of code and data, then those of the task and of
     /// the local descriptor table.
     #[must_use]

@@ -327,8 +327,8 @@ pub(crate) struct BootArgs {
     /// and goes with the guest however that ends.
     #[arg(long, value_name = "DIR", requires = "api_sock")]
     swap: Option<PathBuf>,
-    /// Who is the guest's interrupt controllers, on the kvm engine: kernel for KVM; split for KVM with the local APICs
-    /// only, on x86, and this process with 8259s, I/O APIC and timer
+    /// Who is the guest's interrupt controllers, on the kvm engine: kernel for KVM; on x86 also split for KVM with the
+    /// local APICs and this process with 8259s, I/O APIC and timer, or user for this process with all
     #[arg(long, value_enum, value_name = "MODE", default_value = "kernel")]
     irqchip: IrqchipArg,
     #[command(flatten)]
@@ -340,6 +340,7 @@ pub(crate) struct BootArgs {
 enum IrqchipArg {
     Kernel,
     Split,
+    User,
 }
 
 impl IrqchipArg {
@@ -347,6 +348,7 @@ impl IrqchipArg {
         match self {
             Self::Kernel => IrqchipMode::Kernel,
             Self::Split => IrqchipMode::Split,
+            Self::User => IrqchipMode::User,
         }
     }
 }

@@ -42,7 +42,8 @@ pub enum Exit<'a> {
         /// The vector.
         vector: u8,
     },
-    /// The vCPU takes an interrupt now, for which somebody [waited](crate::Vcpu::stop_to_interrupt).
+    /// The vCPU takes an interrupt now, for which somebody [waited](crate::Vcpu::stop_to_interrupt), or may do so: its
+    /// [task priority](crate::Vcpu::task_priority) is lower.
     InterruptWindow,
     /// The guest's processor shut itself down: a triple fault.
     ///

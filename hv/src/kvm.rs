@@ -38,8 +38,8 @@ use interconnect::KvmInterconnect;
 use kvm_bindings::{
     KVM_API_VERSION, KVM_EXIT_ARM_NISV, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR,
     KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_IOAPIC_EOI, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MMIO,
-    KVM_EXIT_RISCV_SBI, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT, KVM_SYSTEM_EVENT_CRASH,
-    KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_create_device,
+    KVM_EXIT_RISCV_SBI, KVM_EXIT_SET_TPR, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT,
+    KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_create_device,
     kvm_device_type_KVM_DEV_TYPE_VFIO,
 };
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
@@ -438,6 +438,22 @@ impl Vcpu for KvmVcpu {
     }
 
     #[cfg(target_arch = "x86_64")]
+    fn interrupt_unmaskably(&mut self) -> Result<(), HvError> {
+        let fd = self.run.fd();
+        fd.nmi().map_err(refused("interrupt a vCPU"))
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn task_priority(&self) -> u8 {
+        self.run.task_priority()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn set_task_priority(&mut self, class: u8) {
+        self.run.set_task_priority(class);
+    }
+
+    #[cfg(target_arch = "x86_64")]
     fn stop_to_interrupt(&mut self, wanted: bool) {
         self.run.stop_to_interrupt(wanted);
     }
@@ -492,7 +508,7 @@ impl KvmVcpu {
             KVM_EXIT_IOAPIC_EOI => Exit::EndOfInterrupt {
                 vector: self.run.ended_vector(),
             },
-            KVM_EXIT_IRQ_WINDOW_OPEN => Exit::InterruptWindow,
+            KVM_EXIT_IRQ_WINDOW_OPEN | KVM_EXIT_SET_TPR => Exit::InterruptWindow,
             KVM_EXIT_SHUTDOWN => Exit::Shutdown,
             KVM_EXIT_INTERNAL_ERROR => Exit::InternalError(self.run.internal_error()),
             KVM_EXIT_FAIL_ENTRY => Exit::FailEntry {

@@ -216,6 +216,23 @@ pub trait Vcpu: Send {
         Err(HvError::NoPin)
     }
 
+    /// Gives the vCPU a non-maskable interrupt, on x86.
+    ///
+    /// # Errors
+    ///
+    /// [`HvError`] where the host refuses or cannot.
+    fn interrupt_unmaskably(&mut self) -> Result<(), HvError> {
+        Err(HvError::NoPin)
+    }
+
+    /// The upper half of the task priority of a vCPU whose local APIC is outside the hypervisor: the register CR8.
+    fn task_priority(&self) -> u8 {
+        0
+    }
+
+    /// Sets it for the next run.
+    fn set_task_priority(&mut self, _class: u8) {}
+
     /// Makes [`run`](Vcpu::run) return as soon as the vCPU takes an interrupt, or not any more.
     fn stop_to_interrupt(&mut self, _wanted: bool) {}
 

@@ -66,15 +66,12 @@ pub trait LinuxArch {
     /// What there is to be given to devices.
     fn get_system_allocator_config(platform: &Self::Platform) -> SystemAllocatorConfig;
 
-    /// The interrupt controllers that the hypervisor is to supply; `None` where they are on the board.
+    /// The machine's interrupt controllers, and whose they are.
     ///
     /// # Errors
     ///
     /// [`IrqchipError`] where machines of this architecture cannot have them so.
-    fn irqchip(
-        platform: &Self::Platform,
-        mode: IrqchipMode,
-    ) -> Result<Option<Irqchip>, IrqchipError>;
+    fn irqchip(platform: &Self::Platform, mode: IrqchipMode) -> Result<Irqchips, IrqchipError>;
 
     /// What its chipset has on its PCI bus, where there is one.
     fn chipset(_platform: &Self::Platform) -> Chipset {
@@ -178,6 +175,28 @@ pub trait LinuxArch {
         Self: Sized,
     {
         machine.plug(device)
+    }
+}
+
+/// A machine's interrupt controllers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Irqchips {
+    /// The hypervisor supplies these; of [`Irqchip::LocalApics`], the rest is on the board.
+    Supplied(Irqchip),
+    /// All of a PC's are on the board.
+    Apics,
+    /// A PLIC on the board drives the pins of the harts.
+    Plic,
+}
+
+impl Irqchips {
+    /// What the hypervisor is to supply.
+    #[must_use]
+    pub fn supplied(&self) -> Option<&Irqchip> {
+        match self {
+            Self::Supplied(irqchip) => Some(irqchip),
+            Self::Apics | Self::Plic => None,
+        }
     }
 }
 

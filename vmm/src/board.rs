@@ -4,6 +4,7 @@ mod clock;
 mod fw_cfg;
 pub(crate) mod interval_timer;
 mod level_line;
+pub(crate) mod pc_apics;
 pub(crate) mod pc_irqchip;
 pub(crate) mod plic;
 pub(crate) mod serial;
@@ -17,10 +18,9 @@ pub(crate) use timer::{Timed, Timer};
 use crate::reports::Reports;
 use crate::{Battery, ConsoleOutput, RunError, Stop};
 use clock::Clock;
-use firstlight_base::{Gpa, GpaRange, Irq, Port};
+use firstlight_base::{Gpa, GpaRange, Irq, Port, VcpuId};
 use firstlight_devices::{Bus, Chip, Effect, Interrupting, UnixTime};
-use firstlight_hv::{HvError, IrqLine};
-use pc_irqchip::PcIrqchip;
+use firstlight_hv::{HvError, IrqLine, Kicker, Vcpu};
 use serial::{SerialChip, Uart};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -35,7 +35,7 @@ pub(crate) struct Board {
     timed: Vec<Arc<dyn Timed>>,
     battery: Option<Arc<Battery>>,
     /// What of a PC's interrupt controllers is not the hypervisor's, where anything is.
-    irqchip: Option<Arc<PcIrqchip>>,
+    controllers: Option<Arc<dyn InterruptControllers>>,
     reports: Arc<Reports>,
 }
 
@@ -47,6 +47,34 @@ pub(crate) trait Attached: Send + Sync {
 
     /// Writes the registers from `offset`.
     fn write(&self, offset: u64, data: &[u8]) -> Option<Effect>;
+}
+
+/// Interrupt controllers on the board, as the threads of vCPUs see them.
+pub(crate) trait InterruptControllers: Send + Sync {
+    /// What makes the vCPU look for what there is for it, of what makes it return from its run.
+    fn kicker(self: Arc<Self>, id: VcpuId, kicker: Kicker) -> Kicker;
+
+    /// Gives a vCPU that is about to run the interrupt that is for it, or has it stop when it takes one. Where it is not
+    /// to run, waits until somebody kicks it, and says so.
+    fn deliver(&self, id: VcpuId, vcpu: &mut dyn Vcpu) -> Result<bool, HvError>;
+
+    /// A local APIC of the hypervisor's has ended an interrupt of a level.
+    fn end_of_interrupt(&self, _vector: u8) {}
+
+    /// The vCPU waits for an interrupt; says whether any could come.
+    fn halt(&self, _id: VcpuId) -> bool {
+        false
+    }
+
+    /// Fills `data` with what a register of the vCPU's own reads as, where one is there.
+    fn read_local(&self, _id: VcpuId, _at: Gpa, _data: &mut [u8]) -> bool {
+        false
+    }
+
+    /// Writes such a register, where one is there.
+    fn write_local(&self, _id: VcpuId, _at: Gpa, _data: &[u8]) -> bool {
+        false
+    }
 }
 
 /// A chip that needs nothing round it.
@@ -100,7 +128,7 @@ impl Board {
             serial: Vec::new(),
             timed: Vec::new(),
             battery: None,
-            irqchip: None,
+            controllers: None,
             reports: Arc::clone(reports),
         }
     }
@@ -138,9 +166,13 @@ impl Board {
         self.attach(place, battery);
     }
 
+    pub(crate) fn set_controllers(&mut self, controllers: Arc<dyn InterruptControllers>) {
+        self.controllers = Some(controllers);
+    }
+
     /// What of a PC's interrupt controllers is on it.
-    pub(crate) fn irqchip(&self) -> Option<&PcIrqchip> {
-        self.irqchip.as_deref()
+    pub(crate) fn controllers(&self) -> Option<&Arc<dyn InterruptControllers>> {
+        self.controllers.as_ref()
     }
 
     /// The battery, where it has one.
@@ -197,6 +229,23 @@ impl Board {
             // The crash kernel runs now; how that ends is the ending.
             Effect::CrashLoaded => None,
             Effect::Exit(code) => Some(Stop::ExitCode(code)),
+        }
+    }
+
+    /// As [`read`](Self::read), of an address that means something else to each vCPU, perhaps.
+    pub(crate) fn read_for(&self, vcpu: VcpuId, at: Gpa, data: &mut [u8]) {
+        let own = self.controllers.as_ref();
+        if !own.is_some_and(|own| own.read_local(vcpu, at, data)) {
+            self.read(Access::Mmio(at), data);
+        }
+    }
+
+    /// As [`write`](Self::write) likewise.
+    pub(crate) fn write_for(&self, vcpu: VcpuId, at: Gpa, data: &[u8]) -> Option<Stop> {
+        let own = self.controllers.as_ref();
+        match own.is_some_and(|own| own.write_local(vcpu, at, data)) {
+            true => None,
+            false => self.write(Access::Mmio(at), data),
         }
     }
 

@@ -10,14 +10,16 @@ pub enum IrqchipMode {
     Kernel,
     /// The hypervisor is the local APICs, in every vCPU; 8259s, I/O APIC and timer are in this process. On x86.
     Split,
+    /// This process is all of them. On x86.
+    User,
 }
 
 impl IrqchipMode {
-    /// Refuses what machines of `architecture` have nothing to split for.
+    /// Refuses what machines of `architecture` have no choice for.
     pub(crate) fn is_kernel(self, architecture: &'static str) -> Result<(), IrqchipError> {
         match self {
             Self::Kernel => Ok(()),
-            Self::Split => Err(IrqchipError::Unsplit { architecture }),
+            Self::Split | Self::User => Err(IrqchipError::Hypervisor { architecture }),
         }
     }
 }
@@ -31,9 +33,11 @@ pub enum IrqchipError {
         /// Which one.
         engine: &'static str,
     },
-    /// Machines of this architecture have no such parts.
-    #[error("interrupt controllers of {architecture} machines cannot be split")]
-    Unsplit {
+    /// Machines of this architecture have them in the hypervisor where that has any.
+    #[error(
+        "interrupt controllers of {architecture} machines are the hypervisor's where it has any"
+    )]
+    Hypervisor {
         /// Which one.
         architecture: &'static str,
     },

@@ -139,10 +139,6 @@ impl Pc {
     pub const IOAPIC: Gpa = Gpa::new(0xfec0_0000);
     /// The local APIC's registers.
     pub const LAPIC: Gpa = Gpa::new(0xfee0_0000);
-    /// The first of the two ports of each 8259.
-    pub const PICS: [Port; 2] = [Port(0x20), Port(0xa0)];
-    /// The first of the two ports that say which lines of theirs are level-triggered.
-    pub const PIC_TRIGGERS: Port = Port(0x4d0);
     /// The first of the 8254's ports, of which the last is 0x61.
     pub const PIT: Port = Port(0x40);
     /// Its interrupt.

@@ -17,7 +17,7 @@ mod tests;
 mod unit;
 
 use crate::{ByteWide, Effect};
-use firstlight_base::Irq;
+use firstlight_base::{Irq, Port};
 use unit::{Pic, Spurious};
 
 /// Both interrupt controllers of a PC.
@@ -36,6 +36,15 @@ pub enum PicWindow {
     Second,
     /// The trigger modes of both, at port 0x4d0.
     Triggers,
+}
+
+impl PicWindow {
+    /// All of them, with the first of the two ports that each is at in a PC.
+    pub const PORTS: [(Self, Port); 3] = [
+        (Self::First, Port(0x20)),
+        (Self::Second, Port(0xa0)),
+        (Self::Triggers, Port(0x4d0)),
+    ];
 }
 
 /// Some of the pair's registers, as a chip of two bytes.

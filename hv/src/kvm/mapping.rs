@@ -113,6 +113,20 @@ impl RunFd {
         unsafe { self.shared.start.as_ptr().write(wanted.into()) };
     }
 
+    /// The register CR8 (`kvm_run.cr8`).
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn task_priority(&self) -> u8 {
+        let [class] = self.array(offset_of!(kvm_run, cr8));
+        class
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn set_task_priority(&mut self, class: u8) {
+        let cr8 = u64::from(class & 0xf).to_ne_bytes();
+        self.slice(offset_of!(kvm_run, cr8), cr8.len())
+            .copy_from_slice(&cr8);
+    }
+
     /// The vector of the interrupt that has ended (`kvm_run.eoi`).
     pub(super) fn ended_vector(&self) -> u8 {
         let [vector] = self.array(DETAIL);

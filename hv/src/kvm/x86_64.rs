@@ -219,7 +219,12 @@ impl Making<'_> {
         }
         let of = u32::try_from(vcpus.len()).expect("KVM takes fewer");
         for (id, vcpu) in (0..).zip(vcpus) {
-            self.prepare_vcpu(vcpu, VcpuPlace { id, of })?;
+            let place = VcpuPlace {
+                id,
+                of,
+                local_apic: self.irqchip.is_some(),
+            };
+            self.prepare_vcpu(vcpu, place)?;
         }
         Ok(())
     }
@@ -228,15 +233,17 @@ impl Making<'_> {
         let timer = Timer {
             // The host does not know where its own counter is unstable.
             tsc_khz: vcpu.get_tsc_khz().ok(),
-            deadline: self.irqchip.is_some() && self.host.tsc_deadline,
+            deadline: place.local_apic && self.host.tsc_deadline,
         };
         let leaves = cpuid::for_guest(&self.host.cpuid, place, timer);
         let leaves = CpuId::from_entries(&leaves).expect("a few leaves more than KVM itself gave");
         vcpu.set_cpuid2(&leaves)
             .map_err(refused("give a vCPU its features"))?;
         set_msrs(vcpu)?;
-        if self.irqchip.is_some() && place.id == VcpuId::BOOT.0 {
-            set_local_interrupts(vcpu)?;
+        match place.local_apic {
+            true if place.id == VcpuId::BOOT.0 => set_local_interrupts(vcpu)?,
+            true => {}
+            false => place_local_apic(vcpu, VcpuId(place.id))?,
         }
         Ok(())
     }
@@ -298,6 +305,25 @@ fn set_local_interrupts(vcpu: &VcpuFd) -> Result<(), HvError> {
     }
     vcpu.set_lapic(&lapic)
         .map_err(refused("set a vCPU's local APIC"))
+}
+
+/// Tells where the local APIC is, of a vCPU whose own is elsewhere (Intel SDM volume 3A, section 11.4.4): where there is
+/// none, a processor says that it has none.
+fn place_local_apic(vcpu: &VcpuFd, id: VcpuId) -> Result<(), HvError> {
+    const AT_RESET: u64 = 0xfee0_0000;
+    const ENABLED: u64 = 1 << 11;
+    const BOOT_PROCESSOR: u64 = 1 << 8;
+    let boot = if id == VcpuId::BOOT {
+        BOOT_PROCESSOR
+    } else {
+        0
+    };
+    let mut special = vcpu
+        .get_sregs()
+        .map_err(refused("read a vCPU's registers"))?;
+    special.apic_base = AT_RESET | ENABLED | boot;
+    vcpu.set_sregs(&special)
+        .map_err(refused("place a vCPU's local APIC"))
 }
 
 pub(super) fn set_state(vcpu: &VcpuFd, state: &VcpuState) -> Result<(), HvError> {

@@ -1,7 +1,7 @@
 //! 64-bit Arm: QEMU's `virt`.
 
 use super::memory::{ArchMemoryLayout, GuestMemoryRegion, regions};
-use super::{LinuxArch, Wiring};
+use super::{Irqchips, LinuxArch, Wiring};
 use crate::board::{Place, now};
 use crate::{IrqchipError, IrqchipMode, RunError, SystemAllocatorConfig};
 use firstlight_base::Irq;
@@ -33,9 +33,9 @@ impl LinuxArch for Aarch64 {
         super::allocation::config(virt.pci.as_ref(), None, (Irq(0), 224))
     }
 
-    fn irqchip(virt: &VirtArm64, mode: IrqchipMode) -> Result<Option<Irqchip>, IrqchipError> {
+    fn irqchip(virt: &VirtArm64, mode: IrqchipMode) -> Result<Irqchips, IrqchipError> {
         mode.is_kernel("arm64")?;
-        Ok(Some(match virt.gic {
+        Ok(Irqchips::Supplied(match virt.gic {
             Gic::V2 => Irqchip::GicV2 {
                 distributor: VirtArm64::GIC_DISTRIBUTOR.start(),
                 cpu_interface: VirtArm64::GICV2_CPU.start(),

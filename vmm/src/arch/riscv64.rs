@@ -1,7 +1,7 @@
 //! 64-bit RISC-V: QEMU's `virt`.
 
 use super::memory::{ArchMemoryLayout, GuestMemoryRegion, regions};
-use super::{LinuxArch, Wiring};
+use super::{Irqchips, LinuxArch, Wiring};
 use crate::board::serial::{Ns16550, Trigger};
 use crate::board::{Place, now};
 use crate::{IrqchipError, IrqchipMode, RunError, SystemAllocatorConfig};
@@ -34,11 +34,11 @@ impl LinuxArch for Riscv64 {
         super::allocation::config(virt.pci.as_ref(), None, (Irq(1), VirtRiscv64::SOURCES - 1))
     }
 
-    fn irqchip(virt: &VirtRiscv64, mode: IrqchipMode) -> Result<Option<Irqchip>, IrqchipError> {
+    fn irqchip(virt: &VirtRiscv64, mode: IrqchipMode) -> Result<Irqchips, IrqchipError> {
         mode.is_kernel("riscv64")?;
         Ok(match virt.irqchip {
-            RiscvIrqchip::Plic => None,
-            RiscvIrqchip::Aia => Some(Irqchip::Aia(Aia {
+            RiscvIrqchip::Plic => Irqchips::Plic,
+            RiscvIrqchip::Aia => Irqchips::Supplied(Irqchip::Aia(Aia {
                 aplic: VirtRiscv64::APLIC,
                 imsics: VirtRiscv64::IMSICS,
                 sources: VirtRiscv64::SOURCES,

@@ -1,8 +1,9 @@
 //! A machine that has been put together.
 
 use super::expansion::{Backplane, Expansion, Rows};
-use super::{LinuxArch, VmComponents, Wiring};
+use super::{Irqchips, LinuxArch, VmComponents, Wiring};
 use crate::board::interval_timer::IntervalTimer;
+use crate::board::pc_apics::PcApics;
 use crate::board::pc_irqchip::PcIrqchip;
 use crate::board::plic::{Plic, PlicLine};
 use crate::board::{Board, Place};
@@ -13,7 +14,7 @@ use crate::{OpenDevices, RunError, VcpuPolicy};
 use firstlight_base::{Irq, VcpuState};
 use firstlight_boot::Pc;
 use firstlight_boot::platform::VirtRiscv64;
-use firstlight_hv::{HvError, Hypervisor, IrqLine, Irqchip, Vcpu, Vm};
+use firstlight_hv::{HvError, Hypervisor, Interconnect, IrqLine, Irqchip, Vcpu, Vm};
 use firstlight_load::GuestMemory;
 use std::sync::Arc;
 
@@ -64,16 +65,16 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         flash,
         policy,
     } = components;
-    let supplied = A::irqchip(&platform, irqchip)?;
+    let irqchips = A::irqchip(&platform, irqchip)?;
     let mut vm = hypervisor.create_vm()?;
     vm.map(Arc::clone(&memory))?;
     let flash = flash.map(|flash| flash.map(&mut vm)).transpose()?;
-    if let Some(irqchip) = &supplied {
+    if let Some(irqchip) = irqchips.supplied() {
         vm.create_irqchip(irqchip)?;
     }
     let vcpus = vm.create_vcpus(cpus, A::vcpu_features(&platform))?;
     let mut board = Board::new(&devices.reports);
-    let own = OwnIrqchip::attach(supplied.as_ref(), (&vm, &vcpus), &mut board)?;
+    let own = OwnIrqchip::attach(&irqchips, (&vm, &vcpus), &mut board)?;
     let lines = |irq: Irq| own.line(irq, &vm);
     A::wire(
         &platform,
@@ -99,7 +100,7 @@ pub(super) fn build<A: LinuxArch, H: Hypervisor>(
         board: &mut board,
         lines: &lines,
         memory: &memory,
-        interconnect: vm.interconnect(),
+        interconnect: own.interconnect(&vm),
         chipset: A::chipset(&platform),
     };
     let OpenDevices {
@@ -143,42 +144,58 @@ enum OwnIrqchip {
     None,
     /// All of a PC's but the local APICs.
     Pc(Arc<PcIrqchip>),
+    /// All of a PC's.
+    Apics(Arc<PcApics>),
     /// All, of harts that have none inside the hypervisor.
     Plic(Arc<Plic>),
 }
 
 impl OwnIrqchip {
-    /// Attaches what is not `supplied` by the hypervisor.
+    /// Attaches what the hypervisor does not supply.
     fn attach<V: Vm>(
-        supplied: Option<&Irqchip>,
+        irqchips: &Irqchips,
         (vm, vcpus): (&V, &[V::Vcpu]),
         board: &mut Board,
     ) -> Result<Self, RunError> {
-        match supplied {
-            Some(Irqchip::LocalApics) => {
+        Ok(match irqchips {
+            Irqchips::Supplied(Irqchip::LocalApics) => {
                 let irqchip = Arc::new(PcIrqchip::new(vm.interconnect()));
                 irqchip.attach(board);
-                let timer = Arc::new(IntervalTimer::new(irqchip.line(Pc::PIT_IRQ)?)?);
-                board.add_timed(Arc::<IntervalTimer>::clone(&timer));
-                board.attach(Place::Ports(Pc::PIT, IntervalTimer::PORTS), timer);
-                Ok(Self::Pc(irqchip))
+                IntervalTimer::attach(board, irqchip.line(Pc::PIT_IRQ)?)?;
+                Self::Pc(irqchip)
             }
-            Some(_) => Ok(Self::None),
-            None => {
+            Irqchips::Supplied(_) => Self::None,
+            Irqchips::Apics => {
+                let count = u32::try_from(vcpus.len()).expect("a hypervisor takes fewer");
+                let apics = Arc::new(PcApics::new(count)?);
+                apics.attach(board);
+                IntervalTimer::attach(board, apics.line(Pc::PIT_IRQ)?)?;
+                Self::Apics(apics)
+            }
+            Irqchips::Plic => {
                 let pins = vcpus.iter().map(Vcpu::interrupt_pin);
                 let plic = Arc::new(Plic::new(pins.collect::<Result<_, _>>()?));
                 let attached = Arc::<Plic>::clone(&plic);
                 board.attach(Place::of(VirtRiscv64::PLIC), attached);
-                Ok(Self::Plic(plic))
+                Self::Plic(plic)
             }
-        }
+        })
     }
 
     fn line(&self, irq: Irq, vm: &impl Vm) -> Result<Box<dyn IrqLine>, HvError> {
         match self {
             Self::None => Ok(Box::new(vm.irq_line(irq)?)),
             Self::Pc(irqchip) => irqchip.line(irq),
+            Self::Apics(apics) => apics.line(irq),
             Self::Plic(plic) => Ok(Box::new(PlicLine::new(plic, irq))),
+        }
+    }
+
+    /// What takes the messages of the machine's devices.
+    fn interconnect(&self, vm: &impl Vm) -> Arc<dyn Interconnect> {
+        match self {
+            Self::Apics(apics) => apics.interconnect(vm.interconnect()),
+            Self::None | Self::Pc(_) | Self::Plic(_) => vm.interconnect(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! x86-64: a PC.
 
 use super::memory::{ArchMemoryLayout, GuestMemoryRegion, regions};
-use super::{Chipset, LinuxArch, Wiring};
+use super::{Chipset, Irqchips, LinuxArch, Wiring};
 use crate::board::serial::{Ns16550, Trigger};
 use crate::board::{Place, now};
 use crate::{IrqchipError, IrqchipMode, RunError, SystemAllocatorConfig};
@@ -45,11 +45,12 @@ impl LinuxArch for X8664 {
         super::allocation::config(pc.pci.as_ref(), Some((Port(0), 0x1_0000)), (Irq(0), 24))
     }
 
-    fn irqchip(_pc: &Pc, mode: IrqchipMode) -> Result<Option<Irqchip>, IrqchipError> {
-        Ok(Some(match mode {
-            IrqchipMode::Kernel => Irqchip::Pc,
-            IrqchipMode::Split => Irqchip::LocalApics,
-        }))
+    fn irqchip(_pc: &Pc, mode: IrqchipMode) -> Result<Irqchips, IrqchipError> {
+        Ok(match mode {
+            IrqchipMode::Kernel => Irqchips::Supplied(Irqchip::Pc),
+            IrqchipMode::Split => Irqchips::Supplied(Irqchip::LocalApics),
+            IrqchipMode::User => Irqchips::Apics,
+        })
     }
 
     fn chipset(pc: &Pc) -> Chipset {

@@ -1,12 +1,13 @@
 //! A PC's interval timer on the board: the chip between an interrupt line and a timer of the host.
 
-use super::Attached;
 use super::timer::{Timed, Timer};
+use super::{Attached, Board, Place};
 use crate::RunError;
+use firstlight_boot::Pc;
 use firstlight_devices::{Chip, Effect, Pit};
 use firstlight_hv::IrqLine;
 use rustix::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// An 8254 with everything it is connected to.
@@ -18,16 +19,23 @@ pub(crate) struct IntervalTimer {
 }
 
 impl IntervalTimer {
-    /// How many ports it is on.
-    pub(crate) const PORTS: u64 = Pit::<fn() -> Duration>::PORTS;
+    const PORTS: u64 = Pit::<fn() -> Duration>::PORTS;
 
-    pub(crate) fn new(line: Box<dyn IrqLine>) -> Result<Self, RunError> {
+    fn new(line: Box<dyn IrqLine>) -> Result<Self, RunError> {
         let start = Instant::now();
         Ok(Self {
             chip: Mutex::new(Pit::new(Box::new(move || start.elapsed()))),
             line,
             timer: Timer::new()?,
         })
+    }
+
+    /// Attaches one that drives `line`.
+    pub(crate) fn attach(board: &mut Board, line: Box<dyn IrqLine>) -> Result<(), RunError> {
+        let timer = Arc::new(Self::new(line)?);
+        board.add_timed(Arc::<Self>::clone(&timer));
+        board.attach(Place::Ports(Pc::PIT, Self::PORTS), timer);
+        Ok(())
     }
 
     /// Interrupts if it has ticked: once, as the line is an edge, and waits for the next time.

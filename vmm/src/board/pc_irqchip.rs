@@ -1,6 +1,6 @@
 //! A PC's interrupt controllers but for the local APICs: they are the hypervisor's, and take messages.
 
-use super::{Attached, Board, Place};
+use super::{Attached, Board, InterruptControllers, Place};
 use firstlight_base::{Gpa, Irq, VcpuId};
 use firstlight_boot::Pc;
 use firstlight_devices::{Chip, Effect, IoApic, IoApicPin, PicWindow, Pics};
@@ -38,11 +38,7 @@ impl PcIrqchip {
 
     /// Attaches its registers.
     pub(crate) fn attach(self: &Arc<Self>, board: &mut Board) {
-        for (window, port) in [
-            (PicWindow::First, Pc::PICS[0]),
-            (PicWindow::Second, Pc::PICS[1]),
-            (PicWindow::Triggers, Pc::PIC_TRIGGERS),
-        ] {
+        for (window, port) in PicWindow::PORTS {
             let registers = PicPorts {
                 irqchip: Arc::clone(self),
                 window,
@@ -51,7 +47,7 @@ impl PcIrqchip {
         }
         let registers = IoApicPage(Arc::clone(self));
         board.attach(Place::Mmio(Pc::IOAPIC, IoApic::EXTENT), Arc::new(registers));
-        board.irqchip = Some(Arc::clone(self));
+        board.set_controllers(Arc::<Self>::clone(self));
     }
 
     /// The line `irq`, which reaches the 8259 and the I/O APIC where there is one of this number.
@@ -63,36 +59,6 @@ impl PcIrqchip {
             })),
             _ => Err(HvError::NoSuchLine(irq)),
         }
-    }
-
-    /// Tells what makes the boot vCPU return from its run.
-    pub(crate) fn connect(&self, boot_vcpu: Kicker) {
-        // A machine is started once.
-        let _ = self.boot_vcpu.set(boot_vcpu);
-    }
-
-    /// Gives a vCPU that is about to run the interrupt that is for it, or has it stop when it takes one.
-    pub(crate) fn deliver(&self, id: VcpuId, vcpu: &mut impl Vcpu) -> Result<(), HvError> {
-        if id != VcpuId::BOOT {
-            return Ok(());
-        }
-        if self.asks.load(Ordering::Acquire) && vcpu.takes_interrupt() {
-            let mut works = self.works();
-            // The line may have fallen since.
-            if works.pics.notifies() {
-                vcpu.interrupt(works.pics.acknowledge())?;
-            }
-            self.settle(&mut works);
-        }
-        vcpu.stop_to_interrupt(self.asks.load(Ordering::Acquire));
-        Ok(())
-    }
-
-    /// A local APIC has ended an interrupt of a level.
-    pub(crate) fn end_of_interrupt(&self, vector: u8) {
-        let mut works = self.works();
-        works.io_apic.end_of_interrupt(vector);
-        self.settle(&mut works);
     }
 
     /// Carries on what became of the works. What the host refuses is lost, as by a broken wire.
@@ -112,6 +78,38 @@ impl PcIrqchip {
 
     fn works(&self) -> MutexGuard<'_, Works> {
         self.works.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl InterruptControllers for PcIrqchip {
+    fn kicker(self: Arc<Self>, id: VcpuId, kicker: Kicker) -> Kicker {
+        if id == VcpuId::BOOT {
+            // A machine is started once.
+            let _ = self.boot_vcpu.set(kicker.clone());
+        }
+        kicker
+    }
+
+    fn deliver(&self, id: VcpuId, vcpu: &mut dyn Vcpu) -> Result<bool, HvError> {
+        if id != VcpuId::BOOT {
+            return Ok(true);
+        }
+        if self.asks.load(Ordering::Acquire) && vcpu.takes_interrupt() {
+            let mut works = self.works();
+            // The line may have fallen since.
+            if works.pics.notifies() {
+                vcpu.interrupt(works.pics.acknowledge())?;
+            }
+            self.settle(&mut works);
+        }
+        vcpu.stop_to_interrupt(self.asks.load(Ordering::Acquire));
+        Ok(true)
+    }
+
+    fn end_of_interrupt(&self, vector: u8) {
+        let mut works = self.works();
+        works.io_apic.end_of_interrupt(vector);
+        self.settle(&mut works);
     }
 }
 

@@ -15,6 +15,8 @@ use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 pub(super) struct VcpuPlace {
     pub(super) id: u32,
     pub(super) of: u32,
+    /// Whether its local APIC is KVM's.
+    pub(super) local_apic: bool,
 }
 
 /// What the guest's local timer can do.
@@ -33,7 +35,7 @@ pub(super) fn for_guest(
     timer: Timer,
 ) -> Vec<kvm_cpuid_entry2> {
     let mut leaves = Leaves(supported.to_vec());
-    guest_features(&mut leaves, timer);
+    guest_features(&mut leaves, place, timer);
     states::agree(&mut leaves);
     match leaves.vendor() {
         Vendor::Intel => {
@@ -52,6 +54,7 @@ pub(super) fn for_guest(
 
 /// Leaf numbers, and in them the bits that are named here.
 const VENDOR: u32 = 0;
+const KVM_FEATURES: u32 = 0x4000_0001;
 const FEATURES: u32 = 1;
 const CACHES: u32 = 4;
 const STRUCTURED_FEATURES: u32 = 7;
@@ -70,6 +73,10 @@ const AMD_LEVELS: u32 = 0x8000_0026;
 const VMX: u32 = 1 << 5;
 const X2APIC: u32 = 1 << 21;
 const TSC_DEADLINE: u32 = 1 << 24;
+/// What KVM offers a guest whose local APICs are its own (KVM, "KVM CPUID bits"): page faults that come later, ends of
+/// interrupts in memory, waking and interrupting others by calls, polling, destinations of 15 bits.
+const WITH_LOCAL_APIC: u32 =
+    1 << 4 | 1 << 6 | 1 << 7 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 15;
 const OSXSAVE: u32 = 1 << 27;
 const HYPERVISOR: u32 = 1 << 31;
 /// Leaf 1, EDX: the package has several logical processors.
@@ -81,11 +88,12 @@ const CMP_LEGACY: u32 = 1 << 1;
 const SVM: u32 = 1 << 2;
 const TOPOLOGY_EXTENSIONS: u32 = 1 << 22;
 
-fn guest_features(leaves: &mut Leaves, timer: Timer) {
+fn guest_features(leaves: &mut Leaves, place: VcpuPlace, timer: Timer) {
     if let Some(features) = leaves.get_mut(FEATURES, 0) {
         // KVM itself shows OSXSAVE when the guest has switched it on.
-        features.ecx &= !(VMX | OSXSAVE | TSC_DEADLINE);
-        features.ecx |= HYPERVISOR | X2APIC;
+        features.ecx &= !(VMX | OSXSAVE | TSC_DEADLINE | X2APIC);
+        features.ecx |= HYPERVISOR;
+        set(&mut features.ecx, X2APIC, place.local_apic);
         if timer.deadline {
             features.ecx |= TSC_DEADLINE;
         }
@@ -94,6 +102,12 @@ fn guest_features(leaves: &mut Leaves, timer: Timer) {
         features.ecx &= !SVM;
     }
     leaves.remove(AMD_SVM);
+    if let Some(features) = leaves
+        .get_mut(KVM_FEATURES, 0)
+        .filter(|_| !place.local_apic)
+    {
+        features.eax &= !WITH_LOCAL_APIC;
+    }
 }
 
 /// KVM offers the register of Intel's immunities (IA32_ARCH_CAPABILITIES) on every host; no AMD

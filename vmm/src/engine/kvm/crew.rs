@@ -41,10 +41,10 @@ impl Crew {
             desk: Arc::default(),
         };
         for (id, vcpu) in (0..).map(VcpuId).zip(vcpus) {
-            let kicker = vcpu.kicker();
-            if let Some(irqchip) = board.irqchip().filter(|_| id == VcpuId::BOOT) {
-                irqchip.connect(kicker.clone());
-            }
+            let kicker = match board.controllers() {
+                Some(controllers) => Arc::clone(controllers).kicker(id, vcpu.kicker()),
+                None => vcpu.kicker(),
+            };
             let their_board = Arc::clone(board);
             let member = Member {
                 id,
@@ -161,8 +161,11 @@ impl<V: Vcpu> Member<V> {
 
     /// Runs the vCPU until it wants something, and does it.
     fn step(&mut self, board: &Board) -> Result<Option<Stop>, HvError> {
-        if let Some(irqchip) = board.irqchip() {
-            irqchip.deliver(self.id, &mut self.vcpu)?;
+        let controllers = board.controllers();
+        if let Some(controllers) = controllers
+            && !controllers.deliver(self.id, &mut self.vcpu)?
+        {
+            return self.interrupted();
         }
         let kind = match self.vcpu.run()? {
             Exit::PortRead { port, data } => {
@@ -171,15 +174,15 @@ impl<V: Vcpu> Member<V> {
             }
             Exit::PortWrite { port, data } => return Ok(board.write(Access::Port(port), data)),
             Exit::MmioRead { at, data } => {
-                board.read(Access::Mmio(at), data);
+                board.read_for(self.id, at, data);
                 return Ok(None);
             }
-            Exit::MmioWrite { at, data } => return Ok(board.write(Access::Mmio(at), data)),
+            Exit::MmioWrite { at, data } => return Ok(board.write_for(self.id, at, data)),
             Exit::Interrupted => return self.interrupted(),
             Exit::InterruptWindow => return Ok(None),
             Exit::EndOfInterrupt { vector } => {
-                if let Some(irqchip) = board.irqchip() {
-                    irqchip.end_of_interrupt(vector);
+                if let Some(controllers) = controllers {
+                    controllers.end_of_interrupt(vector);
                 }
                 return Ok(None);
             }
@@ -209,6 +212,7 @@ impl<V: Vcpu> Member<V> {
                 "KVM cannot do what the guest made it do: {}",
                 io::Error::from_raw_os_error(errno)
             ))),
+            Exit::Halt if controllers.is_some_and(|own| own.halt(self.id)) => return Ok(None),
             Exit::Halt => Died::of(CrashKind::Other(
                 "the processor halted with nothing that could wake it".to_owned(),
             )),

@@ -11,7 +11,11 @@ const SVM_UNDER_TCG: usize = 0;
 const WITHOUT_HARDWARE: usize = 1;
 const INTEL_SERVER: usize = 2;
 
-const ALONE: VcpuPlace = VcpuPlace { id: 0, of: 1 };
+const ALONE: VcpuPlace = VcpuPlace {
+    id: 0,
+    of: 1,
+    local_apic: true,
+};
 const TIMER: Timer = Timer {
     tsc_khz: Some(2_596_128),
     deadline: true,
@@ -239,14 +243,21 @@ fn every_leaf_that_counts_processors_counts_the_same() {
     for which in 0..SEEN.len() {
         for of in (1..=17).chain([31, 32, 33, 64, 128, 254, 255]) {
             for id in [0, of / 2, of - 1] {
-                assert_place(which, VcpuPlace { id, of });
+                assert_place(
+                    which,
+                    VcpuPlace {
+                        id,
+                        of,
+                        local_apic: true,
+                    },
+                );
             }
         }
     }
 }
 
 fn assert_place(which: usize, place: VcpuPlace) {
-    let VcpuPlace { id, of } = place;
+    let VcpuPlace { id, of, .. } = place;
     let leaves = guest(which, place);
     let features = leaves.get(1, 0).unwrap();
     assert_eq!(features.ebx >> 24, id, "the APIC id of leaf 1");
@@ -297,7 +308,14 @@ fn what_is_about_threads_and_nodes_says_one_of_each() {
         ecx: 0x703,
         ..kvm_cpuid_entry2::default()
     });
-    let leaves = guest_of(&supported, VcpuPlace { id: 3, of: 4 });
+    let leaves = guest_of(
+        &supported,
+        VcpuPlace {
+            id: 3,
+            of: 4,
+            local_apic: true,
+        },
+    );
     let topology = leaves.get(0x8000_001e, 0).unwrap();
     assert_eq!((topology.eax, topology.ebx, topology.ecx), (3, 3, 0));
 }
@@ -330,7 +348,14 @@ fn a_counter_of_unknown_frequency_is_not_spoken_of() {
 #[test]
 fn no_leaf_comes_twice_and_kvm_can_hold_them() {
     for which in 0..SEEN.len() {
-        let leaves = guest(which, VcpuPlace { id: 1, of: 2 });
+        let leaves = guest(
+            which,
+            VcpuPlace {
+                id: 1,
+                of: 2,
+                local_apic: true,
+            },
+        );
         let mut names: Vec<_> = leaves
             .0
             .iter()
