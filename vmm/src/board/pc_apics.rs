@@ -1,5 +1,8 @@
 //! All of a PC's interrupt controllers, the local APICs among them: the hypervisor has none.
 
+#[cfg(test)]
+mod tests;
+
 use super::timer::{Timed, Timer};
 use super::{Attached, Board, InterruptControllers, Place};
 use crate::RunError;

@@ -1,5 +1,8 @@
 //! A PC's interrupt controllers but for the local APICs: they are the hypervisor's, and take messages.
 
+#[cfg(test)]
+mod tests;
+
 use super::{Attached, Board, InterruptControllers, Place};
 use firstlight_base::{Gpa, Irq, VcpuId};
 use firstlight_boot::Pc;
