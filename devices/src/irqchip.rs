@@ -1,5 +1,7 @@
 //! Interrupt controllers: lines in, notifications of processors out.
 
+mod gic;
 mod plic;
 
+pub use gic::{Affinity, Gic, GicLine, GicV2};
 pub use plic::{Plic, PlicContext};
