@@ -3,5 +3,5 @@
 mod gic;
 mod plic;
 
-pub use gic::{Affinity, Gic, GicLine, GicV2};
+pub use gic::{Affinity, Gic, GicLine, GicV2, GicV3, IccRegister};
 pub use plic::{Plic, PlicContext};

@@ -20,10 +20,12 @@ mod registers;
 mod route;
 mod sgi;
 mod v2;
+mod v3;
 
 pub use line::GicLine;
 pub use route::Affinity;
 pub use v2::GicV2;
+pub use v3::{GicV3, IccRegister};
 
 use alloc::vec::Vec;
 use bank::Bank;
