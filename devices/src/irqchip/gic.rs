@@ -19,6 +19,8 @@ mod line;
 mod registers;
 mod route;
 mod sgi;
+#[cfg(test)]
+mod tests;
 mod v2;
 mod v3;
 

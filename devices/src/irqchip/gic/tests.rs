@@ -1,0 +1,88 @@
+mod driven;
+mod model;
+
+use super::*;
+use driven::{Driven, Step, V2, V3, steps};
+use model::Model;
+use proptest::prelude::*;
+
+/// Does the steps to both, and compares all that can be seen after each.
+fn compare<D: Driven>(mut gic: D, steps: &[Step]) -> Result<(), TestCaseError> {
+    let mut model = Model::new(D::KIND);
+    let mut last = [SPURIOUS; model::CPUS];
+    for &step in steps {
+        let step = step.with_last(&last);
+        let seen = gic.step(step);
+        prop_assert_eq!(seen, model.step(step), "{:?}", step);
+        if let (Step::Acknowledge(cpu, _), Some(id)) = (step, seen)
+            && id & 0x3ff < 1020
+        {
+            last[cpu] = id & 0x3ff;
+        }
+        for cpu in 0..model::CPUS {
+            prop_assert_eq!(gic.shows(cpu), model.shows(cpu), "CPU {} {:?}", cpu, step);
+        }
+        let ended: Vec<GicLine> = iter::from_fn(|| gic.gic().take_ended()).collect();
+        prop_assert_eq!(ended, model.take_ended(), "{:?}", step);
+    }
+    Ok(())
+}
+
+/// Whatever was done before, a driver that starts the GIC anew finds an interrupt that came.
+fn loses_nothing<D: Driven>(
+    mut gic: D,
+    steps: &[Step],
+    line: GicLine,
+) -> Result<(), TestCaseError> {
+    for &step in steps {
+        gic.step(step);
+    }
+    for id in model::IDS.into_iter().filter(|&id| id >= 16) {
+        let lines = (0..3).map(|cpu| GicLine::of((id < 32).then_some(VcpuId(cpu)), id).unwrap());
+        lines.for_each(|line| gic.gic().set(line, false));
+    }
+    gic.gic().pulse(line);
+    let (cpu, wanted) = line.interrupt().unwrap();
+    let cpu = usize::try_from(cpu.0).unwrap();
+    gic.start_anew();
+    let mut seen = Vec::new();
+    while let Some(id) = gic
+        .step(Step::Acknowledge(cpu, D::GROUP))
+        .filter(|id| id & 0x3ff < 1020)
+    {
+        prop_assert!(seen.len() < 100, "it does not end");
+        gic.step(Step::End(cpu, D::GROUP, id & 0x3ff));
+        seen.push(id & 0x3ff);
+    }
+    prop_assert!(seen.contains(&wanted), "{:?}", seen);
+    prop_assert!(!gic.gic().notifies(VcpuId(line.interrupt().unwrap().0.0)));
+    Ok(())
+}
+
+fn lines() -> impl Strategy<Value = GicLine> {
+    prop::sample::select(model::IDS.as_slice()).prop_filter_map("none leads there", |id| {
+        GicLine::of((id < 32).then_some(VcpuId::BOOT), id)
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_gicv2_does_what_the_architecture_says(steps in steps()) {
+        compare(V2::new(), &steps)?;
+    }
+
+    #[test]
+    fn a_gicv3_does_what_the_architecture_says(steps in steps()) {
+        compare(V3::new(), &steps)?;
+    }
+
+    #[test]
+    fn a_gicv2_loses_nothing(steps in steps(), line in lines()) {
+        loses_nothing(V2::new(), &steps, line)?;
+    }
+
+    #[test]
+    fn a_gicv3_loses_nothing(steps in steps(), line in lines()) {
+        loses_nothing(V3::new(), &steps, line)?;
+    }
+}
