@@ -3,5 +3,5 @@
 mod gic;
 mod plic;
 
-pub use gic::{Affinity, Gic, GicLine, GicV2, GicV3, IccRegister};
+pub use gic::{Affinity, AfterRun, Gic, GicLine, GicV2, GicV3, IccRegister, ListRegisters};
 pub use plic::{Plic, PlicContext};

@@ -52,7 +52,7 @@ pub use goldfish_battery::{
 };
 pub use goldfish_rtc::GoldfishRtc;
 pub use i8042::I8042;
-pub use irqchip::{Affinity, Gic, GicLine, GicV2, GicV3, IccRegister};
+pub use irqchip::{Affinity, AfterRun, Gic, GicLine, GicV2, GicV3, IccRegister, ListRegisters};
 pub use irqchip::{Plic, PlicContext};
 pub use pl011::Pl011;
 pub use pl031::Pl031;

@@ -16,6 +16,7 @@
 mod bank;
 mod interface;
 mod line;
+mod list_registers;
 mod registers;
 mod route;
 mod sgi;
@@ -25,6 +26,7 @@ mod v2;
 mod v3;
 
 pub use line::GicLine;
+pub use list_registers::{AfterRun, ListRegisters};
 pub use route::Affinity;
 pub use v2::GicV2;
 pub use v3::{GicV3, IccRegister};
@@ -32,7 +34,7 @@ pub use v3::{GicV3, IccRegister};
 use alloc::vec::Vec;
 use bank::Bank;
 use core::iter;
-use firstlight_base::VcpuId;
+use firstlight_base::{Irq, VcpuId};
 use interface::{Candidate, Group, Interface, PerGroup};
 use registers::{BankRegister, Written};
 use route::Route;
@@ -128,6 +130,19 @@ impl Gic {
         GicLine::of(cpu, id)
     }
 
+    /// Says which interrupt of the host is behind a line, so that the guest's hardware deactivates
+    /// it with the guest's ([`ListRegisters`]): none that it cannot be has any effect. The owner
+    /// pulses the line when the host's interrupt comes.
+    pub fn pass_through(&mut self, line: GicLine, physical: Option<Irq>) {
+        let physical = physical.and_then(|Irq(id)| u16::try_from(id).ok());
+        let is_one = |id: &u16| (16..1020).contains(id);
+        if let Some((_, id)) = line.interrupt()
+            && let Some((bank, _)) = self.line(line)
+        {
+            bank.set_physical(id % 32, physical.filter(is_one));
+        }
+    }
+
     /// How many CPUs there are.
     #[must_use]
     pub fn cpus(&self) -> u32 {
@@ -154,16 +169,22 @@ impl Gic {
     /// The pending interrupt that `cpu` would be given: of the highest priority, and of those the
     /// lowest. Interrupts of a group that is disabled do not hide those of the other.
     fn highest(&self, cpu: VcpuId) -> Option<Candidate> {
-        let enabled = self.cpu(cpu)?.interface.enabled;
-        let groups = PerGroup {
-            zero: enabled.zero && self.forwarded.zero,
-            one: enabled.one && self.forwarded.one,
-        };
+        let groups = self.groups(cpu);
         let banks = self.banks(cpu)?;
         banks
             .flat_map(|(first, bank)| bank.candidates(bank.waiting(groups), first))
             .filter(|&candidate| self.is_for(cpu, candidate))
             .min_by_key(|candidate| (candidate.priority, candidate.id))
+    }
+
+    /// The groups that the distributor forwards and that `cpu` has enabled.
+    fn groups(&self, cpu: VcpuId) -> PerGroup<bool> {
+        let enabled = self.cpu(cpu).map(|it| it.interface.enabled);
+        let enabled = enabled.unwrap_or_default();
+        PerGroup {
+            zero: enabled.zero && self.forwarded.zero,
+            one: enabled.one && self.forwarded.one,
+        }
     }
 
     /// The banks that `cpu` sees, each with its first identifier.
@@ -207,7 +228,7 @@ impl Gic {
         let source = it.sgis.take(candidate.id);
         let stays = it.sgis.are_pending(candidate.id);
         if let Some((bank, bit)) = self.place(cpu, candidate.id) {
-            bank.activate(bit, cpu);
+            bank.hold(bit, cpu);
             bank.latched = if stays {
                 bank.latched | bit
             } else {

@@ -22,10 +22,28 @@ pub(super) struct Bank {
     pub(super) group_1: u32,
     /// Which were deactivated since the owner was last told.
     ended: u32,
+    /// Which are in list registers: to nobody else they are given.
+    taken: u32,
+    /// Of those, which are latched there: pending, though the latch here is open.
+    pub(super) latched_there: u32,
+    /// Of those, which were activated or deactivated here meanwhile: what the list register says
+    /// of that does not count.
+    overruled: u32,
     priorities: [u8; 32],
-    /// The CPU that each was given to.
+    /// The CPU that each was given to; [`NOBODY`] if software made it active.
     holders: [u32; 32],
+    /// The host's interrupt behind each, 0 for none.
+    physical: [u16; 32],
 }
+
+/// What is so of an interrupt, or what a list register says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) pending: bool,
+    pub(super) active: bool,
+}
+
+const NOBODY: u32 = u32::MAX;
 
 impl Bank {
     /// A CPU's own: what CPUs send each other is enabled and edge-triggered from the start.
@@ -51,17 +69,26 @@ impl Bank {
             active: 0,
             group_1: 0,
             ended: 0,
+            taken: 0,
+            latched_there: 0,
+            overruled: 0,
             priorities: [0; 32],
-            holders: [0; 32],
+            holders: [NOBODY; 32],
+            physical: [0; 32],
         }
     }
 
     pub(super) fn pending(&self) -> u32 {
-        self.latched | (self.high & !self.edge)
+        self.latched | self.latched_there | (self.high & !self.edge)
     }
 
     /// The pending interrupts that may be given to somebody.
     pub(super) fn waiting(&self, groups: PerGroup<bool>) -> u32 {
+        self.pending() & self.enabled & !self.active & !self.taken & self.of(groups)
+    }
+
+    /// Those of the groups.
+    pub(super) fn of(&self, groups: PerGroup<bool>) -> u32 {
         let mut of_groups = 0;
         if groups.zero {
             of_groups |= !self.group_1;
@@ -69,7 +96,7 @@ impl Bank {
         if groups.one {
             of_groups |= self.group_1;
         }
-        self.pending() & self.enabled & !self.active & of_groups
+        of_groups
     }
 
     /// `interrupts` as candidates, in a bank whose first has the identifier `first`.
@@ -108,9 +135,17 @@ impl Bank {
 
     pub(super) fn unlatch(&mut self, bits: u32) {
         self.latched &= !bits;
+        self.latched_there &= !bits;
     }
 
-    pub(super) fn activate(&mut self, bits: u32, holder: VcpuId) {
+    /// Software says that they are active.
+    pub(super) fn activate(&mut self, bits: u32) {
+        self.hold(bits & !self.active, VcpuId(NOBODY));
+        self.overruled |= bits & self.taken;
+    }
+
+    /// Active, since `holder` acknowledged them.
+    pub(super) fn hold(&mut self, bits: u32, holder: VcpuId) {
         self.active |= bits & self.present;
         for index in members(bits) {
             if let Some(it) = at(index).and_then(|at| self.holders.get_mut(at)) {
@@ -122,6 +157,63 @@ impl Bank {
     pub(super) fn deactivate(&mut self, bits: u32) {
         self.ended |= self.active & bits & !self.fixed;
         self.active &= !bits;
+        self.overruled |= bits & self.taken;
+    }
+
+    /// Which are active and in no list register.
+    pub(super) fn held(&self) -> u32 {
+        self.active & !self.taken
+    }
+
+    /// Who was given it; nobody if software made it active.
+    pub(super) fn holder(&self, index: u32) -> Option<VcpuId> {
+        let holder = at(index).and_then(|at| self.holders.get(at))?;
+        (*holder != NOBODY).then_some(VcpuId(*holder))
+    }
+
+    /// The host's interrupt behind it.
+    pub(super) fn physical(&self, index: u32) -> Option<u16> {
+        let physical = at(index).and_then(|at| self.physical.get(at))?;
+        (*physical != 0).then_some(*physical)
+    }
+
+    pub(super) fn set_physical(&mut self, index: u32, physical: Option<u16>) {
+        if let Some(it) = at(index).and_then(|at| self.physical.get_mut(at)) {
+            *it = physical.unwrap_or(0);
+        }
+    }
+
+    /// It goes into a list register.
+    pub(super) fn take(&mut self, bit: u32) {
+        self.taken |= bit;
+        self.overruled &= !bit;
+    }
+
+    pub(super) fn is_overruled(&self, bit: u32) -> bool {
+        self.overruled & bit != 0
+    }
+
+    /// It comes out of the list register of `holder`, which it went into as it `was`.
+    pub(super) fn give_back(&mut self, bit: u32, holder: VcpuId, (was, now): (State, State)) {
+        let has_ended = (was.active && !now.active)
+            || (was.active && was.pending && !now.pending)
+            || (was.pending && !now.pending && !now.active);
+        if now.pending {
+            self.latched |= self.latched_there & bit;
+        }
+        self.latched_there &= !bit;
+        self.taken &= !bit;
+        if has_ended || (self.is_overruled(bit) && now.active && self.active & bit == 0) {
+            self.ended |= bit & !self.fixed;
+        }
+        if self.is_overruled(bit) {
+            return;
+        }
+        if now.active {
+            self.hold(bit, holder);
+        } else {
+            self.active &= !bit;
+        }
     }
 
     /// Which edges count for. What was pending by its level stays pending.

@@ -3,7 +3,6 @@
 
 use super::bank::Bank;
 use super::{bit, members};
-use firstlight_base::VcpuId;
 
 /// A register of 32 bits, or four registers of one byte, of a bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +85,7 @@ impl BankRegister {
             Field::ClearEnabled => bank.enabled &= !ones,
             Field::SetPending => bank.latch(ones),
             Field::ClearPending => bank.unlatch(ones),
-            Field::SetActive => bank.activate(ones, VcpuId::BOOT),
+            Field::SetActive => bank.activate(ones),
             Field::ClearActive => bank.deactivate(ones),
             Field::Priority(first) => {
                 for (index, priority) in written.bytes() {

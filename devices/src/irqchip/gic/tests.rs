@@ -1,8 +1,10 @@
 mod driven;
+mod listed;
 mod model;
 
 use super::*;
 use driven::{Driven, Step, V2, V3, steps};
+use listed::Listed;
 use model::Model;
 use proptest::prelude::*;
 
@@ -24,6 +26,66 @@ fn compare<D: Driven>(mut gic: D, steps: &[Step]) -> Result<(), TestCaseError> {
         }
         let ended: Vec<GicLine> = iter::from_fn(|| gic.gic().take_ended()).collect();
         prop_assert_eq!(ended, model.take_ended(), "{:?}", step);
+    }
+    Ok(())
+}
+
+/// Does the steps of a guest that ends what it acknowledged, in order, to the GIC itself and to one
+/// whose guest has list registers, and compares all that can be seen after each.
+fn compare_lists<D: Driven>(
+    make: fn() -> D,
+    registers: usize,
+    steps: &[Step],
+) -> Result<(), TestCaseError> {
+    let (mut direct, mut listed) = (make(), Listed::new(make(), registers));
+    // What was acknowledged and not ended, and what was ended and not deactivated.
+    let mut running: [Vec<(usize, u32)>; model::CPUS] = Default::default();
+    let mut ended: [Vec<u32>; model::CPUS] = Default::default();
+    for &step in steps {
+        let step = match step {
+            Step::EndLast(cpu, _) => match running[cpu].pop() {
+                Some((group, id)) => {
+                    ended[cpu].push(id & 0x3ff);
+                    Step::End(cpu, group, id)
+                }
+                None => continue,
+            },
+            Step::DeactivateLast(cpu) => match ended[cpu].pop() {
+                Some(id) => Step::Deactivate(cpu, id),
+                None => continue,
+            },
+            Step::End(..) | Step::Deactivate(..) | Step::Activate(..) => continue,
+            // The guest changes nothing about what it services, nor how it does that.
+            Step::Modes(..) | Step::Priority(..) | Step::Group(..)
+                if running.iter().any(|it| !it.is_empty())
+                    || ended.iter().any(|it| !it.is_empty()) =>
+            {
+                continue;
+            }
+            Step::Route(_, u8::MAX) => continue,
+            step => step,
+        };
+        let seen = direct.step(step);
+        prop_assert_eq!(seen, listed.step(step), "{:?}", step);
+        if let (Step::Acknowledge(cpu, group), Some(id)) = (step, seen)
+            && id & 0x3ff < 1020
+        {
+            running[cpu].push((group, id));
+        }
+        if let Step::Modes(cpu, ..) = step {
+            ended[cpu].clear();
+        }
+        for cpu in 0..model::CPUS {
+            prop_assert_eq!(
+                direct.shows(cpu),
+                listed.shows(cpu),
+                "CPU {} {:?}",
+                cpu,
+                step
+            );
+        }
+        let told = |gic: &mut Gic| iter::from_fn(|| gic.take_ended()).collect::<Vec<GicLine>>();
+        prop_assert_eq!(told(direct.gic()), told(listed.gic()), "{:?}", step);
     }
     Ok(())
 }
@@ -74,6 +136,24 @@ proptest! {
     #[test]
     fn a_gicv3_does_what_the_architecture_says(steps in steps()) {
         compare(V3::new(), &steps)?;
+    }
+
+    #[test]
+    fn a_guest_of_a_gicv2_does_not_see_whether_it_has_list_registers(
+        steps in steps(),
+        registers in 1..=16usize,
+    ) {
+        compare_lists(V2::new, registers, &steps)?;
+        compare_lists(V2::new, 1, &steps)?;
+    }
+
+    #[test]
+    fn a_guest_of_a_gicv3_does_not_see_whether_it_has_list_registers(
+        steps in steps(),
+        registers in 1..=16usize,
+    ) {
+        compare_lists(V3::new, registers, &steps)?;
+        compare_lists(V3::new, 1, &steps)?;
     }
 
     #[test]

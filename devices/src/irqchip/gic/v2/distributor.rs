@@ -159,7 +159,10 @@ impl GicV2 {
         if let Some(it) = self.gic.cpu_mut(cpu) {
             it.sgis.withdraw(id, senders);
             if !it.sgis.are_pending(id) {
-                it.private.unlatch(bit(id));
+                it.private.latched &= !bit(id);
+            }
+            if !it.sgis.are_listed(id) {
+                it.private.latched_there &= !bit(id);
             }
         }
     }
