@@ -6,7 +6,7 @@
 //! of its CPU interfaces where the host's hardware has virtual ones.
 //!
 //! An interrupt is pending while its line is high if it is level-sensitive, and while it is
-//! latched: by an edge, or by software (IHI 0048B.b, section 4.3.7 and figure 4-10). Whether it is
+//! latched: by an edge, or by software (IHI 0048B.b, sections 4.3.7 and 4.3.8). Whether it is
 //! enabled has no part in that, so what comes while it is not is there when it is. An active
 //! interrupt is not given to anyone until it has been deactivated; what came meanwhile is given
 //! then.
@@ -208,7 +208,7 @@ impl Gic {
         }
     }
 
-    /// The CPU that is given an interrupt that any can take (IHI 0069H, section 4.3): the first
+    /// The CPU that is given an interrupt that any can take (IHI 0069H, "Participating nodes"): the first
     /// that would be interrupted for it now.
     fn first_to_take(&self, candidate: Candidate) -> Option<VcpuId> {
         let takes = |cpu: &Cpu| !cpu.asleep && cpu.interface.takes(candidate);

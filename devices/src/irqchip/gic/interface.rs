@@ -27,7 +27,7 @@ pub(super) const PRIORITIES: u8 = 0xff << (8 - PRIORITY_BITS);
 const IDLE: u8 = 0xff;
 
 /// The smallest binary points: as many priorities that preempt each other as there are
-/// priorities (IHI 0048B.b, table 3-2). Group 1 counts from one higher.
+/// priorities (IHI 0048B.b, section 3.3.3). Group 1 counts from one higher.
 const SMALLEST_POINTS: PerGroup<u8> = PerGroup { zero: 2, one: 3 };
 const LARGEST_POINT: u8 = 7;
 

@@ -1,12 +1,14 @@
 //! List registers: by them a hypervisor at EL2 gives a guest interrupts that the guest then
-//! acknowledges and ends without it (IHI 0069H, chapter 6). The CPU interfaces of a [`Gic`] are
-//! not used then, but which groups they have enabled.
+//! acknowledges and ends without it (IHI 0069H, "Virtual Interrupt Handling and
+//! Prioritization"). Of the CPU interfaces of a [`Gic`], only the groups that are enabled count
+//! then, as the guest's own registers say.
 //!
 //! Before a vCPU runs, [`ListRegisters::load`] puts the interrupts in them that are its, and after
 //! it [`ListRegisters::save`] takes back what the guest left. Meanwhile they are given to nobody
-//! else. A vCPU is to be taken out of its guest, saved and loaded again when
-//! [`ListRegisters::is_stale`]; what another does to an interrupt that is listed shows then, and
-//! counts for what the list register says of it.
+//! else. A vCPU is to be taken out of its guest, saved and loaded again at a maintenance interrupt,
+//! and when [`ListRegisters::is_stale`]: to be asked of every vCPU after everything that was done
+//! to the GIC. What others do meanwhile to an interrupt that is listed is not undone by what its
+//! register comes back with.
 //!
 //! An interrupt that any CPU can take is given to the first that does not sleep: which of them
 //! would take it now, only their hardware knows.
@@ -55,10 +57,13 @@ struct Listed {
     state: State,
     /// The sender, of what a CPU of a GICv2 sent.
     sender: u32,
+    /// If another comes meanwhile, it is found without being looked for. While one is pending,
+    /// another is the same; only the guest knows whether it still is.
+    finds_more: bool,
 }
 
 bitflags::bitflags! {
-    /// ICH_HCR_EL2 (IHI 0069H, section 12.4.6).
+    /// ICH_HCR_EL2 (IHI 0069H).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     struct Control: u64 {
         const ENABLE = 1 << 0;
@@ -149,13 +154,17 @@ impl ListRegisters {
     }
 
     /// Whether the vCPU has to be saved and loaded again: an interrupt that is listed was disabled,
-    /// moved or changed since, or another has come that belongs there.
+    /// moved or changed since, or another has come that belongs there, or that nothing would tell
+    /// of when its turn comes.
     #[must_use]
     pub fn is_stale(&self, gic: &Gic) -> bool {
         let cpu = self.cpu;
         let changed = |listed: &Listed| !gic.is_as_listed(cpu, *listed);
-        let arrived = |entry: Entry| !entry.is_active && self.has_room_for(entry);
-        self.listed.iter().flatten().any(changed) || gic.listable(cpu).any(arrived)
+        let is_full = self.control.contains(Control::NONE_PENDING);
+        let arrived = |entry: Entry| !entry.is_active && (!is_full || self.has_room_for(entry));
+        self.listed.iter().flatten().any(changed)
+            || gic.listable(cpu).any(arrived)
+            || !self.control.contains(gic.enabling(cpu))
     }
 
     fn has_room_for(&self, entry: Entry) -> bool {
@@ -242,6 +251,8 @@ impl Gic {
             candidate: entry.candidate,
             state,
             sender,
+            finds_more: bank.latched & bit != 0
+                || (source == Source::SoftwareThatSeesTheEnd && !state.pending),
         };
         let register = ListRegister {
             virtual_id: id | sender << 10,
@@ -316,6 +327,8 @@ impl Gic {
         let waits = bank.pending() & bank.enabled & bank.of(self.groups(cpu)) & bit != 0
             && self.is_listed_for(cpu, id);
         (waits || !listed.state.pending)
+            && (bank.latched & bit == 0 || listed.finds_more)
+            && !(id < 16 && self.cpu(cpu).is_some_and(|it| it.sgis.is_sent_again(id)))
             && !bank.is_overruled(bit)
             && bank.priority(id % 32) == priority
             && bank.group(bit) == group
@@ -345,7 +358,15 @@ impl Gic {
             control.set(Control::GROUP_0_DISABLED, enabled.zero);
             control.set(Control::GROUP_1_DISABLED, enabled.one);
         }
-        // Those of groups that the guest has disabled are not listed until it enables them.
+        control | self.enabling(cpu)
+    }
+
+    /// What is of a group that the guest has disabled is not listed until it enables that.
+    fn enabling(&self, cpu: VcpuId) -> Control {
+        let enabled = self
+            .cpu(cpu)
+            .map_or_else(PerGroup::default, |it| it.interface.enabled);
+        let mut control = Control::empty();
         control.set(
             Control::GROUP_0_ENABLED,
             !enabled.zero && self.waits_in(cpu, Group::Zero),

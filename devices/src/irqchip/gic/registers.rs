@@ -27,7 +27,7 @@ pub(super) enum Field {
 }
 
 impl BankRegister {
-    /// The register at `offset` (IHI 0048B.b, table 4-1).
+    /// The register at `offset` (IHI 0048B.b, section 4.1.2).
     pub(super) fn at(offset: u64) -> Option<Self> {
         let offset = u32::try_from(offset).ok()?;
         let words = |first: u32| (offset - first) / 4;

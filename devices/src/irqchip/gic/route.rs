@@ -17,7 +17,7 @@ pub(super) enum Route {
 const ANY: u64 = 1 << 31;
 
 impl Route {
-    /// GICD_IROUTER (IHI 0069H, section 12.9.22).
+    /// GICD_IROUTER<n> (IHI 0069H).
     pub(super) fn from_register(value: u64) -> Self {
         let affinity = Affinity::from_mpidr(value);
         if value & ANY == 0 {

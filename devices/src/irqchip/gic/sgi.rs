@@ -1,5 +1,5 @@
 //! Who sent the interrupts that CPUs of a GICv2 send each other: each has up to eight senders, and
-//! is given once for each (IHI 0048B.b, section 3.1.3).
+//! is given once for each (IHI 0048B.b, section 2.2.1).
 
 use super::slot;
 
@@ -29,6 +29,11 @@ impl Sgis {
 
     pub(super) fn are_listed(&self, id: u32) -> bool {
         of(&self.listed, id) != 0
+    }
+
+    /// Whether it is listed, and the same sender has sent another.
+    pub(super) fn is_sent_again(&self, id: u32) -> bool {
+        of(&self.listed, id) & of(&self.pending, id) != 0
     }
 
     pub(super) fn send(&mut self, id: u32, senders: u8) {

@@ -522,6 +522,64 @@ fn a_sender_that_takes_its_interrupt_back_does_so_while_it_is_listed() {
     assert_eq!(list.load(&mut gic), [0]);
 }
 
+#[test]
+fn what_is_sent_again_while_it_is_listed_is_the_same_unless_it_was_acknowledged() {
+    for was_acknowledged in [false, true] {
+        let mut gic = GicV2::new(2, 32).unwrap();
+        gic.write_distributor(CPU_0, 0, &[1]);
+        let mut list = ListRegisters::new(CPU_0, 1).unwrap();
+        let after = |registers| AfterRun {
+            registers,
+            control: 0,
+            machine_control: BOTH_GROUPS,
+        };
+        list.save(&mut gic, after(&[]));
+        for _ in 0..2 {
+            gic.write_distributor(CPU_1, 0xf00, &0x0001_0005u32.to_le_bytes());
+            assert!(list.is_stale(&gic));
+            list.load(&mut gic);
+        }
+        let active = [ACTIVE | 0x405];
+        list.save(
+            &mut gic,
+            after(if was_acknowledged { &active } else { &[] }),
+        );
+        let expected = if was_acknowledged {
+            ACTIVE | SEES_THE_END | 0x405
+        } else {
+            PENDING | 0x405
+        };
+        assert_eq!(list.load(&mut gic), [expected]);
+    }
+}
+
+#[test]
+fn what_comes_beside_what_is_listed_is_not_left_to_chance() {
+    let mut machine = Machine::listening(2, &[DISK_ID]);
+    machine.set_edge(DISK_ID);
+    machine.gic.pulse(DISK);
+    machine.load();
+    machine.acknowledge(DISK_ID);
+    machine.save();
+    machine.load();
+    machine.gic.pulse(DISK);
+    assert!(machine.is_stale(), "nothing tells of the end of an edge");
+    machine.save();
+    machine.load();
+    assert!(!machine.is_stale());
+    // More than there is room for, of which the control register does not know yet.
+    let mut machine = Machine::listening(1, &[UART_ID, DISK_ID]);
+    machine.gic.set(UART, true);
+    machine.load();
+    assert_eq!(machine.control(), 0);
+    machine.gic.set(DISK, true);
+    assert!(machine.is_stale());
+    machine.save();
+    machine.load();
+    assert_eq!(machine.control() & NONE_PENDING, NONE_PENDING);
+    assert!(!machine.is_stale());
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Pulse,
@@ -617,9 +675,9 @@ proptest! {
         machine.gic.pulse(DISK);
         for _ in 0..3 {
             machine.load();
+            prop_assert!(!machine.is_stale());
             let after = AfterRun { registers: &values, control, machine_control };
             machine.list.save(&mut machine.gic, after);
-            prop_assert!(!machine.is_stale() || machine.list.load(&mut machine.gic) != [0; 4]);
             let mut nobodys = ListRegisters::new(VcpuId(u32::MAX), 4).unwrap();
             prop_assert_eq!(nobodys.load(&mut machine.gic), [0; 4]);
             nobodys.save(&mut machine.gic, after);

@@ -100,6 +100,12 @@ pub(super) struct Shown {
     pub(super) enabled: Vec<u32>,
 }
 
+impl Shown {
+    pub(super) fn is_pending(&self, id: u32) -> bool {
+        self.pending[usize::try_from(id / 32).unwrap()] >> (id % 32) & 1 != 0
+    }
+}
+
 /// A GIC with its registers.
 pub(super) trait Driven {
     const KIND: Kind;

@@ -1,5 +1,5 @@
 //! A guest that has its interrupts by list registers, and the hardware that gives it those: virtual
-//! CPU interfaces as IHI 0069H tells them (section 12.4 and the ICV_* registers).
+//! CPU interfaces as IHI 0069H tells them (ICH_*_EL2 and ICV_*_EL1).
 
 use super::super::{AfterRun, Gic, ListRegisters};
 use super::driven::{Driven, Shown, Step};
@@ -10,6 +10,9 @@ use firstlight_base::VcpuId;
 
 pub(super) struct Listed<D> {
     inner: D,
+    /// Guests run on until hardware or [`ListRegisters::is_stale`] says that they must not; if
+    /// not, they are taken out after each step.
+    runs_on: bool,
     lists: Vec<ListRegisters>,
     hardware: Vec<Hardware>,
 }
@@ -125,6 +128,20 @@ impl Hardware {
         }
     }
 
+    /// ICH_MISR_EL2.
+    fn asks_for_maintenance(&self) -> bool {
+        let is_set = |bit: u32| self.control >> bit & 1 != 0;
+        let mut registers = self.registers.iter();
+        let has_ended = |it: &u64| state(*it) == 0 && it >> 61 & 1 == 0 && it >> 41 & 1 != 0;
+        registers.clone().any(has_ended)
+            || (is_set(2) && self.control >> 27 != 0)
+            || (is_set(3) && registers.all(|it| state(*it) != PENDING))
+            || (is_set(4) && self.enabled[0])
+            || (is_set(5) && !self.enabled[0])
+            || (is_set(6) && self.enabled[1])
+            || (is_set(7) && !self.enabled[1])
+    }
+
     fn machine_control(&self) -> u64 {
         u64::from(self.enabled[0]) | u64::from(self.enabled[1]) << 1
     }
@@ -148,6 +165,7 @@ impl<D: Driven> Listed<D> {
         };
         Self {
             inner,
+            runs_on: false,
             lists: (0..CPUS)
                 .map(|cpu| ListRegisters::new(vcpu(cpu), registers).unwrap())
                 .collect(),
@@ -155,30 +173,76 @@ impl<D: Driven> Listed<D> {
         }
     }
 
-    /// Loads the list registers, lets the guest do something, and saves them.
+    /// With guests that run on.
+    pub(super) fn running_on(inner: D, registers: usize) -> Self {
+        let mut listed = Self {
+            runs_on: true,
+            ..Self::new(inner, registers)
+        };
+        (0..CPUS).for_each(|cpu| listed.load(cpu));
+        listed
+    }
+
+    pub(super) fn runs_on(&self) -> bool {
+        self.runs_on
+    }
+
+    pub(super) fn inner(&mut self) -> &mut D {
+        &mut self.inner
+    }
+
+    /// Lets the guest do something.
     fn run<T>(&mut self, cpu: usize, guest: impl FnOnce(&mut Hardware) -> T) -> T {
+        if !self.runs_on {
+            self.load(cpu);
+        }
+        let result = guest(&mut self.hardware[cpu]);
+        if !self.runs_on {
+            self.save(cpu);
+        }
+        self.settle();
+        result
+    }
+
+    /// Takes guests out that must not run on.
+    fn settle(&mut self) {
+        for _ in 0..8 * CPUS {
+            let stale = (0..CPUS).find(|&cpu| {
+                let is_stale = self.lists[cpu].is_stale(self.inner.gic());
+                is_stale || self.hardware[cpu].asks_for_maintenance()
+            });
+            match stale {
+                Some(cpu) if self.runs_on => {
+                    self.save(cpu);
+                    self.load(cpu);
+                }
+                _ => return,
+            }
+        }
+        panic!("it does not come to rest");
+    }
+
+    fn load(&mut self, cpu: usize) {
         let (list, hardware) = (&mut self.lists[cpu], &mut self.hardware[cpu]);
         let gic = self.inner.gic();
         hardware.registers = list.load(gic).to_vec();
+        hardware.control = list.control();
         assert_eq!(list.load(gic), hardware.registers);
         assert!(!list.is_stale(gic));
-        hardware.control = list.control();
-        let mut ids: Vec<u32> = hardware
-            .registers
-            .iter()
-            .filter(|it| state(**it) != 0)
-            .map(|it| virtual_id(*it) & 0x3ff)
-            .collect();
+        let listed = hardware.registers.iter().filter(|it| state(**it) != 0);
+        let mut ids: Vec<u32> = listed.map(|it| virtual_id(*it) & 0x3ff).collect();
         ids.sort_unstable();
         assert!(ids.windows(2).all(|two| two[0] < two[1]), "twice: {ids:?}");
-        let result = guest(hardware);
+    }
+
+    pub(super) fn save(&mut self, cpu: usize) {
+        let hardware = &self.hardware[cpu];
         let after = AfterRun {
             registers: &hardware.registers,
             control: hardware.control,
             machine_control: hardware.machine_control(),
         };
-        list.save(gic, after);
-        result
+        self.lists[cpu].save(self.inner.gic(), after);
     }
 }
 
@@ -215,11 +279,20 @@ impl<D: Driven> Driven for Listed<D> {
                     }
                     it.deactivates_apart && traps
                 });
-                if is_trapped {
+                if is_trapped && self.runs_on {
+                    self.save(cpu);
+                    self.gic().deactivate(vcpu(cpu), id);
+                    self.load(cpu);
+                    self.settle();
+                } else if is_trapped {
                     self.gic().deactivate(vcpu(cpu), id);
                 }
             }
-            other => return self.inner.step(other),
+            other => {
+                let seen = self.inner.step(other);
+                self.settle();
+                return seen;
+            }
         }
         None
     }

@@ -116,7 +116,7 @@ impl GicV2 {
         }
     }
 
-    /// What the registers of `group` show of the pending interrupt (tables 3-1 and 4-34): those of
+    /// What the registers of `group` show of the pending interrupt (section 3.2.5): those of
     /// group 1 nothing of group 0; those of group 0 something of group 1 only if AckCtl is set.
     fn visible(
         &self,

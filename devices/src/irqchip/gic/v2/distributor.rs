@@ -189,7 +189,7 @@ fn up_to(cpu: u32) -> u8 {
     mask
 }
 
-/// The identification registers: those of the GIC-400 (DDI 0471B, section 3.2.1).
+/// The identification registers: those of the GIC-400 (DDI 0471B).
 fn id(offset: u64) -> u8 {
     match offset {
         0xfd0 => 0x04,

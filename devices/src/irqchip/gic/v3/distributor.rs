@@ -1,4 +1,4 @@
-//! A GICv3's distributor (IHI 0069H, section 12.9).
+//! A GICv3's distributor (IHI 0069H, GICD_*).
 
 use super::super::registers::{BankRegister, Written};
 use super::super::route::Route;

@@ -1,4 +1,4 @@
-//! A GICv3's redistributors: two frames of 64 KiB for each CPU (IHI 0069H, section 12.10).
+//! A GICv3's redistributors: two frames of 64 KiB for each CPU (IHI 0069H, GICR_*).
 
 use super::super::registers::{BankRegister, Written};
 use super::{GicV3, IMPLEMENTER, PERIPHERAL_ID_2};

@@ -1,4 +1,4 @@
-//! A GICv3's CPU interfaces: system registers (IHI 0069H, section 12.2).
+//! A GICv3's CPU interfaces: system registers (IHI 0069H, ICC_*_EL1).
 
 use super::super::interface::{Candidate, Group, Interface};
 use super::super::route::Affinity;
@@ -130,7 +130,7 @@ impl GicV3 {
         true
     }
 
-    /// What is of the other group is not shown (section 4.2.2: special identifiers).
+    /// What is of the other group is not shown ("Special INTIDs").
     fn acknowledge(&mut self, cpu: VcpuId, group: Group) -> u32 {
         match self.gic.signalled(cpu) {
             Some(candidate) if candidate.group == group => self.gic.acknowledge(cpu, candidate).0,
@@ -164,7 +164,7 @@ impl GicV3 {
     }
 }
 
-/// Of which groups the interrupts are that a register can send (table 12-14), with one security
+/// Of which groups the interrupts are that a register can send, with one security
 /// state as KVM has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
