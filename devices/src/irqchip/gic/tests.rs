@@ -188,4 +188,58 @@ proptest! {
     fn a_gicv3_loses_nothing(steps in steps(), line in lines()) {
         loses_nothing(V3::new(), &steps, line)?;
     }
+
+    /// Whatever a guest does to its registers, nothing panics and list registers can be used.
+    #[test]
+    fn a_hostile_guest_gets_nowhere(
+        accesses in prop::collection::vec(access(), 0..300),
+        registers in 1..=16usize,
+    ) {
+        let (mut v2, mut v3) = (V2::new().0, V3::new().0);
+        let list = |cpu| ListRegisters::new(VcpuId(cpu), registers).unwrap();
+        let (mut list_2, mut list_3) = (list(0), list(1));
+        for (cpu, at, data, value) in accesses {
+            v2.write_distributor(cpu, at, &data);
+            v2.write_cpu_interface(cpu, at, &data);
+            v3.write_distributor(at, &data);
+            v3.write_redistributor(at, &data);
+            let mut read = data.clone();
+            v2.read_distributor(cpu, at, &mut read);
+            v2.read_cpu_interface(cpu, at, &mut read);
+            v3.read_distributor(at, &mut read);
+            v3.read_redistributor(at, &mut read);
+            for register in (0..64).filter_map(|low| IccRegister::from_encoding(0xc640 | low)) {
+                v3.write_system_register(cpu, register, value);
+                v3.read_system_register(cpu, register);
+            }
+            for (gic, list) in [(&mut *v2, &mut list_2), (&mut *v3, &mut list_3)] {
+                let after = AfterRun {
+                    registers: &[value; 3],
+                    control: value,
+                    machine_control: value,
+                };
+                list.load(gic);
+                list.save(gic, after);
+                gic.take_ended();
+                let all = [0, 1, 2, 3, u32::MAX].map(|cpu| gic.notifies(VcpuId(cpu)));
+                prop_assert!(!all[3] && !all[4]);
+            }
+        }
+    }
+}
+
+/// A CPU, an offset near something, what is written there, and what to system registers.
+fn access() -> impl Strategy<Value = (VcpuId, u64, Vec<u8>, u64)> {
+    let offset = prop_oneof![
+        0..0x1000u64,
+        0..0x120u64,
+        0xf00..0x1004u64,
+        0x6000..0x8000u64,
+        0x1_0000..0x1_0d00u64,
+        0x3_0000..0x3_0d00u64,
+        any::<u64>(),
+    ];
+    let data = prop::collection::vec(prop_oneof![any::<u8>(), Just(0xff)], 1..=16);
+    (0..4u32, offset, data, any::<u64>())
+        .prop_map(|(cpu, offset, data, value)| (VcpuId(cpu), offset, data, value))
 }
