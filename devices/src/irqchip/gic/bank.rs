@@ -24,7 +24,7 @@ pub(super) struct Bank {
     ended: u32,
     /// Which are in list registers: to nobody else they are given.
     taken: u32,
-    /// Of those, which are latched there: pending, though the latch here is open.
+    /// Of those, which are latched there: pending, though they are not latched here.
     pub(super) latched_there: u32,
     /// Of those, which were activated or deactivated here meanwhile: what the list register says
     /// of that does not count.

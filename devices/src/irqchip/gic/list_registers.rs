@@ -11,7 +11,8 @@
 //! register comes back with.
 //!
 //! An interrupt that any CPU can take is given to the first that does not sleep: which of them
-//! would take it now, only their hardware knows.
+//! would take it now, only their hardware knows. One of a GICv2 with several targets is given to
+//! that of them which is loaded first.
 
 mod choice;
 #[cfg(test)]
@@ -42,7 +43,7 @@ const MOST: usize = 16;
 /// What the virtual CPU interface holds after the guest ran.
 #[derive(Clone, Copy, Debug)]
 pub struct AfterRun<'a> {
-    /// ICH_LR<n>_EL2. Of registers that are missing it is taken that the guest did nothing.
+    /// `ICH_LR<n>_EL2`. Of registers that are missing it is taken that the guest did nothing.
     pub registers: &'a [u64],
     /// ICH_HCR_EL2.
     pub control: u64,
@@ -102,7 +103,7 @@ impl ListRegisters {
     }
 
     /// Lists the interrupts that the vCPU has to be given and those that it has not ended, the most
-    /// urgent of them if there are too many. Answers with ICH_LR<n>_EL2. What was loaded and not
+    /// urgent of them if there are too many. Answers with `ICH_LR<n>_EL2`. What was loaded and not
     /// saved stays as it is.
     pub fn load(&mut self, gic: &mut Gic) -> &[u64] {
         let cpu = self.cpu;
@@ -283,8 +284,8 @@ impl Gic {
         }
     }
 
-    /// Opens the latch of what is listed as pending: from here on another edge is another
-    /// interrupt. Answers with the sender of the one that is listed.
+    /// What is listed as pending is latched there and no longer here: from here on another edge is
+    /// another interrupt. Answers with the sender of the one that is listed.
     fn move_latch(&mut self, cpu: VcpuId, id: u32, state: State) -> Option<u32> {
         let it = self.cpu_mut(cpu)?;
         if !state.pending {

@@ -17,7 +17,7 @@ pub(super) enum Route {
 const ANY: u64 = 1 << 31;
 
 impl Route {
-    /// GICD_IROUTER<n> (IHI 0069H).
+    /// `GICD_IROUTER<n>` (IHI 0069H).
     pub(super) fn from_register(value: u64) -> Self {
         let affinity = Affinity::from_mpidr(value);
         if value & ANY == 0 {

@@ -1,4 +1,4 @@
-//! The value of a list register: ICH_LR<n>_EL2 (IHI 0069H).
+//! The value of a list register: `ICH_LR<n>_EL2` (IHI 0069H).
 
 use super::super::bank::State;
 use super::super::interface::Group;
