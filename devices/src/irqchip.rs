@@ -2,6 +2,7 @@
 
 mod apic_message;
 mod apics;
+mod gic;
 mod ioapic;
 mod lapic;
 mod pic;
@@ -9,6 +10,7 @@ mod plic;
 
 pub use apic_message::{ApicMessage, DeliveryMode, Destination};
 pub use apics::{Apics, ApicsRegisters, ApicsWindow};
+pub use gic::{Affinity, AfterRun, Gic, GicLine, GicV2, GicV3, IccRegister, ListRegisters};
 pub use ioapic::{IoApic, IoApicPin};
 pub use lapic::{
     ApicClock, ApicEvents, ApicTime, GeneralProtection, Ipi, Lint, LocalApic, Shorthand,

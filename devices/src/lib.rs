@@ -54,9 +54,10 @@ pub use goldfish_battery::{
 pub use goldfish_rtc::GoldfishRtc;
 pub use i8042::I8042;
 pub use irqchip::{
-    ApicClock, ApicEvents, ApicMessage, ApicTime, Apics, ApicsRegisters, ApicsWindow, DeliveryMode,
-    Destination, GeneralProtection, IoApic, IoApicPin, Ipi, Lint, LocalApic, PicRegisters,
-    PicWindow, Pics, Plic, PlicContext, Shorthand,
+    Affinity, AfterRun, ApicClock, ApicEvents, ApicMessage, ApicTime, Apics, ApicsRegisters,
+    ApicsWindow, DeliveryMode, Destination, GeneralProtection, Gic, GicLine, GicV2, GicV3,
+    IccRegister, IoApic, IoApicPin, Ipi, Lint, ListRegisters, LocalApic, PicRegisters, PicWindow,
+    Pics, Plic, PlicContext, Shorthand,
 };
 pub use pit::Pit;
 pub use pl011::Pl011;
