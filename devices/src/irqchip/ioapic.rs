@@ -239,7 +239,7 @@ impl IoApic {
             Some(Register::Window) => match Selected::at(self.selected) {
                 Some(Selected::Id) => {
                     self.id = high & ID_MASK;
-                    // "The Arbitration ID Register is loaded when the APIC ID Register is loaded".
+                    // It is loaded whenever the id is (section 3.2.3).
                     self.arbitration_id = self.id;
                 }
                 Some(Selected::Entry(pin, half)) => {

@@ -294,7 +294,7 @@ impl LocalApic {
         let rises = high && !*pin;
         *pin = high;
         if self.mode() == Mode::Disabled {
-            // "The pins are INTR and NMI" of a processor without a local APIC.
+            // The pins are INTR and NMI, as of a processor without a local APIC.
             self.events.nmi |= rises && source == Source::Lint1;
         } else if rises && !self.takes_level(source) {
             self.interrupt(source);
@@ -302,8 +302,8 @@ impl LocalApic {
         self.sample();
     }
 
-    /// Whether a pin's entry is one of a level. "LINT1 does not support level-sensitive
-    /// interrupts".
+    /// Whether a pin's entry is one of a level. "Level-sensitive interrupts are not supported for
+    /// LINT1".
     fn takes_level(&self, source: Source) -> bool {
         source == Source::Lint0 && self.lvt.entry(source).is_level()
     }

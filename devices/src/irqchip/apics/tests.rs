@@ -73,9 +73,14 @@ impl Apics {
     }
 
     fn start_pics(&mut self) {
+        self.start_pics_with(1);
+    }
+
+    /// With this ICW4.
+    fn start_pics_with(&mut self, icw4: u8) {
         for (window, base) in [(PicWindow::First, 0x30), (PicWindow::Second, 0x38)] {
             self.put_pic(window, 0, 0x11);
-            for word in [base, 0, 1] {
+            for word in [base, 0, icw4] {
                 self.put_pic(window, 1, word);
             }
         }
@@ -164,6 +169,22 @@ fn the_8259a_pair_interrupts_whom_pin_0_says_and_every_one_of_theirs_comes() {
         apics.put_pic(PicWindow::First, 0, 0x20);
     }
     assert_eq!(vectors, [0x31, 0x3c, 0x33, 0x34]);
+}
+
+#[test]
+fn pin_0_has_an_edge_for_each_acknowledgement_where_ends_are_automatic() {
+    let mut apics = Apics::running(2);
+    apics.put(BOOT, 0x350, 1 << 16);
+    apics.redirect(0, 1, 0x700);
+    apics.start_pics_with(3);
+    for line in [1, 3, 12].map(Irq) {
+        apics.pulse(line);
+    }
+    let mut vectors = Vec::new();
+    while apics.interrupts(ONE) {
+        vectors.push(apics.acknowledge(ONE).unwrap());
+    }
+    assert_eq!(vectors, [0x31, 0x3c, 0x33]);
 }
 
 #[test]

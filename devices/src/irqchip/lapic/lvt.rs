@@ -132,8 +132,8 @@ impl Entry {
         DeliveryMode::of_bits(self.0 >> MODE_SHIFT)
     }
 
-    /// Whether the pin is one of a level with an end of interrupt. "The trigger mode is used only
-    /// when the delivery mode is Fixed".
+    /// Whether the pin is one of a level with an end of interrupt: the trigger mode is of meaning
+    /// for fixed interrupts only.
     pub(super) fn is_level(self) -> bool {
         self.0 & LEVEL != 0 && self.mode() == Some(DeliveryMode::Fixed)
     }

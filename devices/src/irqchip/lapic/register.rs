@@ -204,7 +204,7 @@ impl LocalApic {
         }
     }
 
-    /// "Any MSR access to the address range 0800H - 08FFH" in another mode is an exception.
+    /// In another mode any access to these registers is an exception.
     fn x2apic_register(&self, index: u32) -> Result<Register, GeneralProtection> {
         if self.mode() != Mode::X2Apic || !(X2APIC..=X2APIC_LAST).contains(&index) {
             return Err(GeneralProtection);
@@ -251,7 +251,7 @@ impl LocalApic {
                 self.reset();
                 self.events = events;
             }
-            // "ICR_HIGH is not preserved".
+            // The command register's upper half is not preserved.
             (Mode::XApic, Mode::X2Apic) => self.command &= u64::from(u32::MAX),
             _ => {}
         }
@@ -328,7 +328,7 @@ impl LocalApic {
     }
 
     /// Section "Local APIC State After It Has Been Software Disabled": all local interrupts are
-    /// masked, and "attempts to reset these bits are ignored".
+    /// masked, and attempts to unmask them are ignored.
     fn write_spurious(&mut self, value: u32) {
         self.spurious = value & SPURIOUS;
         if !self.is_software_enabled() {
