@@ -207,8 +207,8 @@ impl Timer {
         self.tsc_deadline
     }
 
-    /// Arms the timer, or disarms it with zero. In other modes "the IA32_TSC_DEADLINE MSR reads zero
-    /// and writes are ignored".
+    /// Arms the timer, or disarms it with zero. In other modes "the IA32_TSC_DEADLINE MSR reads
+    /// zero and writes are ignored".
     pub(super) fn set_tsc_deadline(&mut self, deadline: u64) {
         if self.mode == TimerMode::TscDeadline {
             self.tsc_deadline = deadline;

@@ -226,8 +226,8 @@ impl Pic {
     }
 
     /// ICW1. Edges are forgotten: "following initialization, an interrupt request (IR) input must
-    /// make a low-to-high transition to generate an interrupt". All but the cascade, which is sensed
-    /// anew, so that it does not matter which of the two is initialised first.
+    /// make a low-to-high transition to generate an interrupt". All but the cascade, which is
+    /// sensed anew, so that it does not matter which of the two is initialised first.
     const fn initialise(&mut self, icw1: u8) {
         let Self {
             lines,

@@ -85,7 +85,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (line(), any::<bool>()).prop_map(|(line, high)| Step::Line(line, high)),
         2 => line().prop_map(Step::Pulse),
         3 => (0..26u32, 0..5u32, value()).prop_map(|(pin, to, low)| Step::Redirect(pin, to, low)),
-        6 => (processor(), register, value()).prop_map(|(id, at, value)| Step::Register(id, at, value)),
+        6 => (processor(), register, value())
+            .prop_map(|(id, at, value)| Step::Register(id, at, value)),
         2 => (processor(), msr, wide).prop_map(|(id, index, value)| Step::Msr(id, index, value)),
         2 => (0..2u64, any::<u8>(), any::<bool>())
             .prop_map(|(offset, value, second)| Step::Pic(offset, value, second)),
