@@ -328,7 +328,7 @@ pub(crate) struct BootArgs {
     #[arg(long, value_name = "DIR", requires = "api_sock")]
     swap: Option<PathBuf>,
     /// Who is the guest's interrupt controllers, on the kvm engine: kernel for KVM; on x86 also split for KVM with the
-    /// local APICs and this process with 8259s, I/O APIC and timer, or user for this process with all
+    /// local APICs and this process with 8259s, I/O APIC and timer; on x86 and arm64 also user for this process with all
     #[arg(long, value_enum, value_name = "MODE", default_value = "kernel")]
     irqchip: IrqchipArg,
     #[command(flatten)]
@@ -367,6 +367,10 @@ impl BootArgs {
         self.scheduling.policy(&self.guest.cpu, self.guest.cpus)
     }
 
+    pub(crate) fn irqchip(&self) -> IrqchipMode {
+        self.irqchip.mode()
+    }
+
     pub(crate) fn timeout(&self) -> Option<Duration> {
         (!self.timeout.is_zero()).then_some(self.timeout)
     }
@@ -377,7 +381,7 @@ impl BootArgs {
             devices: self.guest.devices(),
             policy: self.policy(),
             swap: self.swap.clone(),
-            irqchip: self.irqchip.mode(),
+            irqchip: self.irqchip(),
             ..Equipment::default()
         }
     }

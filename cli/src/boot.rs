@@ -99,7 +99,7 @@ fn prepare(
             engine.insert(find_engine(args, architecture, console, progress)?)
         }
     };
-    let plan = plan_for(chosen.engine, plan, files, (&args.guest, &image, &request))?;
+    let plan = plan_for(chosen.engine, plan, files, (args, &image, &request))?;
     kernel::dump_dtb(&args.guest, &plan)?;
     let modules = files.read_modules(progress)?;
     let modules: Vec<&[u8]> = modules.iter().map(Vec::as_slice).collect();
@@ -158,10 +158,10 @@ fn plan_for(
     engine: Engine,
     plan: BootPlan,
     files: &Files,
-    (args, image, request): (&GuestArgs, &Image<'_>, &Request),
+    (args, image, request): (&BootArgs, &Image<'_>, &Request),
 ) -> Result<BootPlan, Failure> {
-    let offered = engine.hardware(plan.platform().architecture());
-    let hardware = args.hardware(offered);
+    let offered = engine.hardware(plan.platform().architecture(), args.irqchip());
+    let hardware = args.guest.hardware(offered);
     let cmdline = engine.cmdline(&plan).into_owned();
     let has_more_to_say = cmdline != request.cmdline;
     let with = |cmdline| Request {

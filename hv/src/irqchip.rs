@@ -33,6 +33,18 @@ pub enum Irqchip {
     Aia(Aia),
 }
 
+/// What a vCPU's parts inside the hypervisor ask for, on arm64: the levels of their lines into an interrupt controller
+/// outside of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnInterrupts {
+    /// The virtual timer.
+    pub virtual_timer: bool,
+    /// The physical timer of EL1.
+    pub physical_timer: bool,
+    /// The performance monitoring unit.
+    pub pmu: bool,
+}
+
 /// RISC-V's advanced interrupt architecture (RISC-V AIA 1.0): an APLIC that turns lines into
 /// messages, and an IMSIC for each hart that takes them.
 #[derive(Clone, Debug, PartialEq, Eq)]

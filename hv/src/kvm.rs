@@ -32,7 +32,7 @@ use crate::{
     Exit, Features, HvError, Hypervisor, Interconnect, IrqLine, Irqchip, Kicker, NoKvm, Offer, Rom,
     SystemEvent, Vcpu, VfioDeviceFd, Vm,
 };
-use firstlight_base::{Gpa, Irq, Port, VcpuState};
+use firstlight_base::{Gpa, Irq, Port, VcpuId, VcpuState};
 use firstlight_load::GuestMemory;
 use interconnect::KvmInterconnect;
 use kvm_bindings::{
@@ -314,7 +314,8 @@ impl Vm for KvmVm {
             features,
         };
         making.prepare(&self.machine.fd, &vcpus)?;
-        vcpus.into_iter().map(|fd| self.vcpu(fd)).collect()
+        let vcpus = (0..).map(VcpuId).zip(vcpus);
+        vcpus.map(|(id, fd)| self.vcpu(id, fd)).collect()
     }
 
     fn irq_line(&self, irq: Irq) -> Result<KvmIrqLine, HvError> {
@@ -344,10 +345,11 @@ impl Vm for KvmVm {
 }
 
 impl KvmVm {
-    fn vcpu(&self, fd: VcpuFd) -> Result<KvmVcpu, HvError> {
+    fn vcpu(&self, id: VcpuId, fd: VcpuFd) -> Result<KvmVcpu, HvError> {
         let (run, immediate_exit) = RunFd::new(fd, self.machine.fd.run_size())
             .map_err(refused("map a vCPU's run structure"))?;
         Ok(KvmVcpu {
+            id,
             run,
             target: Arc::new(KickTarget::new(immediate_exit)?),
             unanswered: None,
@@ -383,6 +385,7 @@ impl IrqLine for KvmIrqLine {
 /// A vCPU in KVM.
 #[derive(Debug)]
 pub struct KvmVcpu {
+    id: VcpuId,
     run: RunFd,
     target: Arc<KickTarget>,
     /// What is left of a string instruction on a port, which KVM reports as a whole.
@@ -453,13 +456,18 @@ impl Vcpu for KvmVcpu {
         self.run.set_task_priority(class);
     }
 
+    #[cfg(target_arch = "aarch64")]
+    fn own_interrupts(&self) -> crate::OwnInterrupts {
+        arch::own_interrupts(self.run.device_levels())
+    }
+
     #[cfg(target_arch = "x86_64")]
     fn stop_to_interrupt(&mut self, wanted: bool) {
         self.run.stop_to_interrupt(wanted);
     }
 
     fn interrupt_pin(&self) -> Result<Box<dyn IrqLine>, HvError> {
-        arch::interrupt_pin(self.run.fd(), &self.machine)
+        arch::interrupt_pin((self.run.fd(), self.id), &self.machine)
     }
 }
 

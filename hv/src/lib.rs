@@ -46,7 +46,7 @@ pub mod script;
 pub use error::{HvError, NoKvm};
 pub use exit::{Exit, InternalError, SbiCall, SystemEvent};
 pub use interconnect::{Doorbell, Hung, Interconnect, LevelEvents, Message};
-pub use irqchip::{Aia, Irqchip};
+pub use irqchip::{Aia, Irqchip, OwnInterrupts};
 pub use offer::{Arm64Offer, Features, Offer, Riscv64Offer};
 
 use firstlight_base::{Irq, VcpuState};
@@ -233,6 +233,12 @@ pub trait Vcpu: Send {
     /// Sets it for the next run.
     fn set_task_priority(&mut self, _class: u8) {}
 
+    /// What the vCPU's own parts asked for when it ran last. A run ends where that changes, if the machine has no interrupt
+    /// controllers inside the hypervisor.
+    fn own_interrupts(&self) -> OwnInterrupts {
+        OwnInterrupts::default()
+    }
+
     /// Makes [`run`](Vcpu::run) return as soon as the vCPU takes an interrupt, or not any more.
     fn stop_to_interrupt(&mut self, _wanted: bool) {}
 
@@ -240,7 +246,7 @@ pub trait Vcpu: Send {
     ///
     /// # Errors
     ///
-    /// [`HvError::NoPin`] where it has none: all but RISC-V harts.
+    /// [`HvError::NoPin`] where it has none, as on x86; [`HvError`] where the host cannot drive it.
     fn interrupt_pin(&self) -> Result<Box<dyn IrqLine>, HvError>;
 }
 

@@ -10,7 +10,7 @@ use firstlight_image::{Architecture, Image, Limits as ImageLimits};
 use firstlight_load::{Layer, Opened, Sources};
 use firstlight_vmm::arch::{Aarch64, Expansion, Riscv64, X8664};
 use firstlight_vmm::{
-    Console, Devices, Disk, Ending, Engine, Equipment, Limits, LinuxArch, VirtioDevice,
+    Console, Devices, Disk, Ending, Engine, Equipment, IrqchipMode, Limits, LinuxArch, VirtioDevice,
 };
 use rustix::pipe::pipe;
 use std::error::Error;
@@ -76,7 +76,7 @@ fn planned(
     (initrd, cmdline): (u64, &[PathBuf]),
     equipment: &Equipment,
 ) -> Result<BootPlan, Box<dyn Error>> {
-    let mut hardware: Hardware = Engine::Kvm.hardware(image.architecture());
+    let mut hardware: Hardware = Engine::Kvm.hardware(image.architecture(), IrqchipMode::Kernel);
     equipment.devices.equip(&mut hardware);
     let console = match image.architecture() {
         Architecture::Arm64 => "ttyAMA0",

@@ -185,6 +185,8 @@ pub enum Irqchips {
     Supplied(Irqchip),
     /// All of a PC's are on the board.
     Apics,
+    /// A GICv2 on the board drives the pins of the vCPUs.
+    Gic,
     /// A PLIC on the board drives the pins of the harts.
     Plic,
 }
@@ -195,7 +197,7 @@ impl Irqchips {
     pub fn supplied(&self) -> Option<&Irqchip> {
         match self {
             Self::Supplied(irqchip) => Some(irqchip),
-            Self::Apics | Self::Plic => None,
+            Self::Apics | Self::Gic | Self::Plic => None,
         }
     }
 }

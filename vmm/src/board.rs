@@ -2,6 +2,7 @@
 
 mod clock;
 mod fw_cfg;
+pub(crate) mod gic;
 pub(crate) mod interval_timer;
 mod level_line;
 pub(crate) mod pc_apics;

@@ -47,11 +47,12 @@ impl Engine {
         }
     }
 
-    /// What the engine makes an arm64 or riscv64 machine of, for the plan to describe.
+    /// What the engine makes an arm64 or riscv64 machine of, for the plan to describe, where its interrupt controllers are
+    /// to be there.
     #[must_use]
-    pub fn hardware(self, architecture: Architecture) -> Hardware {
+    pub fn hardware(self, architecture: Architecture, irqchip: IrqchipMode) -> Hardware {
         match self {
-            Self::Kvm if is_host(architecture) => kvm::hardware(),
+            Self::Kvm if is_host(architecture) => kvm::hardware(irqchip),
             Self::Kvm => Hardware::default(),
             Self::Qemu => qemu::hardware(),
         }

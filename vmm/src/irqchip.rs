@@ -10,7 +10,7 @@ pub enum IrqchipMode {
     Kernel,
     /// The hypervisor is the local APICs, in every vCPU; 8259s, I/O APIC and timer are in this process. On x86.
     Split,
-    /// This process is all of them. On x86.
+    /// This process is all of them. On x86, and on arm64 where the plan has a GICv2.
     User,
 }
 
@@ -32,6 +32,15 @@ pub enum IrqchipError {
     Engine {
         /// Which one.
         engine: &'static str,
+    },
+    /// The plan has the other kind of controller.
+    #[error("of Arm's interrupt controllers, this process can be a GICv2 only")]
+    Gic,
+    /// More vCPUs than that has room for.
+    #[error("a GICv2 has room for {most} vCPUs")]
+    Vcpus {
+        /// So many at most.
+        most: u32,
     },
     /// Machines of this architecture have them in the hypervisor where that has any.
     #[error(

@@ -10,7 +10,8 @@ use firstlight_boot::{BootPlan, Request};
 use firstlight_devices::BatteryState;
 use firstlight_hv::script::Script;
 use firstlight_hv::{
-    Doorbell, Exit, Hung, HvError, Hypervisor, Interconnect, IrqLine, Kicker, Message, Vcpu, Vm,
+    Doorbell, Exit, Hung, HvError, Hypervisor, Interconnect, IrqLine, Kicker, Message,
+    OwnInterrupts, Vcpu, Vm,
 };
 use firstlight_image::testing::elf64;
 use firstlight_image::{Image, Limits};
@@ -110,6 +111,7 @@ pub(crate) struct IdleVcpu {
     pub(crate) takes: bool,
     pub(crate) stops: bool,
     pub(crate) class: u8,
+    pub(crate) own: OwnInterrupts,
     pub(crate) vectors: Vec<u8>,
     pub(crate) unmaskable: u32,
     pub(crate) states: Vec<VcpuState>,
@@ -146,6 +148,10 @@ impl Vcpu for IdleVcpu {
     fn interrupt_unmaskably(&mut self) -> Result<(), HvError> {
         self.unmaskable += 1;
         Ok(())
+    }
+
+    fn own_interrupts(&self) -> OwnInterrupts {
+        self.own
     }
 
     fn task_priority(&self) -> u8 {

@@ -9,13 +9,15 @@ pub(super) use registers::{set_state, state};
 use super::device::{Attribute, with_value, without_value};
 use super::{Machine, ioctl, refused};
 use crate::probe::Architecture;
-use crate::{Arm64Offer, Features, HvError, IrqLine, Offer};
-use firstlight_base::{GpaRange, Irq};
+use crate::{Arm64Offer, Features, HvError, IrqLine, Offer, OwnInterrupts};
+use firstlight_base::{GpaRange, Irq, VcpuId};
 use kvm_bindings::{
-    KVM_ARM_IRQ_TYPE_SHIFT, KVM_ARM_IRQ_TYPE_SPI, KVM_ARM_VCPU_HAS_EL2, KVM_ARM_VCPU_PMU_V3,
-    KVM_ARM_VCPU_PMU_V3_CTRL, KVM_ARM_VCPU_PMU_V3_INIT, KVM_ARM_VCPU_PMU_V3_IRQ,
-    KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2, KVM_ARM_VCPU_PTRAUTH_ADDRESS,
-    KVM_ARM_VCPU_PTRAUTH_GENERIC, KVM_ARM_VCPU_SVE, KVM_CAP_ARM_NISV_TO_USER, KVM_MSI_VALID_DEVID,
+    KVM_ARM_DEV_EL1_PTIMER, KVM_ARM_DEV_EL1_VTIMER, KVM_ARM_DEV_PMU, KVM_ARM_IRQ_CPU_IRQ,
+    KVM_ARM_IRQ_TYPE_CPU, KVM_ARM_IRQ_TYPE_SHIFT, KVM_ARM_IRQ_TYPE_SPI, KVM_ARM_IRQ_VCPU_MASK,
+    KVM_ARM_IRQ_VCPU_SHIFT, KVM_ARM_VCPU_HAS_EL2, KVM_ARM_VCPU_PMU_V3, KVM_ARM_VCPU_PMU_V3_CTRL,
+    KVM_ARM_VCPU_PMU_V3_INIT, KVM_ARM_VCPU_PMU_V3_IRQ, KVM_ARM_VCPU_POWER_OFF,
+    KVM_ARM_VCPU_PSCI_0_2, KVM_ARM_VCPU_PTRAUTH_ADDRESS, KVM_ARM_VCPU_PTRAUTH_GENERIC,
+    KVM_ARM_VCPU_SVE, KVM_CAP_ARM_NISV_TO_USER, KVM_CAP_ARM_USER_IRQ, KVM_MSI_VALID_DEVID,
     kvm_enable_cap, kvm_vcpu_init,
 };
 use kvm_bindings::{
@@ -140,7 +142,8 @@ impl Making<'_> {
             controllers.complete()?;
         }
         if self.features.pmu {
-            vcpus.iter().try_for_each(start_pmu)?;
+            let wires = self.irqchip.is_some();
+            vcpus.iter().try_for_each(|vcpu| start_pmu(vcpu, wires))?;
         }
         Ok(())
     }
@@ -187,8 +190,8 @@ fn set_feature(init: &mut kvm_vcpu_init, feature: u32) {
     init.features[0] |= 1 << feature;
 }
 
-/// Wires a vCPU's performance monitoring unit to its interrupt and makes it work.
-fn start_pmu(vcpu: &VcpuFd) -> Result<(), HvError> {
+/// Makes a vCPU's performance monitoring unit work, and wires it to its interrupt where the controller is KVM's.
+fn start_pmu(vcpu: &VcpuFd, wires: bool) -> Result<(), HvError> {
     /// Private peripheral interrupt 7 (DEN0094, section 3.6).
     const INTERRUPT: u32 = 23;
     let attribute = |number: u32| Attribute {
@@ -196,13 +199,60 @@ fn start_pmu(vcpu: &VcpuFd) -> Result<(), HvError> {
         number: number.into(),
     };
     let refused = refused("give a vCPU a performance monitoring unit");
-    let wire = attribute(KVM_ARM_VCPU_PMU_V3_IRQ);
-    with_value(wire, &INTERRUPT, |wire| vcpu.set_device_attr(wire)).map_err(&refused)?;
+    if wires {
+        let wire = attribute(KVM_ARM_VCPU_PMU_V3_IRQ);
+        with_value(wire, &INTERRUPT, |wire| vcpu.set_device_attr(wire)).map_err(&refused)?;
+    }
     vcpu.set_device_attr(&without_value(attribute(KVM_ARM_VCPU_PMU_V3_INIT)))
         .map_err(&refused)
 }
 
-/// KVM's Arm guests have their controllers inside it.
-pub(super) fn interrupt_pin(_: &VcpuFd, _: &Arc<Machine>) -> Result<Box<dyn IrqLine>, HvError> {
-    Err(HvError::NoPin)
+/// What the levels of a vCPU's own lines say.
+pub(super) fn own_interrupts(levels: u64) -> OwnInterrupts {
+    let is_high = |line: u32| levels & u64::from(line) != 0;
+    OwnInterrupts {
+        virtual_timer: is_high(KVM_ARM_DEV_EL1_VTIMER),
+        physical_timer: is_high(KVM_ARM_DEV_EL1_PTIMER),
+        pmu: is_high(KVM_ARM_DEV_PMU),
+    }
+}
+
+/// The pin of a vCPU whose controller is not inside KVM (KVM API, sections 4.25 and 8.6).
+pub(super) fn interrupt_pin(
+    (_, id): (&VcpuFd, VcpuId),
+    machine: &Arc<Machine>,
+) -> Result<Box<dyn IrqLine>, HvError> {
+    let can_do_without = machine.fd.check_extension_raw(KVM_CAP_ARM_USER_IRQ.into()) > 0;
+    if !can_do_without {
+        return Err(HvError::MissingCapability("KVM_CAP_ARM_USER_IRQ"));
+    }
+    if id.0 > KVM_ARM_IRQ_VCPU_MASK {
+        return Err(HvError::NoPin);
+    }
+    Ok(Box::new(Pin {
+        number: KVM_ARM_IRQ_TYPE_CPU << KVM_ARM_IRQ_TYPE_SHIFT
+            | id.0 << KVM_ARM_IRQ_VCPU_SHIFT
+            | KVM_ARM_IRQ_CPU_IRQ,
+        machine: Arc::clone(machine),
+    }))
+}
+
+/// The pin, which KVM lets be driven while the vCPU runs.
+#[derive(Debug)]
+struct Pin {
+    number: u32,
+    machine: Arc<Machine>,
+}
+
+impl IrqLine for Pin {
+    fn pulse(&self) -> Result<(), HvError> {
+        self.set(true)?;
+        self.set(false)
+    }
+
+    fn set(&self, high: bool) -> Result<(), HvError> {
+        let vm = &self.machine.fd;
+        vm.set_irq_line(self.number, high)
+            .map_err(refused("drive a vCPU's interrupt pin"))
+    }
 }

@@ -127,6 +127,12 @@ impl RunFd {
             .copy_from_slice(&cr8);
     }
 
+    /// The levels of the lines of the vCPU's own parts (`kvm_run.s.regs.device_irq_level`).
+    #[cfg(target_arch = "aarch64")]
+    pub(super) fn device_levels(&self) -> u64 {
+        self.u64(offset_of!(kvm_run, s))
+    }
+
     /// The vector of the interrupt that has ended (`kvm_run.eoi`).
     pub(super) fn ended_vector(&self) -> u8 {
         let [vector] = self.array(DETAIL);

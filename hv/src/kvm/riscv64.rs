@@ -10,7 +10,7 @@ pub(super) use registers::{set_state, state};
 use super::{Machine, ioctl, refused};
 use crate::probe::Architecture;
 use crate::{Features, HvError, IrqLine, Offer, Riscv64Offer};
-use firstlight_base::{GpaRange, Irq};
+use firstlight_base::{GpaRange, Irq, VcpuId};
 use kvm_bindings::{
     KVM_CAP_VM_GPA_BITS, kvm_device_type_KVM_DEV_TYPE_RISCV_AIA as RISCV_AIA, kvm_riscv_config,
     kvm_riscv_timer,
@@ -119,7 +119,7 @@ impl Making<'_> {
 
 /// The pin of a hart's external interrupt.
 pub(super) fn interrupt_pin(
-    vcpu: &VcpuFd,
+    (vcpu, _id): (&VcpuFd, VcpuId),
     machine: &Arc<Machine>,
 ) -> Result<Box<dyn IrqLine>, HvError> {
     let vcpu = ioctl::duplicate(vcpu).map_err(|source| HvError::Refused {

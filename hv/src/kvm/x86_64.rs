@@ -348,8 +348,11 @@ fn power_up_fpu() -> kvm_fpu {
     }
 }
 
-/// A PC's controllers are inside KVM.
-pub(super) fn interrupt_pin(_: &VcpuFd, _: &Arc<Machine>) -> Result<Box<dyn IrqLine>, HvError> {
+/// A PC's 8259s reach a processor by another way.
+pub(super) fn interrupt_pin(
+    _: (&VcpuFd, VcpuId),
+    _: &Arc<Machine>,
+) -> Result<Box<dyn IrqLine>, HvError> {
     Err(HvError::NoPin)
 }
 

@@ -34,7 +34,16 @@ impl LinuxArch for Aarch64 {
     }
 
     fn irqchip(virt: &VirtArm64, mode: IrqchipMode) -> Result<Irqchips, IrqchipError> {
-        mode.is_kernel("arm64")?;
+        match (mode, virt.gic) {
+            (IrqchipMode::Kernel, _) => {}
+            (IrqchipMode::User, Gic::V2) => return Ok(Irqchips::Gic),
+            (IrqchipMode::User, Gic::V3 { .. }) => return Err(IrqchipError::Gic),
+            (IrqchipMode::Split, _) => {
+                return Err(IrqchipError::Hypervisor {
+                    architecture: "arm64",
+                });
+            }
+        }
         Ok(Irqchips::Supplied(match virt.gic {
             Gic::V2 => Irqchip::GicV2 {
                 distributor: VirtArm64::GIC_DISTRIBUTOR.start(),

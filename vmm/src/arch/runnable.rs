@@ -2,6 +2,7 @@
 
 use super::expansion::{Backplane, Expansion, Rows};
 use super::{Irqchips, LinuxArch, VmComponents, Wiring};
+use crate::board::gic::Gic;
 use crate::board::interval_timer::IntervalTimer;
 use crate::board::pc_apics::PcApics;
 use crate::board::pc_irqchip::PcIrqchip;
@@ -10,10 +11,11 @@ use crate::board::{Board, Place};
 use crate::pci::Watchdog;
 use crate::suspension::OwnSuspension;
 use crate::virtio::ConsoleLine;
-use crate::{OpenDevices, RunError, VcpuPolicy};
+use crate::{IrqchipError, OpenDevices, RunError, VcpuPolicy};
 use firstlight_base::{Irq, VcpuState};
 use firstlight_boot::Pc;
 use firstlight_boot::platform::VirtRiscv64;
+use firstlight_devices::GicV2;
 use firstlight_hv::{HvError, Hypervisor, Interconnect, IrqLine, Irqchip, Vcpu, Vm};
 use firstlight_load::GuestMemory;
 use std::sync::Arc;
@@ -146,6 +148,8 @@ enum OwnIrqchip {
     Pc(Arc<PcIrqchip>),
     /// All of a PC's.
     Apics(Arc<PcApics>),
+    /// All of an Arm machine's.
+    Gic(Arc<Gic>),
     /// All, of harts that have none inside the hypervisor.
     Plic(Arc<Plic>),
 }
@@ -172,9 +176,16 @@ impl OwnIrqchip {
                 IntervalTimer::attach(board, apics.line(Pc::PIT_IRQ)?)?;
                 Self::Apics(apics)
             }
+            Irqchips::Gic => {
+                let gic = Gic::new(pins(vcpus)?).ok_or(IrqchipError::Vcpus {
+                    most: GicV2::MAX_CPUS,
+                })?;
+                let gic = Arc::new(gic);
+                gic.attach(board);
+                Self::Gic(gic)
+            }
             Irqchips::Plic => {
-                let pins = vcpus.iter().map(Vcpu::interrupt_pin);
-                let plic = Arc::new(Plic::new(pins.collect::<Result<_, _>>()?));
+                let plic = Arc::new(Plic::new(pins(vcpus)?));
                 let attached = Arc::<Plic>::clone(&plic);
                 board.attach(Place::of(VirtRiscv64::PLIC), attached);
                 Self::Plic(plic)
@@ -187,6 +198,7 @@ impl OwnIrqchip {
             Self::None => Ok(Box::new(vm.irq_line(irq)?)),
             Self::Pc(irqchip) => irqchip.line(irq),
             Self::Apics(apics) => apics.line(irq),
+            Self::Gic(gic) => gic.line(irq),
             Self::Plic(plic) => Ok(Box::new(PlicLine::new(plic, irq))),
         }
     }
@@ -195,7 +207,12 @@ impl OwnIrqchip {
     fn interconnect(&self, vm: &impl Vm) -> Arc<dyn Interconnect> {
         match self {
             Self::Apics(apics) => apics.interconnect(vm.interconnect()),
-            Self::None | Self::Pc(_) | Self::Plic(_) => vm.interconnect(),
+            Self::None | Self::Pc(_) | Self::Gic(_) | Self::Plic(_) => vm.interconnect(),
         }
     }
+}
+
+/// The pins of vCPUs whose controller is on the board.
+fn pins(vcpus: &[impl Vcpu]) -> Result<Vec<Box<dyn IrqLine>>, HvError> {
+    vcpus.iter().map(Vcpu::interrupt_pin).collect()
 }

@@ -56,9 +56,12 @@ pub(crate) fn probe() -> Result<String, Unfit> {
 
 /// What the host's KVM makes a machine of. Where it cannot be asked, it cannot be used either, and
 /// whoever uses it is told why.
-pub(crate) fn hardware() -> Hardware {
+pub(crate) fn hardware(irqchip: IrqchipMode) -> Hardware {
     let offer = kvm().and_then(Kvm::offer);
-    offer.map_or_else(|_| Hardware::default(), |offer| hardware::of(&offer))
+    offer.map_or_else(
+        |_| Hardware::default(),
+        |offer| hardware::of(&offer, irqchip),
+    )
 }
 
 fn without_hardware() -> &'static str {
@@ -101,7 +104,12 @@ pub(crate) fn prepare(
     equipment: &Equipment,
 ) -> Result<Box<dyn Running>, RunError> {
     let firmware = sources.innermost();
-    prepare_on(kvm()?, (plan, equipment, firmware), |memory| {
+    let kvm = kvm()?;
+    let equipment = &Equipment {
+        irqchip: hardware::irqchip(&kvm.offer()?, equipment.irqchip),
+        ..equipment.clone()
+    };
+    prepare_on(kvm, (plan, equipment, firmware), |memory| {
         place(plan, sources, memory)
     })
 }

@@ -1,5 +1,6 @@
 //! What a machine in KVM is made of on this host, for the plan to describe.
 
+use crate::IrqchipMode;
 use firstlight_boot::Hardware;
 use firstlight_boot::platform::{Gic, Hart, Isa, Mmu, RiscvIrqchip};
 use firstlight_hv::{Arm64Offer, Offer, Riscv64Offer};
@@ -7,19 +8,27 @@ use std::borrow::Cow;
 
 /// The hardware that makes the most of what a host offers. A host that offers less than a machine
 /// needs says so when it is to make one.
-pub(super) fn of(offer: &Offer) -> Hardware {
+pub(super) fn of(offer: &Offer, irqchip: IrqchipMode) -> Hardware {
     match offer {
         Offer::X86 => Hardware::default(),
-        Offer::Arm64(offer) => of_arm64(*offer),
+        Offer::Arm64(offer) => of_arm64(*offer, irqchip),
         Offer::Riscv64(offer) => of_riscv64(offer),
     }
 }
 
-fn of_arm64(offer: Arm64Offer) -> Hardware {
-    let gic = if offer.gic_v2 && !offer.gic_v3 {
-        Gic::V2
-    } else {
-        Gic::V3 { its: offer.its }
+/// Who is the interrupt controllers where `wanted` is: a host may have none for arm64.
+pub(super) fn irqchip(offer: &Offer, wanted: IrqchipMode) -> IrqchipMode {
+    match offer {
+        Offer::Arm64(offer) if !offer.gic_v2 && !offer.gic_v3 => IrqchipMode::User,
+        _ => wanted,
+    }
+}
+
+fn of_arm64(offer: Arm64Offer, irqchip: IrqchipMode) -> Hardware {
+    let gic = match irqchip {
+        IrqchipMode::Kernel | IrqchipMode::Split if offer.gic_v3 => Gic::V3 { its: offer.its },
+        // Also where there is none: it is our own then.
+        _ => Gic::V2,
     };
     Hardware {
         gic,
@@ -71,8 +80,17 @@ mod tests {
                 pmu: false,
                 el2: true,
             };
-            of(&Offer::Arm64(offer))
+            Offer::Arm64(offer)
         };
+        let wired = |gic_v2, gic_v3, mode| of(&offer(gic_v2, gic_v3), mode);
+        let own = |gic_v2, gic_v3| irqchip(&offer(gic_v2, gic_v3), IrqchipMode::Kernel);
+        let user = wired(false, true, IrqchipMode::User);
+        assert_eq!(user.gic, Gic::V2);
+        assert_eq!(own(false, false), IrqchipMode::User);
+        assert_eq!(own(false, true), IrqchipMode::Kernel);
+        assert_eq!(own(true, false), IrqchipMode::Kernel);
+        let offer = |gic_v2, gic_v3| wired(gic_v2, gic_v3, IrqchipMode::Kernel);
+        assert_eq!(offer(false, false).gic, Gic::V2);
         assert_eq!(offer(true, true).gic, Gic::V3 { its: true });
         assert_eq!(offer(false, true).gic, Gic::V3 { its: true });
         assert_eq!(offer(true, false).gic, Gic::V2);
@@ -89,14 +107,14 @@ mod tests {
             cbom_block: 0,
             cboz_block: 64,
         };
-        let hardware = of(&Offer::Riscv64(offer.clone()));
+        let hardware = of(&Offer::Riscv64(offer.clone()), IrqchipMode::Kernel);
         assert_eq!(hardware.irqchip, RiscvIrqchip::Aia);
         assert_eq!(hardware.hart.mmu, Mmu::Sv57);
         assert_eq!(hardware.hart.isa.0, ["i", "m", "ssaia", "zicboz"]);
         assert_eq!(hardware.hart.cbom_block, None);
         assert_eq!(hardware.hart.cboz_block, Some(64));
         offer.aia = false;
-        let hardware = of(&Offer::Riscv64(offer));
+        let hardware = of(&Offer::Riscv64(offer), IrqchipMode::Kernel);
         assert_eq!(hardware.irqchip, RiscvIrqchip::Plic);
         assert_eq!(hardware.hart.isa.0, ["i", "m", "zicboz"]);
     }
