@@ -7,7 +7,7 @@ use firstlight_boot::{BootPlan, Request, plan};
 use firstlight_image::testing::riscv_image;
 use firstlight_image::{Architecture, Image, Limits as ImageLimits};
 use firstlight_load::Sources;
-use firstlight_vmm::{Ending, Engine, Limits};
+use firstlight_vmm::{Ending, Engine, IrqchipMode, Limits};
 use std::fs::File;
 
 /// A jump to itself.
@@ -63,7 +63,7 @@ fn run(code: &[u32], limits: &Limits, input: File) -> (BootPlan, Ending, Vec<u8>
         memory: 64 << 20,
         cpus: 4,
         rng_seed: [7; 32],
-        hardware: Engine::Qemu.hardware(Architecture::Riscv64),
+        hardware: Engine::Qemu.hardware(Architecture::Riscv64, IrqchipMode::Kernel),
         ..Request::default()
     };
     let plan = plan(&image, &request).expect("there is room for it");

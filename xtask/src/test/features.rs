@@ -3,7 +3,7 @@
 
 use super::Checked;
 use super::Verdict;
-use super::boot::{Engine, Setting, table};
+use super::boot::{Engine, OWN, SPLIT, Setting, table};
 use super::devices::{
     self, BATTERY, DIRECT_ROOT, FIRMWARE, HOT_PLUG, KEPT_PANIC, PASSED_THROUGH, SLEEP, STARVED,
     SWAPPED, ServedBy, Transport,
@@ -44,7 +44,7 @@ enum Evidence {
     TriedOf(ServedBy, &'static [&'static str]),
 }
 
-const ROWS: [Row; 41] = [
+const ROWS: [Row; 43] = [
     row(
         "`arch_memory_layout`",
         Evidence::Unit("arch::tests::ARCH_arch_memory_layout"),
@@ -59,6 +59,14 @@ const ROWS: [Row; 41] = [
     ),
     row("`build_vm`", Evidence::Boots),
     row("`configure_vcpu`", Evidence::BootsWithCpus),
+    row(
+        "interrupt controllers split between KVM and this process",
+        Evidence::Setting(SPLIT),
+    ),
+    row(
+        "interrupt controllers in this process",
+        Evidence::Setting(OWN),
+    ),
     row("`register_pci_device`", Evidence::Setting(HOT_PLUG)),
     row(
         "`get_host_cpu_frequencies_khz`, `_max_freq_khz`, `_capacity`, `_clusters`",

@@ -140,6 +140,7 @@ pub(super) fn of(guests: &Guests, setting: Setting) -> Vec<Case> {
         cases.extend(other_systems(others, &guests.plain().1, engine));
     }
     if engine == Engine::Kvm {
+        cases.extend(with_own_controllers(guests, setting));
         cases.push(auto_takes_kvm(guests, setting));
     }
     cases
@@ -189,6 +190,26 @@ fn with_every_kernel(guests: &Guests, setting: Setting) -> Vec<Case> {
         });
     }
     cases
+}
+
+/// What a guest is called whose local APICs only are the hypervisor's.
+pub(in crate::test) const SPLIT: &str = "split interrupt controllers";
+/// The same of one that has none in the hypervisor.
+pub(in crate::test) const OWN: &str = "interrupt controllers of our own";
+
+/// One kernel with two vCPUs and interrupt controllers that are not the hypervisor's, where there is a choice.
+fn with_own_controllers(guests: &Guests, setting: Setting) -> Vec<Case> {
+    let modes: &[(&str, &str)] = match setting.architecture {
+        Architecture::X86_64 => &[("split", SPLIT), ("user", OWN)],
+        Architecture::Arm64 => &[("user", OWN)],
+        Architecture::Riscv64 => &[],
+    };
+    let modes = modes.iter().map(|(mode, what)| Case {
+        name: format!("{}: {what}", setting.name()),
+        options: options(&["--irqchip", mode]),
+        ..with_cpus(guests, setting, 2)
+    });
+    modes.collect()
 }
 
 /// A unified kernel image: nothing but the file is named.
