@@ -7,6 +7,7 @@ mod ioapic;
 mod lapic;
 mod pic;
 mod plic;
+mod virq;
 
 pub use apic_message::{ApicMessage, DeliveryMode, Destination};
 pub use apics::{Apics, ApicsRegisters, ApicsWindow};
@@ -17,3 +18,4 @@ pub use lapic::{
 };
 pub use pic::{PicRegisters, PicWindow, Pics};
 pub use plic::{Plic, PlicContext};
+pub use virq::{Ended, VirqError, Virqs};

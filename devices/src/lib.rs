@@ -55,9 +55,9 @@ pub use goldfish_rtc::GoldfishRtc;
 pub use i8042::I8042;
 pub use irqchip::{
     Affinity, AfterRun, ApicClock, ApicEvents, ApicMessage, ApicTime, Apics, ApicsRegisters,
-    ApicsWindow, DeliveryMode, Destination, GeneralProtection, Gic, GicLine, GicV2, GicV3,
+    ApicsWindow, DeliveryMode, Destination, Ended, GeneralProtection, Gic, GicLine, GicV2, GicV3,
     IccRegister, IoApic, IoApicPin, Ipi, Lint, ListRegisters, LocalApic, PicRegisters, PicWindow,
-    Pics, Plic, PlicContext, Shorthand,
+    Pics, Plic, PlicContext, Shorthand, VirqError, Virqs,
 };
 pub use pit::Pit;
 pub use pl011::Pl011;

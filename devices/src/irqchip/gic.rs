@@ -88,6 +88,15 @@ impl Gic {
         })
     }
 
+    /// Whether there is such a line.
+    #[must_use]
+    pub fn has(&self, line: GicLine) -> bool {
+        match line {
+            GicLine::Shared(irq) => usize::try_from(irq.0).is_ok_and(|at| at < self.routes.len()),
+            GicLine::Private(cpu, _) => cpu.0 < self.cpus() && line.interrupt().is_some(),
+        }
+    }
+
     /// Raises or lowers a line. One that is not there is none.
     pub fn set(&mut self, line: GicLine, high: bool) {
         if let Some((bank, bit)) = self.line(line) {
