@@ -19,17 +19,23 @@ use firstlight_hv::{
 use firstlight_load::GuestMemory;
 use rustix::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The interrupt controllers, between lines and vCPUs.
 pub(crate) struct PcApics {
-    works: Mutex<Apics>,
+    works: Mutex<Works>,
     /// By the vCPUs' numbers.
     seats: Vec<Seat>,
     /// What the local APICs' timers count from.
     start: Instant,
     /// Runs out when the first of them does.
     timer: Timer,
+}
+
+struct Works {
+    apics: Apics,
+    /// When the timer runs out, if it does.
+    alarm: Option<Duration>,
 }
 
 /// Where a vCPU's thread waits, and is called from.
@@ -63,13 +69,16 @@ impl PcApics {
             // No vCPU is told that its timer could wait for that.
             tsc_hz: ApicClock::KVM_BUS_HZ,
         };
-        let works = Apics::new(vcpus, clock);
+        let apics = Apics::new(vcpus, clock);
         let activity = |id| match VcpuId(id) {
             VcpuId::BOOT => Activity::Runs,
             _ => Activity::AwaitsStart,
         };
         Ok(Self {
-            works: Mutex::new(works.expect("a machine has far fewer vCPUs")),
+            works: Mutex::new(Works {
+                apics: apics.expect("a machine has far fewer vCPUs"),
+                alarm: None,
+            }),
             seats: (0..vcpus).map(activity).map(Seat::new).collect(),
             start: Instant::now(),
             timer: Timer::new()?,
@@ -121,23 +130,26 @@ impl PcApics {
     fn work<T>(&self, own: Option<VcpuId>, work: impl FnOnce(&mut Apics) -> T) -> T {
         let mut works = self.works();
         if let Some(id) = own {
-            works.set_time(id, self.time());
+            works.apics.set_time(id, self.time());
         }
-        let done = work(&mut works);
+        let done = work(&mut works.apics);
         self.settle(&mut works, own);
         done
     }
 
-    fn settle(&self, works: &mut Apics, own: Option<VcpuId>) {
-        while let Some(id) = works.next_kick() {
+    fn settle(&self, works: &mut Works, own: Option<VcpuId>) {
+        while let Some(id) = works.apics.next_kick() {
             if let Some(seat) = self.seat(id).filter(|_| Some(id) != own) {
                 seat.call();
             }
         }
-        let deadlines = self.vcpus().filter_map(|id| works.deadline(id));
+        let deadlines = self.vcpus().filter_map(|id| works.apics.deadline(id));
         let first = deadlines.min();
-        self.timer
-            .set(first.map(|first| first.saturating_sub(self.time().now)));
+        if first != works.alarm {
+            works.alarm = first;
+            let now = self.time().now;
+            self.timer.set(first.map(|first| first.saturating_sub(now)));
+        }
     }
 
     fn vcpus(&self) -> impl Iterator<Item = VcpuId> {
@@ -155,7 +167,7 @@ impl PcApics {
         }
     }
 
-    fn works(&self) -> MutexGuard<'_, Apics> {
+    fn works(&self) -> MutexGuard<'_, Works> {
         self.works.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -314,6 +326,8 @@ impl Timed for PcApics {
 
     fn ring(&self) {
         let time = self.time();
+        // It has run out, or is about to be wound up again.
+        self.works().alarm = None;
         self.work(None, |works| {
             for id in self.vcpus() {
                 works.set_time(id, time);
