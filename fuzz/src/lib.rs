@@ -13,6 +13,7 @@ pub mod elf;
 mod guest;
 pub mod initrd;
 pub mod inspect;
+pub mod irqchip;
 mod knobs;
 pub mod multiboot;
 pub mod plan;
@@ -37,7 +38,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     inspect::TARGET,
     unpack::TARGET,
     initrd::TARGET,
@@ -50,6 +51,7 @@ pub const TARGETS: [Target; 12] = [
     cmdline::TARGET,
     dtb::TARGET,
     virtqueue::TARGET,
+    irqchip::TARGET,
 ];
 
 /// How far an input came.
