@@ -4,7 +4,7 @@ use super::{Ground, Place, said_of};
 use crate::failure::{Because, Failure, Outcome};
 use crate::process;
 use crate::test::Verdict;
-use crate::test::boot::Engine;
+use crate::test::boot::{self, Engine};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -57,7 +57,14 @@ pub(super) fn check(place: &Place, engine: Engine, ground: &Ground) -> Outcome<S
         ));
         return Ok(Seen { log, direct });
     }
-    let log = look_at_log(place, &file)?;
+    let log = match look_at_log(place, &file)? {
+        Verdict::Failed(wrong) => {
+            let complaints = String::from_utf8_lossy(&output.stderr);
+            let console = boot::last_lines(&console, 40);
+            Verdict::Failed(format!("{wrong}\n{complaints}\n{console}"))
+        }
+        passed => passed,
+    };
     Ok(Seen { log, direct })
 }
 
