@@ -695,7 +695,7 @@ fn boots_in_the_lab(shop: &Workshop<'_>, tally: &Tally, architecture: Architectu
     };
     let mut lab = Lab::prepare(shop.project, shop.cache, architecture)?;
     lab.memory = 3072;
-    lab.time_limit = 1500;
+    lab.time_limit = 1800;
     let words = [programs.xtask, "inside-the-lab".into(), programs.firstlight];
     let mut command: Vec<OsString> = words.map(OsString::from).into();
     if architecture != Architecture::X86_64 {
@@ -734,7 +734,7 @@ fn devices_in_the_lab(shop: &Workshop<'_>, tally: &Tally, architecture: Architec
     let hot_plug = example(shop, architecture, devices::hot_plug::EXAMPLE)?;
     let mut lab = Lab::prepare(shop.project, shop.cache, architecture)?;
     lab.memory = 3072;
-    lab.time_limit = 900;
+    lab.time_limit = 1800;
     let words = [
         programs.xtask,
         "inside-the-lab".into(),
@@ -750,7 +750,7 @@ fn firmware_in_the_lab(shop: &Workshop<'_>, tally: &Tally, architecture: Archite
     devices::firmware::build(shop.project, shop.cache, architecture)?;
     let programs = Programs::build(shop, architecture)?;
     let mut lab = Lab::prepare(shop.project, shop.cache, architecture)?;
-    lab.time_limit = 900;
+    lab.time_limit = 1800;
     if architecture == Architecture::X86_64 {
         // A PC's firmware writes the register CR8 at the end of each interrupt. It seems that where the next is due by then,
         // as it is where all is slow enough, QEMU 10.0 ends by a failed assertion (`bql_locked`).
@@ -770,7 +770,7 @@ fn passthrough_in_the_lab(shop: &Workshop<'_>, tally: &Tally) -> Outcome {
     let spare = devices::passthrough::build(shop.project, shop.cache)?;
     let programs = Programs::build(shop, Architecture::X86_64)?;
     let mut lab = Lab::with_spare(shop.project, shop.cache, spare.clone())?;
-    lab.time_limit = 900;
+    lab.time_limit = 1800;
     let words = [
         programs.xtask,
         "inside-the-lab".into(),
