@@ -122,8 +122,9 @@ mod tests {
         write(&watchdog, 0x0, 4);
         write(&watchdog, 0x4, 4);
         let at = Address::new(0, 1, 0).unwrap();
-        assert!(!watchdog.write_config(at, 0x68, &[2]));
+        // Before it counts: this thread may wait for its turn behind that.
         let started = Instant::now();
+        assert!(!watchdog.write_config(at, 0x68, &[2]));
         while reports
             .take()
             .is_none_or(|report| !matches!(report, Ok(Stop::WatchdogFired)))
