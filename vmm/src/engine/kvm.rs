@@ -23,7 +23,7 @@ use firstlight_boot::{BootPlan, Hardware, Platform};
 use firstlight_devices::virtio::console::ScreenSize;
 use firstlight_hv::kvm::Kvm;
 use firstlight_hv::probe::{self, Verdict};
-use firstlight_hv::{HvError, Hypervisor, Vm};
+use firstlight_hv::{HvError, Hypervisor, Offer, Vm};
 use firstlight_load::{Backing, GuestMemory, PlaceError, Sources, place};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::AsFd;
@@ -57,10 +57,9 @@ pub(crate) fn probe() -> Result<String, Unfit> {
 /// What the host's KVM makes a machine of. Where it cannot be asked, it cannot be used either, and
 /// whoever uses it is told why.
 pub(crate) fn hardware(irqchip: IrqchipMode) -> Hardware {
-    let offer = kvm().and_then(Kvm::offer);
-    offer.map_or_else(
+    offer().map_or_else(
         |_| Hardware::default(),
-        |offer| hardware::of(&offer, irqchip),
+        |offer| hardware::of(offer, irqchip),
     )
 }
 
@@ -81,6 +80,18 @@ fn kvm() -> Result<&'static Kvm, HvError> {
         None => {
             let opened = Kvm::open()?;
             Ok(KVM.get_or_init(|| opened))
+        }
+    }
+}
+
+/// What the host's KVM offers, asked once: on some architectures it takes a machine to find out.
+fn offer() -> Result<&'static Offer, HvError> {
+    static OFFER: OnceLock<Offer> = OnceLock::new();
+    match OFFER.get() {
+        Some(offer) => Ok(offer),
+        None => {
+            let offered = kvm()?.offer()?;
+            Ok(OFFER.get_or_init(|| offered))
         }
     }
 }
@@ -106,7 +117,7 @@ pub(crate) fn prepare(
     let firmware = sources.innermost();
     let kvm = kvm()?;
     let equipment = &Equipment {
-        irqchip: hardware::irqchip(&kvm.offer()?, equipment.irqchip),
+        irqchip: hardware::irqchip(offer()?, equipment.irqchip),
         ..equipment.clone()
     };
     prepare_on(kvm, (plan, equipment, firmware), |memory| {
