@@ -434,7 +434,7 @@ impl Vcpu for KvmVcpu {
 
     #[cfg(target_arch = "x86_64")]
     fn interrupt(&mut self, vector: u8) -> Result<(), HvError> {
-        ioctl::interrupt(self.run.fd(), vector).map_err(|source| HvError::Refused {
+        ioctl::interrupt(self.run.fd(), vector.into()).map_err(|source| HvError::Refused {
             what: "interrupt a vCPU",
             source,
         })

@@ -112,14 +112,15 @@ fn irqfd(vm: &VmFd, line: u32, (raise, done): (&OwnedFd, &OwnedFd), flags: u32) 
     }
 }
 
-/// Gives the vCPU an interrupt with this vector (KVM API, section 4.16).
-#[cfg(target_arch = "x86_64")]
-pub(super) fn interrupt(vcpu: &kvm_ioctls::VcpuFd, vector: u8) -> io::Result<()> {
+/// Gives the vCPU an interrupt: on x86 one with this vector, on riscv64 `KVM_INTERRUPT_SET` or `KVM_INTERRUPT_UNSET`
+/// of its external one (KVM API, section 4.16).
+#[cfg(any(target_arch = "x86_64", target_arch = "riscv64"))]
+pub(super) fn interrupt(vcpu: &impl AsRawFd, irq: u32) -> io::Result<()> {
     use kvm_bindings::kvm_interrupt;
 
     // _IOW(KVMIO, 0x86, struct kvm_interrupt)
     const KVM_INTERRUPT: libc::Ioctl = 0x4004_ae86;
-    let interrupt = kvm_interrupt { irq: vector.into() };
+    let interrupt = kvm_interrupt { irq };
     // SAFETY: the structure is the one that this ioctl reads; the kernel writes nothing.
     let result = unsafe { libc::ioctl(vcpu.as_raw_fd(), KVM_INTERRUPT, &raw const interrupt) };
     if result == 0 {
@@ -155,28 +156,4 @@ pub(super) fn duplicate(vcpu: &kvm_ioctls::VcpuFd) -> io::Result<std::fs::File> 
     // SAFETY: the vCPU's file is open for as long as `vcpu` is borrowed.
     let file = unsafe { BorrowedFd::borrow_raw(vcpu.as_raw_fd()) };
     Ok(file.try_clone_to_owned()?.into())
-}
-
-/// Raises or lowers the vCPU's external interrupt (KVM API, section 4.16).
-#[cfg(target_arch = "riscv64")]
-pub(super) fn set_interrupt_pin(vcpu: &std::fs::File, high: bool) -> io::Result<()> {
-    use kvm_bindings::{KVM_INTERRUPT_SET, KVM_INTERRUPT_UNSET, kvm_interrupt};
-
-    // _IOW(KVMIO, 0x86, struct kvm_interrupt)
-    const KVM_INTERRUPT: libc::Ioctl = 0x4004_ae86;
-    let level = if high {
-        KVM_INTERRUPT_SET
-    } else {
-        KVM_INTERRUPT_UNSET
-    };
-    let interrupt = kvm_interrupt {
-        irq: level.cast_unsigned(),
-    };
-    // SAFETY: the structure is the one that this ioctl reads; the kernel writes nothing.
-    let result = unsafe { libc::ioctl(vcpu.as_raw_fd(), KVM_INTERRUPT, &raw const interrupt) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }

@@ -12,8 +12,8 @@ use crate::probe::Architecture;
 use crate::{Features, HvError, IrqLine, Offer, Riscv64Offer};
 use firstlight_base::{GpaRange, Irq, VcpuId};
 use kvm_bindings::{
-    KVM_CAP_VM_GPA_BITS, kvm_device_type_KVM_DEV_TYPE_RISCV_AIA as RISCV_AIA, kvm_riscv_config,
-    kvm_riscv_timer,
+    KVM_CAP_VM_GPA_BITS, KVM_INTERRUPT_SET, KVM_INTERRUPT_UNSET,
+    kvm_device_type_KVM_DEV_TYPE_RISCV_AIA as RISCV_AIA, kvm_riscv_config, kvm_riscv_timer,
 };
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
 use registers::{config, get, timer};
@@ -147,7 +147,12 @@ impl IrqLine for Pin {
     }
 
     fn set(&self, high: bool) -> Result<(), HvError> {
-        ioctl::set_interrupt_pin(&self.vcpu, high).map_err(|source| HvError::Refused {
+        let level = if high {
+            KVM_INTERRUPT_SET
+        } else {
+            KVM_INTERRUPT_UNSET
+        };
+        ioctl::interrupt(&self.vcpu, level.cast_unsigned()).map_err(|source| HvError::Refused {
             what: "drive a vCPU's interrupt pin",
             source,
         })
