@@ -67,11 +67,8 @@ enum Audience {
     AllBut(usize),
 }
 
-/// Where lines go.
-const TIMER: u32 = 0;
-const CASCADE: u32 = 2;
+/// Where the 8259A pair's INT pin goes.
 const PIC_PIN: IoApicPin = IoApicPin(0);
-const TIMER_PIN: IoApicPin = IoApicPin(2);
 
 /// What devices address everybody with, who have eight bits for it.
 const EVERYBODY_8: Destination = Destination::Physical(0xff);
@@ -107,7 +104,7 @@ impl Apics {
     /// Raises or lowers a line. One that is not there has none.
     pub fn set(&mut self, line: Irq, high: bool) {
         self.pics.set(line, high);
-        if let Some(pin) = pin(line) {
+        if let Some(pin) = IoApicPin::of_line(line) {
             self.ioapic.set(pin, high);
         }
         self.settle();
@@ -116,7 +113,7 @@ impl Apics {
     /// Raises and lowers a line.
     pub fn pulse(&mut self, line: Irq) {
         self.pics.pulse(line);
-        if let Some(pin) = pin(line) {
+        if let Some(pin) = IoApicPin::of_line(line) {
             self.ioapic.pulse(pin);
         }
         self.settle();
@@ -346,15 +343,6 @@ impl Apics {
             Audience::All => true,
             Audience::AllBut(one) => index != one,
         }
-    }
-}
-
-/// The I/O APIC's pin for a line.
-const fn pin(line: Irq) -> Option<IoApicPin> {
-    match line.0 {
-        TIMER => Some(TIMER_PIN),
-        CASCADE => None,
-        number => Some(IoApicPin(number)),
     }
 }
 

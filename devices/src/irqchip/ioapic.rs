@@ -19,6 +19,7 @@ use super::apic_message::ApicMessage;
 use crate::words::Words;
 use crate::{Chip, Effect};
 use entry::{Entry, Half};
+use firstlight_base::Irq;
 
 /// An I/O APIC of 24 pins.
 #[derive(Clone, Debug)]
@@ -36,6 +37,21 @@ pub struct IoApic {
 /// A pin of an I/O APIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IoApicPin(pub u32);
+
+impl IoApicPin {
+    /// The pin that a PC's line is wired to: its timer's reaches pin 2, as ACPI tables say, and the cascade of its 8259A
+    /// pair none.
+    #[must_use]
+    pub const fn of_line(line: Irq) -> Option<Self> {
+        const TIMER: u32 = 0;
+        const CASCADE: u32 = 2;
+        match line.0 {
+            TIMER => Some(Self(2)),
+            CASCADE => None,
+            number => Some(Self(number)),
+        }
+    }
+}
 
 /// The registers that memory shows (section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

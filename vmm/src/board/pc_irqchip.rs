@@ -127,11 +127,6 @@ impl Works {
         }
         let _ = interconnect.announce(&self.announced);
     }
-
-    /// Which pin of the I/O APIC a line reaches: that of the timer is told of in the ACPI tables.
-    fn pin(Irq(line): Irq) -> IoApicPin {
-        IoApicPin(if line == 0 { 2 } else { line })
-    }
 }
 
 fn of_chip(message: firstlight_devices::pci::Message) -> Message {
@@ -186,9 +181,9 @@ struct Line {
 }
 
 impl Line {
-    fn drive(&self, drive: impl FnOnce(&mut Works, IoApicPin)) {
+    fn drive(&self, drive: impl FnOnce(&mut Works, Option<IoApicPin>)) {
         let mut works = self.irqchip.works();
-        drive(&mut works, Works::pin(self.irq));
+        drive(&mut works, IoApicPin::of_line(self.irq));
         self.irqchip.settle(&mut works);
     }
 }
@@ -197,7 +192,9 @@ impl IrqLine for Line {
     fn pulse(&self) -> Result<(), HvError> {
         self.drive(|works, pin| {
             works.pics.pulse(self.irq);
-            works.io_apic.pulse(pin);
+            if let Some(pin) = pin {
+                works.io_apic.pulse(pin);
+            }
         });
         Ok(())
     }
@@ -205,7 +202,9 @@ impl IrqLine for Line {
     fn set(&self, high: bool) -> Result<(), HvError> {
         self.drive(|works, pin| {
             works.pics.set(self.irq, high);
-            works.io_apic.set(pin, high);
+            if let Some(pin) = pin {
+                works.io_apic.set(pin, high);
+            }
         });
         Ok(())
     }
